@@ -1,0 +1,4 @@
+//! Runs executions: a step machine over ports. See [`ports`].
+
+pub mod ports;
+pub use ports::*;

@@ -1,0 +1,148 @@
+//! The replication policy: how often points are taken, how many are kept, and how much of the line they may use.
+//!
+//! Invariant: a policy that was built or read is within its limits, so nobody checks them again.
+
+use serde::{Deserialize, Serialize};
+
+/// How an item is replicated. The agents of both sites follow it on their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "PolicyFields", into = "PolicyFields")]
+pub struct ReplicationPolicy {
+    interval_s: u32,
+    retention_points: u32,
+    retention_window_s: u64,
+    bandwidth_bytes_per_s: Option<u64>,
+}
+
+/// Why a policy is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPolicy {
+    /// Points can't be taken that often or that rarely.
+    #[error("an interval of {interval_s} s is outside 1 to {} s", ReplicationPolicy::MAX_INTERVAL_S)]
+    Interval { interval_s: u32 },
+    /// A chain of points can't be that short or that long.
+    #[error("retention of {points} points is outside 2 to {}", ReplicationPolicy::MAX_POINTS)]
+    Points { points: u32 },
+    /// The window holds less than one interval, or more than a year.
+    #[error("a retention window of {window_s} s is outside {interval_s} s (one interval) to {} s", ReplicationPolicy::MAX_WINDOW_S)]
+    Window { window_s: u64, interval_s: u32 },
+    /// Less than a disk block a second would never seed anything.
+    #[error("a bandwidth of {bytes_per_s} bytes/s is below {} bytes/s", ReplicationPolicy::MIN_BANDWIDTH_BYTES_PER_S)]
+    Bandwidth { bytes_per_s: u64 },
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PolicyFields {
+    interval_s: u32,
+    retention_points: u32,
+    retention_window_s: u64,
+    #[serde(default)]
+    bandwidth_bytes_per_s: Option<u64>,
+}
+
+impl ReplicationPolicy {
+    /// The hypervisor refuses disk chains of 200 files; half of it leaves room for the base and the running overlay.
+    pub const MAX_POINTS: u32 = 96;
+    /// One day: rarer points are backups.
+    pub const MAX_INTERVAL_S: u32 = 86_400;
+    /// One year.
+    pub const MAX_WINDOW_S: u64 = 366 * 86_400;
+    /// One block of 64 KiB a second.
+    pub const MIN_BANDWIDTH_BYTES_PER_S: u64 = 65_536;
+
+    /// Builds a policy.
+    ///
+    /// # Errors
+    /// A number is outside its limit.
+    pub fn new(
+        interval_s: u32,
+        retention_points: u32,
+        retention_window_s: u64,
+        bandwidth_bytes_per_s: Option<u64>,
+    ) -> Result<Self, InvalidPolicy> {
+        if !(1..=Self::MAX_INTERVAL_S).contains(&interval_s) {
+            return Err(InvalidPolicy::Interval { interval_s });
+        }
+        if !(2..=Self::MAX_POINTS).contains(&retention_points) {
+            return Err(InvalidPolicy::Points { points: retention_points });
+        }
+        if !(u64::from(interval_s)..=Self::MAX_WINDOW_S).contains(&retention_window_s) {
+            return Err(InvalidPolicy::Window { window_s: retention_window_s, interval_s });
+        }
+        if let Some(bytes_per_s) = bandwidth_bytes_per_s.filter(|b| *b < Self::MIN_BANDWIDTH_BYTES_PER_S) {
+            return Err(InvalidPolicy::Bandwidth { bytes_per_s });
+        }
+        Ok(Self { interval_s, retention_points, retention_window_s, bandwidth_bytes_per_s })
+    }
+
+    /// Seconds from the start of one point to the start of the next.
+    #[must_use]
+    pub fn interval_s(&self) -> u32 {
+        self.interval_s
+    }
+
+    /// Greatest number of points kept, pinned ones not counted.
+    #[must_use]
+    pub fn retention_points(&self) -> u32 {
+        self.retention_points
+    }
+
+    /// Seconds over which the kept points are spread.
+    #[must_use]
+    pub fn retention_window_s(&self) -> u64 {
+        self.retention_window_s
+    }
+
+    /// Greatest rate of the data stream in bytes per second; `None` is unlimited.
+    #[must_use]
+    pub fn bandwidth_bytes_per_s(&self) -> Option<u64> {
+        self.bandwidth_bytes_per_s
+    }
+}
+
+impl Default for ReplicationPolicy {
+    /// A point every 5 s, 24 points over 72 h.
+    fn default() -> Self {
+        Self { interval_s: 5, retention_points: 24, retention_window_s: 72 * 3600, bandwidth_bytes_per_s: None }
+    }
+}
+
+impl TryFrom<PolicyFields> for ReplicationPolicy {
+    type Error = InvalidPolicy;
+    fn try_from(f: PolicyFields) -> Result<Self, InvalidPolicy> {
+        Self::new(f.interval_s, f.retention_points, f.retention_window_s, f.bandwidth_bytes_per_s)
+    }
+}
+
+impl From<ReplicationPolicy> for PolicyFields {
+    fn from(p: ReplicationPolicy) -> Self {
+        Self {
+            interval_s: p.interval_s,
+            retention_points: p.retention_points,
+            retention_window_s: p.retention_window_s,
+            bandwidth_bytes_per_s: p.bandwidth_bytes_per_s,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_outside_its_limits_is_refused() {
+        assert!(ReplicationPolicy::new(5, 96, 259_200, None).is_ok());
+        assert_eq!(ReplicationPolicy::new(5, 97, 259_200, None), Err(InvalidPolicy::Points { points: 97 }));
+        assert_eq!(ReplicationPolicy::new(0, 24, 259_200, None), Err(InvalidPolicy::Interval { interval_s: 0 }));
+        assert_eq!(ReplicationPolicy::new(60, 24, 59, None), Err(InvalidPolicy::Window { window_s: 59, interval_s: 60 }));
+        assert_eq!(ReplicationPolicy::new(5, 24, 60, Some(1)), Err(InvalidPolicy::Bandwidth { bytes_per_s: 1 }));
+    }
+
+    #[test]
+    fn a_policy_read_from_json_is_checked() {
+        let text = serde_json::to_string(&ReplicationPolicy::default()).unwrap();
+        assert_eq!(serde_json::from_str::<ReplicationPolicy>(&text).unwrap(), ReplicationPolicy::default());
+        assert!(serde_json::from_str::<ReplicationPolicy>(r#"{"interval_s":5,"retention_points":200,"retention_window_s":60}"#).is_err());
+    }
+}
