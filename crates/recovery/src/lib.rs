@@ -1,7 +1,29 @@
-//! Disaster recovery as data: names, policies, points and the item's state machine. Pure: no I/O, no clock, no engine.
+//! Disaster recovery as data: what is protected, its recovery points, its states, and the facts that change them.
+//!
+//! ```text
+//!   facts (recorded by workflows) ──apply──▶ ItemRecord { state, policy, chosen point, fence … }
+//!                                                 │
+//!                              allowed_operations ┴─▶ what may be asked for now
+//! ```
+//!
+//! Invariants: 1. Everything here is a pure function of its arguments; time comes in as a value. 2. An item's record is
+//! the fold of its facts and of nothing else, so it can be rebuilt and compared. 3. A state is left only through
+//! [`MainState::advance`]; what is not written there does not happen.
 
+mod check;
+mod fact;
 pub mod ids;
+mod item;
+mod operation;
+mod point;
 pub mod policy;
+mod state;
 
-pub use ids::*;
-pub use policy::*;
+pub use check::{Check, InvalidCheck};
+pub use fact::{Fact, FactRefused, apply, fold};
+pub use ids::{Consistency, EffectToken, Generation, InvalidId, ItemName, PointId, SiteName};
+pub use item::{ChosenPoint, Disk, Fence, ItemRecord, ItemState, OldMachine, Resync, Side, TestFailover};
+pub use operation::{Operation, allowed_operations};
+pub use point::{InvalidChoice, NoPoint, PointChoice, RecoveryPoint, resolve};
+pub use policy::{InvalidPolicy, ReplicationPolicy};
+pub use state::{Direction, FailoverKind, MainState, NotAllowed, Rest, Retreat, Stand, Step};

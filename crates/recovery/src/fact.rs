@@ -1,0 +1,393 @@
+//! What workflows record about an item, and the item's record as the fold of it.
+//!
+//! ```text
+//!   ItemRegistered ─▶ Moved ─▶ DisksFound ─▶ Moved … ─▶ PointChosen ─▶ FenceProven ─▶ MachineRunning ─▶ Moved
+//! ```
+//!
+//! Invariants: 1. [`apply`] reads nothing but its arguments. 2. A fact that does not fit the record is refused with what did
+//! not fit; it is never applied in part. 3. Applying the facts of an item in the order of its runs gives its record.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Check, ChosenPoint, Direction, Disk, Fence, Generation, ItemName, ItemRecord, ItemState, MainState, NotAllowed,
+    OldMachine, Operation, PointId, ReplicationPolicy, Resync, Side, SiteName, Step, TestFailover,
+};
+
+/// Something that became true of an item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fact", rename_all = "snake_case")]
+pub enum Fact {
+    /// The item is known, or known again with other settings while it is unprotected.
+    ItemRegistered {
+        /// Its name.
+        name: ItemName,
+        /// Where it runs.
+        primary: SiteName,
+        /// Where it is replicated to.
+        recovery: SiteName,
+        /// The name of its machine on the platform.
+        machine: String,
+        /// How it is replicated.
+        policy: ReplicationPolicy,
+        /// How the recovered machine is asked whether it serves.
+        checks: Vec<Check>,
+    },
+    /// The source was asked for its disks.
+    DisksFound {
+        /// In the platform's order.
+        disks: Vec<Disk>,
+    },
+    /// The main state moved.
+    Moved {
+        /// How.
+        #[serde(rename = "move")]
+        step: Step,
+    },
+    /// A run was granted the item.
+    Granted {
+        /// Carried by every object that the run makes.
+        generation: Generation,
+    },
+    /// A failover settled on a point.
+    PointChosen {
+        /// Requested and taken.
+        chosen: ChosenPoint,
+    },
+    /// The source was shown to be unable to write.
+    FenceProven {
+        /// What was seen, in words.
+        evidence: String,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// The target may start although nobody knows whether the source writes.
+    UnfencedAccepted {
+        /// Who took that upon themselves.
+        by: String,
+        /// Why.
+        reason: String,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// The machine runs at a site and serves.
+    MachineRunning {
+        /// Where.
+        site: SiteName,
+        /// Since when.
+        at: DateTime<Utc>,
+    },
+    /// What a failover took and cost.
+    Measured {
+        /// From its request until the machine served.
+        rto_actual_ms: u64,
+        /// From the chosen point until its request.
+        rpo_actual_ms: u64,
+    },
+    /// Points are given up; none of them is offered again.
+    PointsWithdrawn {
+        /// This one and all before it.
+        up_to: PointId,
+    },
+    /// What became of the machine that the item failed over from.
+    OldMachineIs {
+        /// Its state.
+        old_machine: OldMachine,
+    },
+    /// The copy beside production changed.
+    TestFailoverIs {
+        /// Its state.
+        test_failover: TestFailover,
+    },
+    /// The need to compare both sides changed.
+    ResyncIs {
+        /// Its state.
+        resync: Resync,
+    },
+}
+
+/// Why a fact does not fit a record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FactRefused {
+    /// The first fact of an item must register it.
+    #[error("the item was never registered")]
+    Unregistered,
+    /// Registering again would change an item that is in use.
+    #[error("item {name} is registered and {state}, not unprotected")]
+    InUse {
+        /// Which.
+        name: ItemName,
+        /// Its state.
+        state: MainState,
+    },
+    /// The record is of another item.
+    #[error("a fact of item {fact} was applied to item {record}")]
+    OtherItem {
+        /// Named by the fact.
+        fact: ItemName,
+        /// Named by the record.
+        record: ItemName,
+    },
+    /// An item needs two different sites.
+    #[error("item {name} would be replicated from site {site} to itself")]
+    SameSite {
+        /// Which.
+        name: ItemName,
+        /// The site.
+        site: SiteName,
+    },
+    /// The state does not have that move.
+    #[error("item {name} can't move")]
+    Move {
+        /// Which.
+        name: ItemName,
+        /// What was tried where.
+        #[source]
+        source: NotAllowed,
+    },
+    /// An older grant would be recorded after a newer one.
+    #[error("generation {granted} of item {name} is older than the recorded {recorded}")]
+    Generation {
+        /// Which.
+        name: ItemName,
+        /// The fact's.
+        granted: Generation,
+        /// The record's.
+        recorded: Generation,
+    },
+    /// The site is not one of the item's.
+    #[error("site {site} is none of the sites of item {name}")]
+    Site {
+        /// Which.
+        name: ItemName,
+        /// The site.
+        site: SiteName,
+    },
+}
+
+/// The record after `fact`; `None` is an item that nobody has heard of.
+///
+/// # Errors
+/// The fact does not fit the record.
+pub fn apply(record: Option<ItemRecord>, fact: &Fact) -> Result<ItemRecord, FactRefused> {
+    if let Fact::ItemRegistered { name, primary, recovery, machine, policy, checks } = fact {
+        let state = registered_state(record, name)?;
+        if primary == recovery {
+            return Err(FactRefused::SameSite { name: name.clone(), site: primary.clone() });
+        }
+        return Ok(ItemRecord {
+            version: ItemRecord::VERSION,
+            name: name.clone(),
+            primary: primary.clone(),
+            recovery: recovery.clone(),
+            machine: machine.clone(),
+            disks: vec![],
+            policy: policy.clone(),
+            checks: checks.clone(),
+            state,
+            chosen: None,
+            fence: None,
+            withdrawn_up_to: None,
+            rto_actual_ms: None,
+            rpo_actual_ms: None,
+        });
+    }
+    changed(record.ok_or(FactRefused::Unregistered)?, fact)
+}
+
+/// Applies `facts` in order to nothing.
+///
+/// # Errors
+/// One of them does not fit; its position comes with the reason.
+pub fn fold<'a>(facts: impl IntoIterator<Item = &'a Fact>) -> Result<Option<ItemRecord>, (usize, FactRefused)> {
+    let mut record = None;
+    for (position, fact) in facts.into_iter().enumerate() {
+        record = Some(apply(record, fact).map_err(|refused| (position, refused))?);
+    }
+    Ok(record)
+}
+
+/// A new registration starts over but never goes back behind a generation that objects on disk carry.
+fn registered_state(record: Option<ItemRecord>, name: &ItemName) -> Result<ItemState, FactRefused> {
+    let Some(old) = record else {
+        return Ok(ItemState::new());
+    };
+    if old.name != *name {
+        return Err(FactRefused::OtherItem { fact: name.clone(), record: old.name });
+    }
+    let unused = match old.state.main {
+        MainState::Unprotected => true,
+        MainState::Failed { of, .. } => of == Operation::Protect,
+        _ => false,
+    };
+    if !unused {
+        return Err(FactRefused::InUse { name: name.clone(), state: old.state.main });
+    }
+    Ok(ItemState { main: old.state.main, generation: old.state.generation, ..ItemState::new() })
+}
+
+fn changed(mut record: ItemRecord, fact: &Fact) -> Result<ItemRecord, FactRefused> {
+    match fact {
+        Fact::ItemRegistered { name, .. } => {
+            return Err(FactRefused::InUse { name: name.clone(), state: record.state.main });
+        }
+        Fact::DisksFound { disks } => record.disks.clone_from(disks),
+        Fact::Moved { step } => record.state = moved(&record, *step)?,
+        Fact::Granted { generation } if *generation < record.state.generation => {
+            return Err(FactRefused::Generation {
+                name: record.name,
+                granted: *generation,
+                recorded: record.state.generation,
+            });
+        }
+        Fact::Granted { generation } => record.state.generation = *generation,
+        Fact::PointChosen { chosen } => record.chosen = Some(chosen.clone()),
+        Fact::FenceProven { evidence, at } => {
+            record.fence = Some(Fence::Proven { evidence: evidence.clone(), at: *at });
+        }
+        Fact::UnfencedAccepted { by, reason, at } => {
+            record.fence = Some(Fence::Unfenced { by: by.clone(), reason: reason.clone(), at: *at });
+        }
+        Fact::MachineRunning { site, .. } => record.state.active = side_of(&record, site)?,
+        Fact::Measured { rto_actual_ms, rpo_actual_ms } => {
+            record.rto_actual_ms = Some(*rto_actual_ms);
+            record.rpo_actual_ms = Some(*rpo_actual_ms);
+        }
+        Fact::PointsWithdrawn { up_to } => {
+            record.withdrawn_up_to = record.withdrawn_up_to.max(Some(*up_to));
+        }
+        Fact::OldMachineIs { old_machine } => record.state.old_machine = *old_machine,
+        Fact::TestFailoverIs { test_failover } => record.state.test_failover = *test_failover,
+        Fact::ResyncIs { resync } => record.state.resync = *resync,
+    }
+    Ok(record)
+}
+
+fn moved(record: &ItemRecord, step: Step) -> Result<ItemState, FactRefused> {
+    let mut state = record.state;
+    let refused = |source| FactRefused::Move { name: record.name.clone(), source };
+    state.main = state.main.advance(step).map_err(refused)?;
+    if step == (Step::Finish { operation: Operation::Reprotect }) {
+        state.direction = match state.direction {
+            Direction::Forward => Direction::Reverse,
+            Direction::Reverse => Direction::Forward,
+        };
+    }
+    Ok(state)
+}
+
+fn side_of(record: &ItemRecord, site: &SiteName) -> Result<Side, FactRefused> {
+    match site {
+        site if *site == record.primary => Ok(Side::Primary),
+        site if *site == record.recovery => Ok(Side::Recovery),
+        _ => Err(FactRefused::Site { name: record.name.clone(), site: site.clone() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Consistency, PointChoice};
+
+    fn registered() -> Fact {
+        Fact::ItemRegistered {
+            name: "db9".parse().unwrap(),
+            primary: "berlin".parse().unwrap(),
+            recovery: "hamburg".parse().unwrap(),
+            machine: "db9".to_owned(),
+            policy: ReplicationPolicy::default(),
+            checks: vec!["tcp:10.0.0.9:5432".parse().unwrap()],
+        }
+    }
+
+    fn begin(operation: Operation) -> Fact {
+        Fact::Moved { step: Step::Begin { operation } }
+    }
+
+    fn finish(operation: Operation) -> Fact {
+        Fact::Moved { step: Step::Finish { operation } }
+    }
+
+    fn a_failover_with_commit() -> Vec<Fact> {
+        let at = DateTime::UNIX_EPOCH;
+        vec![
+            registered(),
+            begin(Operation::Protect),
+            Fact::Granted { generation: Generation { era: 1, grant_epoch: 1 } },
+            Fact::DisksFound { disks: vec![Disk { name: "vda".to_owned(), size_bytes: 1 << 29 }] },
+            finish(Operation::Protect),
+            begin(Operation::Failover),
+            Fact::Granted { generation: Generation { era: 1, grant_epoch: 2 } },
+            Fact::UnfencedAccepted { by: "ada".to_owned(), reason: "site burns".to_owned(), at },
+            Fact::PointChosen {
+                chosen: ChosenPoint {
+                    requested: PointChoice::LatestProcessed,
+                    point: PointId(7),
+                    consistency: Consistency::Crash,
+                    taken_at: at,
+                },
+            },
+            Fact::Moved { step: Step::PowerOn },
+            Fact::MachineRunning { site: "hamburg".parse().unwrap(), at },
+            Fact::Measured { rto_actual_ms: 4200, rpo_actual_ms: 1900 },
+            finish(Operation::Failover),
+            begin(Operation::Commit),
+            Fact::PointsWithdrawn { up_to: PointId(7) },
+            finish(Operation::Commit),
+        ]
+    }
+
+    #[test]
+    fn a_record_is_the_fold_of_its_facts() {
+        let record = fold(&a_failover_with_commit()).unwrap().unwrap();
+        insta::assert_json_snapshot!(record);
+        assert_eq!(record.active_site().as_str(), "hamburg");
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<ItemRecord>(&text).unwrap(), record);
+    }
+
+    #[test]
+    fn facts_read_back_from_json() {
+        for fact in a_failover_with_commit() {
+            let text = serde_json::to_string(&fact).unwrap();
+            assert_eq!(serde_json::from_str::<Fact>(&text).unwrap(), fact, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_newer_record_is_refused_and_an_unknown_field_is_not() {
+        let record = fold(&[registered()]).unwrap().unwrap();
+        let mut json = serde_json::to_value(&record).unwrap();
+        json["colour"] = "green".into();
+        assert_eq!(serde_json::from_value::<ItemRecord>(json.clone()).unwrap(), record);
+        json["version"] = 2.into();
+        let refused = serde_json::from_value::<ItemRecord>(json).unwrap_err().to_string();
+        assert_eq!(refused, "item record of format 2, this build reads up to 1");
+    }
+
+    #[test]
+    fn a_fact_that_does_not_fit_is_refused_with_its_position() {
+        let refused = fold(&[registered(), begin(Operation::Commit)]).unwrap_err();
+        assert_eq!(refused.0, 1);
+        assert!(matches!(refused.1, FactRefused::Move { .. }));
+        assert_eq!(fold(&[begin(Operation::Protect)]).unwrap_err(), (0, FactRefused::Unregistered));
+    }
+
+    #[test]
+    fn an_item_registered_again_keeps_its_generation() {
+        let facts = [
+            registered(),
+            Fact::Granted { generation: Generation { era: 1, grant_epoch: 5 } },
+            registered(),
+            Fact::Granted { generation: Generation { era: 1, grant_epoch: 4 } },
+        ];
+        assert!(matches!(fold(&facts).unwrap_err(), (3, FactRefused::Generation { .. })));
+    }
+
+    #[test]
+    fn a_machine_does_not_run_at_a_foreign_site() {
+        let facts = [registered(), Fact::MachineRunning { site: "oslo".parse().unwrap(), at: DateTime::UNIX_EPOCH }];
+        assert!(matches!(fold(&facts).unwrap_err(), (1, FactRefused::Site { .. })));
+    }
+}

@@ -1,0 +1,225 @@
+//! A protected item as it is projected from its facts: what it is, where it runs, what state it is in.
+//!
+//! Invariants: 1. The record is written only by [`crate::apply`]. 2. It carries the version of its format; a reader refuses
+//! a newer one instead of guessing. 3. `primary` and `recovery` never change; where the machine runs is `state.active`.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::{
+    Check, Consistency, Direction, Generation, ItemName, MainState, PointChoice, PointId, ReplicationPolicy, SiteName,
+};
+
+/// One of an item's two sites.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// Where the item ran when it was first protected.
+    Primary,
+    /// The other one.
+    Recovery,
+}
+
+/// What became of the machine that the item failed over from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OldMachine {
+    /// There is none.
+    None,
+    /// It exists and does not run.
+    Off,
+    /// It came back and was made unable to do harm.
+    Quarantined,
+}
+
+/// An isolated copy beside production.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TestFailover {
+    /// There is none.
+    None,
+    /// It is being made.
+    Running,
+    /// It can be looked at.
+    Ready,
+    /// It is being removed.
+    Cleaning,
+    /// Making or removing it failed.
+    Failed,
+}
+
+/// Whether both sides have to be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resync {
+    /// The change tracking is whole.
+    None,
+    /// It broke; the next point needs a comparison.
+    Needed,
+    /// The comparison is running.
+    Running,
+}
+
+/// The main state of an item and what stands beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ItemState {
+    /// What the item is doing.
+    pub main: MainState,
+    /// Where its machine runs.
+    pub active: Side,
+    /// Which way it is replicated.
+    pub direction: Direction,
+    /// The newest grant of its lock that was recorded.
+    pub generation: Generation,
+    /// The machine it failed over from.
+    pub old_machine: OldMachine,
+    /// The copy beside it.
+    pub test_failover: TestFailover,
+    /// Whether its sides have to be compared.
+    pub resync: Resync,
+}
+
+impl ItemState {
+    /// Known, not replicated, running at its primary site.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            main: MainState::Unprotected,
+            active: Side::Primary,
+            direction: Direction::Forward,
+            generation: Generation { era: 0, grant_epoch: 0 },
+            old_machine: OldMachine::None,
+            test_failover: TestFailover::None,
+            resync: Resync::None,
+        }
+    }
+}
+
+impl Default for ItemState {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One disk of a protected machine.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Disk {
+    /// As the platform names it, such as `vda`.
+    pub name: String,
+    /// What the guest sees.
+    pub size_bytes: u64,
+}
+
+/// The point that a failover recovered from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChosenPoint {
+    /// What was asked for.
+    pub requested: PointChoice,
+    /// What was taken.
+    pub point: PointId,
+    /// What it promises.
+    pub consistency: Consistency,
+    /// By the source's clock.
+    pub taken_at: DateTime<Utc>,
+}
+
+/// Why the target was allowed to start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum Fence {
+    /// The source was shown to be unable to write.
+    Proven {
+        /// What was seen, in words.
+        evidence: String,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Nobody could tell, and somebody took it upon themselves.
+    Unfenced {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+        /// When.
+        at: DateTime<Utc>,
+    },
+}
+
+/// Everything that is known of a protected item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemRecord {
+    /// Format of this record.
+    #[serde(deserialize_with = "known_version")]
+    pub version: u32,
+    /// Its name.
+    pub name: ItemName,
+    /// Where it ran when it was first protected.
+    pub primary: SiteName,
+    /// The other site.
+    pub recovery: SiteName,
+    /// The name of its machine on the platform.
+    pub machine: String,
+    /// Its disks; empty until the source was asked.
+    pub disks: Vec<Disk>,
+    /// How it is replicated.
+    pub policy: ReplicationPolicy,
+    /// How the recovered machine is asked whether it serves.
+    pub checks: Vec<Check>,
+    /// Its states.
+    pub state: ItemState,
+    /// What the last failover recovered from.
+    pub chosen: Option<ChosenPoint>,
+    /// Why the last failover was allowed to start the target.
+    pub fence: Option<Fence>,
+    /// Points up to this one are given up.
+    pub withdrawn_up_to: Option<PointId>,
+    /// From the request of the last failover until the machine served.
+    pub rto_actual_ms: Option<u64>,
+    /// From the chosen point until the request of the last failover.
+    pub rpo_actual_ms: Option<u64>,
+}
+
+impl ItemRecord {
+    /// The format that this build writes.
+    pub const VERSION: u32 = 1;
+
+    /// The site where the machine runs.
+    #[must_use]
+    pub fn active_site(&self) -> &SiteName {
+        self.site(self.state.active)
+    }
+
+    /// The site that data is replicated from.
+    #[must_use]
+    pub fn source_site(&self) -> &SiteName {
+        match self.state.direction {
+            Direction::Forward => &self.primary,
+            Direction::Reverse => &self.recovery,
+        }
+    }
+
+    /// The site that data is replicated to.
+    #[must_use]
+    pub fn target_site(&self) -> &SiteName {
+        match self.state.direction {
+            Direction::Forward => &self.recovery,
+            Direction::Reverse => &self.primary,
+        }
+    }
+
+    fn site(&self, side: Side) -> &SiteName {
+        match side {
+            Side::Primary => &self.primary,
+            Side::Recovery => &self.recovery,
+        }
+    }
+}
+
+fn known_version<'de, D: Deserializer<'de>>(input: D) -> Result<u32, D::Error> {
+    let version = u32::deserialize(input)?;
+    if version > ItemRecord::VERSION {
+        let known = ItemRecord::VERSION;
+        return Err(de::Error::custom(format!("item record of format {version}, this build reads up to {known}")));
+    }
+    Ok(version)
+}

@@ -1,0 +1,232 @@
+//! What a person or a policy can ask for, and which of it an item's state allows.
+//!
+//! Invariants: 1. The answer depends on the item's state alone, never on who asks. 2. An operation that is allowed here is
+//! one that [`MainState::advance`] begins from that state, or one that runs beside the main state.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{InvalidId, ItemState, MainState, Resync, Rest, Retreat, TestFailover};
+
+/// Something that can be asked of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Operation {
+    /// Begin replication to the other site.
+    Protect,
+    /// Start an isolated copy from a point; production and replication do not notice.
+    TestFailover,
+    /// Remove the copy of a test failover.
+    CleanTestFailover,
+    /// Move to the other site without loss; stops at the first error.
+    PlannedFailover,
+    /// Run at the other site from a point, whether or not the source answers.
+    Failover,
+    /// Recover again from another point, before the commit.
+    ChangePoint,
+    /// Accept the failover; the points go.
+    Commit,
+    /// Discard the failed-over machine and start the source again.
+    Undo,
+    /// Replicate in the other direction.
+    Reprotect,
+    /// Compare both sides and copy what differs.
+    Resync,
+    /// Replace the replication policy.
+    ChangePolicy,
+    /// End replication and remove the replica.
+    Unprotect,
+    /// End the running operation and return to the state before it.
+    Cancel,
+    /// Say which of record and reality holds.
+    Resolve,
+}
+
+impl Operation {
+    /// Every operation, in the order of the life cycle.
+    pub const ALL: [Operation; 14] = [
+        Operation::Protect,
+        Operation::TestFailover,
+        Operation::CleanTestFailover,
+        Operation::PlannedFailover,
+        Operation::Failover,
+        Operation::ChangePoint,
+        Operation::Commit,
+        Operation::Undo,
+        Operation::Reprotect,
+        Operation::Resync,
+        Operation::ChangePolicy,
+        Operation::Unprotect,
+        Operation::Cancel,
+        Operation::Resolve,
+    ];
+
+    /// The word used on the command line, in the API and in histories.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Protect => "protect",
+            Operation::TestFailover => "test-failover",
+            Operation::CleanTestFailover => "clean-test-failover",
+            Operation::PlannedFailover => "planned-failover",
+            Operation::Failover => "failover",
+            Operation::ChangePoint => "change-point",
+            Operation::Commit => "commit",
+            Operation::Undo => "undo",
+            Operation::Reprotect => "reprotect",
+            Operation::Resync => "resync",
+            Operation::ChangePolicy => "change-policy",
+            Operation::Unprotect => "unprotect",
+            Operation::Cancel => "cancel",
+            Operation::Resolve => "resolve",
+        }
+    }
+
+    /// Whether this build can carry it out. The others are modelled, so that states mean what they will mean, and refused.
+    #[must_use]
+    pub fn offered(self) -> bool {
+        match self {
+            Operation::Protect
+            | Operation::Failover
+            | Operation::Commit
+            | Operation::Unprotect
+            | Operation::Cancel => true,
+            Operation::TestFailover
+            | Operation::CleanTestFailover
+            | Operation::PlannedFailover
+            | Operation::ChangePoint
+            | Operation::Undo
+            | Operation::Reprotect
+            | Operation::Resync
+            | Operation::ChangePolicy
+            | Operation::Resolve => false,
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Operation {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        Operation::ALL.into_iter().find(|operation| operation.as_str() == text).ok_or_else(|| InvalidId::Form {
+            kind: "an operation",
+            text: text.to_owned(),
+            form: "protect, failover, commit, …",
+        })
+    }
+}
+
+/// What the item's state allows, for machines under KVM, in the order of the life cycle.
+#[must_use]
+pub fn allowed_operations(item: &ItemState) -> Vec<Operation> {
+    let mut allowed = allowed_in(item.main, item);
+    allowed.sort_unstable();
+    allowed.dedup();
+    allowed
+}
+
+fn allowed_in(main: MainState, item: &ItemState) -> Vec<Operation> {
+    match main {
+        MainState::Unprotected => vec![Operation::Protect],
+        MainState::Seeding => vec![Operation::Cancel, Operation::Unprotect],
+        MainState::Protected => protected(item),
+        MainState::FailingOver { retreat: Retreat::Open, .. } => vec![Operation::Cancel],
+        MainState::FailingOver { retreat: Retreat::Closed, .. }
+        | MainState::ChangingPoint
+        | MainState::Committing
+        | MainState::Undoing
+        | MainState::Unprotecting => vec![],
+        MainState::CommitPending => vec![Operation::Commit, Operation::ChangePoint, Operation::Undo],
+        MainState::Committed => vec![Operation::Reprotect, Operation::Unprotect],
+        MainState::Reprotecting => vec![Operation::Cancel],
+        MainState::Failed { of, before } => {
+            let mut allowed = before.map_or_else(Vec::new, |rest: Rest| allowed_in(rest.state(), item));
+            allowed.extend([of, Operation::Unprotect]);
+            allowed
+        }
+        MainState::Reconcile => vec![Operation::Resolve],
+    }
+}
+
+fn protected(item: &ItemState) -> Vec<Operation> {
+    let mut allowed = vec![
+        Operation::PlannedFailover,
+        Operation::Failover,
+        Operation::ChangePolicy,
+        Operation::Unprotect,
+    ];
+    match item.test_failover {
+        TestFailover::None => allowed.push(Operation::TestFailover),
+        TestFailover::Ready | TestFailover::Failed => allowed.push(Operation::CleanTestFailover),
+        TestFailover::Running | TestFailover::Cleaning => {}
+    }
+    match item.resync {
+        Resync::None | Resync::Needed => allowed.push(Operation::Resync),
+        Resync::Running => {}
+    }
+    allowed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Step, state::every_state};
+
+    fn in_state(main: MainState) -> ItemState {
+        ItemState { main, ..ItemState::new() }
+    }
+
+    #[test]
+    fn the_operations_allowed_in_every_state() {
+        let mut table = String::new();
+        for main in every_state() {
+            let words: Vec<&str> = allowed_operations(&in_state(main)).into_iter().map(Operation::as_str).collect();
+            table += format!("{:<44} {}", main.to_string(), words.join(", ")).trim_end();
+            table.push('\n');
+        }
+        insta::assert_snapshot!(table);
+    }
+
+    #[test]
+    fn what_is_allowed_and_begins_a_move_is_what_the_state_machine_begins() {
+        for main in every_state() {
+            let allowed = allowed_operations(&in_state(main));
+            for operation in Operation::ALL {
+                let begins = main.advance(Step::Begin { operation }).is_ok();
+                let beside = matches!(
+                    operation,
+                    Operation::TestFailover
+                        | Operation::CleanTestFailover
+                        | Operation::Resync
+                        | Operation::ChangePolicy
+                        | Operation::Cancel
+                        | Operation::Resolve
+                );
+                assert!(!begins || !beside, "{operation} is beside the main state");
+                assert!(beside || begins == allowed.contains(&operation), "{main}: {operation}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_test_failover_is_cleaned_before_the_next() {
+        let mut item = in_state(MainState::Protected);
+        item.test_failover = TestFailover::Ready;
+        let allowed = allowed_operations(&item);
+        assert!(allowed.contains(&Operation::CleanTestFailover) && !allowed.contains(&Operation::TestFailover));
+    }
+
+    #[test]
+    fn an_operation_reads_back_from_its_word() {
+        for operation in Operation::ALL {
+            assert_eq!(operation.as_str().parse::<Operation>().unwrap(), operation);
+            assert_eq!(serde_json::to_string(&operation).unwrap(), format!("\"{operation}\""));
+        }
+    }
+}
