@@ -1,0 +1,41 @@
+//! What a site offers to activities, whatever the platform: machines, fencing, received points, and replication.
+//!
+//! ```text
+//!   activities ──▶ Site = Compute + Fence + ReplicaStore + Replication + Reports
+//!                    ├── sim::SimSite      in memory, faults on demand, outside ledger of effects
+//!                    └── provider-kvm      libvirt and QEMU
+//! ```
+//!
+//! Invariants that every provider keeps (`contract` proves them): 1. A mutating call carries an [`EffectToken`] and is refused
+//! with [`ProviderError::StaleToken`], changing nothing, once a greater one was seen for its item. 2. Every mutating call may be
+//! repeated: the second call finds the first one's effect and gives the same answer. 3. A call whose future is dropped either
+//! happens whole or can be repeated. 4. What exists outside is read from outside (`observe_machine`, `replica`, `inventory`),
+//! never remembered. 5. No call waits for the other site.
+//!
+//! [`EffectToken`]: recovery::EffectToken
+
+mod call;
+mod compute;
+mod error;
+mod fence;
+mod machine;
+mod replica;
+mod replication;
+
+use std::fmt::Debug;
+
+use recovery::SiteName;
+
+pub use call::{Call, Progress, ProgressSink, Quiet};
+pub use compute::{Compute, Inventory, NetworkChoice, ObjectKind, OwnedObject, RecoverMachine, Recovered, RecoveredState, Started};
+pub use error::{Applied, ProviderError};
+pub use fence::{Fence, FenceMethod, FenceProof, FenceState};
+pub use machine::{Definition, Disk, Machine, PowerState};
+pub use replica::{Endpoint, ExtentMap, Pin, Point, PrepareReplica, Replica, ReplicaStore};
+pub use replication::{ItemReport, Phase, Replicate, Replication, ReplicationStatus, Reports};
+
+/// All ports of one site behind one object.
+pub trait Site: Compute + Fence + ReplicaStore + Replication + Reports + Debug {
+    /// The name under which the site is enrolled.
+    fn name(&self) -> &SiteName;
+}

@@ -1,0 +1,68 @@
+//! Making a machine unable to write, with proof; and lifting that again.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use recovery::{EffectToken, ItemName};
+use serde::{Deserialize, Serialize};
+
+use crate::{Call, PowerState, ProviderError};
+
+/// How a machine was made unable to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FenceMethod {
+    /// Its process was ended.
+    Destroyed,
+    /// It was found off.
+    AlreadyOff,
+}
+
+/// What was seen after fencing. It holds for the time of the look: what keeps it true is the disabled autostart and the token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceProof {
+    pub machine: String,
+    pub method: FenceMethod,
+    /// Seen after the effect; a proof always has `Off`.
+    pub power: PowerState,
+    /// Seen after the effect; a proof always has `true`.
+    pub autostart_off: bool,
+    /// By the site's clock.
+    pub observed_at: DateTime<Utc>,
+    /// What was done and seen, for people.
+    pub detail: String,
+}
+
+/// Whether a machine is fenced now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum FenceState {
+    /// A fence is recorded and the machine is seen off.
+    Fenced { token: EffectToken, proof: FenceProof },
+    /// A fence is recorded, yet the machine is not off or would start with its host: somebody else started it.
+    Broken { token: EffectToken, power: PowerState, autostart: bool },
+    /// No fence is in force.
+    Open { power: PowerState, autostart: bool },
+}
+
+/// Fencing of source machines.
+#[async_trait]
+pub trait Fence: Send + Sync {
+    /// Ends the machine hard, disables its autostart, stops its replication, remembers how it was, and looks. Twice is once.
+    ///
+    /// # Errors
+    /// `StaleToken`, `NoSuchMachine`, `Unreachable`, `Platform` (it could not be proven).
+    async fn fence(&self, call: &Call, item: &ItemName, machine: &str) -> Result<FenceProof, ProviderError>;
+
+    /// Whether the machine is fenced now.
+    ///
+    /// # Errors
+    /// `NoSuchMachine`, `Unreachable`.
+    async fn observe_fence(&self, item: &ItemName, machine: &str) -> Result<FenceState, ProviderError>;
+
+    /// Puts autostart back, and starts the machine if it was running when it was fenced. Replication is not taken up again.
+    /// Does nothing if no fence is in force. Never call it once a recovered machine was started.
+    ///
+    /// # Errors
+    /// `StaleToken`, `NoSuchMachine`, `Unreachable`, `Platform`.
+    async fn lift_fence(&self, call: &Call, item: &ItemName, machine: &str) -> Result<(), ProviderError>;
+}

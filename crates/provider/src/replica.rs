@@ -1,0 +1,145 @@
+//! Where a site keeps the points it receives.
+//!
+//! ```text
+//!   prepare ─▶ appends of its generation ─▶ seal ─▶ withdraw_points ─▶ remove_points ─▶ drop_replica
+//!      ▲                                     │
+//!      └──────────── prepare again ──────────┘   (a newer generation, or the sealing one after an undo)
+//! ```
+//!
+//! Invariants: 1. A point is there whole or not at all. 2. The newest point and pinned points are never pruned. 3. A point's
+//! number is never used again. 4. After `seal` no append of an older generation is taken, and of that generation none.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use recovery::{Consistency, Generation, ItemName, PointId, ReplicationPolicy};
+use serde::{Deserialize, Serialize};
+
+use crate::{Call, Machine, ProviderError};
+
+/// Where the source sends its data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// `host:port`.
+    pub address: String,
+    /// What the receiver's certificate must be valid for: a DNS name or an address.
+    pub tls_name: String,
+}
+
+/// What a replica is made for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrepareReplica {
+    pub item: ItemName,
+    /// Appends of this one will be taken.
+    pub generation: Generation,
+    /// As inspected at the source; kept, since the source can't be asked when it matters.
+    pub machine: Machine,
+    pub policy: ReplicationPolicy,
+}
+
+/// Keeps a point from being pruned.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Pin(pub String);
+
+/// A recovery point as its site's journal has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Point {
+    pub id: PointId,
+    pub generation: Generation,
+    pub consistency: Consistency,
+    /// By the source's clock. Points are ordered by number, never by this.
+    pub taken_at: DateTime<Utc>,
+    /// By this site's clock: when it became usable.
+    pub recorded_at: DateTime<Utc>,
+    /// What it took on the line.
+    pub bytes: u64,
+    /// Sorted.
+    pub pins: Vec<Pin>,
+}
+
+/// What a site holds of an item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replica {
+    pub item: ItemName,
+    /// The newest one shown to this replica.
+    pub generation: Generation,
+    /// No appends are taken.
+    pub sealed: bool,
+    /// Points are not offered any more.
+    pub withdrawn: bool,
+    /// By number; empty once withdrawn.
+    pub points: Vec<Point>,
+    /// The machine as it was at the source.
+    pub machine: Machine,
+    pub policy: ReplicationPolicy,
+}
+
+/// What differs from the source's state at its last point: the part that has to be sent back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtentMap {
+    /// SHA-256 of the stored map, lower-case hex.
+    pub hash: String,
+    /// Blocks of 64 KiB.
+    pub blocks: u64,
+    /// On all disks.
+    pub bytes: u64,
+}
+
+/// Received points at a site.
+#[async_trait]
+pub trait ReplicaStore: Send + Sync {
+    /// Makes the replica, or opens the existing one for appends of this generation under this policy. Points that exist stay.
+    ///
+    /// # Errors
+    /// `StaleToken`, `Superseded`, `ReplicaMismatch`, `PointsWithdrawn`, `NoSpace`, `Storage`.
+    async fn prepare(&self, call: &Call, wanted: PrepareReplica) -> Result<Endpoint, ProviderError>;
+
+    /// Takes no more appends of older generations, nor of this one. Returns what there is to choose from.
+    ///
+    /// # Errors
+    /// `StaleToken`, `NoSuchReplica`, `Superseded`.
+    async fn seal(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<Replica, ProviderError>;
+
+    /// What is there.
+    ///
+    /// # Errors
+    /// `NoSuchReplica`, `Damaged`.
+    async fn replica(&self, item: &ItemName) -> Result<Replica, ProviderError>;
+
+    /// Keeps a point. The same pin twice is one.
+    ///
+    /// # Errors
+    /// `StaleToken`, `NoSuchReplica`, `NoSuchPoint`, `PointsWithdrawn`.
+    async fn pin(&self, call: &Call, item: &ItemName, point: PointId, pin: Pin) -> Result<(), ProviderError>;
+
+    /// Takes a pin away; does nothing if it is not there, nor its point.
+    ///
+    /// # Errors
+    /// `StaleToken`, `NoSuchReplica`.
+    async fn unpin(&self, call: &Call, item: &ItemName, point: PointId, pin: Pin) -> Result<(), ProviderError>;
+
+    /// Computes and stores which blocks differ from the source's last known state: those of points newer than the recovered
+    /// one, and those written since the recovered machine was started. Once stored, the same map is returned again.
+    ///
+    /// # Errors
+    /// `StaleToken`, `NoSuchReplica`, `NotRecovered`, `Busy`, `Platform`.
+    async fn keep_extent_map(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<ExtentMap, ProviderError>;
+
+    /// Offers no point ever again. Their files stay, for a disk that still needs them.
+    ///
+    /// # Errors
+    /// `StaleToken`, `NoSuchReplica`.
+    async fn withdraw_points(&self, call: &Call, item: &ItemName) -> Result<(), ProviderError>;
+
+    /// Removes the files of withdrawn points. Twice is once.
+    ///
+    /// # Errors
+    /// `StaleToken`, `PointsInUse`, `Platform` (points are not withdrawn), `Storage`.
+    async fn remove_points(&self, call: &Call, item: &ItemName) -> Result<(), ProviderError>;
+
+    /// Removes the replica with all its points, pinned ones too, and all records. Twice is once. A recovered machine stays.
+    ///
+    /// # Errors
+    /// `StaleToken`, `PointsInUse`, `Storage`.
+    async fn drop_replica(&self, call: &Call, item: &ItemName) -> Result<(), ProviderError>;
+}
