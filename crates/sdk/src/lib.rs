@@ -10,26 +10,26 @@
 //! 3. No word of disaster recovery occurs in this crate.
 
 pub mod activity;
-// pub mod call;
-// pub mod context;
+pub mod call;
+pub mod context;
 pub mod event;
 pub mod failure;
 pub mod history;
 pub mod ids;
-// pub mod join;
-// mod machine;
+pub mod join;
+mod machine;
 pub mod message;
-// pub mod replay;
-// pub mod saga;
-// pub mod workflow;
+pub mod replay;
+pub mod saga;
+pub mod workflow;
 
 pub use activity::{Activity, ActivityOptions, AppError, Effect, Never, Retry, Scope, Timeouts};
-// pub use call::{Call, CallError};
-// pub use context::{Cancelled, Context};
+pub use call::{Call, CallError};
+pub use context::{Cancelled, Context};
 pub use event::{Command, Event, EventBody, Grant, Inbound, Outcome};
 pub use failure::{Applied, Failure, TimeoutKind};
 pub use history::{Hash, History, HistoryError, StoredEvent};
 pub use ids::{Lease, RunId, Seq, TaskQueue, Token, WorkerId};
 pub use message::Message;
-// pub use saga::Saga;
-// pub use workflow::{Registry, Workflow};
+pub use saga::Saga;
+pub use workflow::{Registry, Workflow};

@@ -1,0 +1,160 @@
+//! Drives workers and task runners on tokio until told to stop.
+
+use std::{sync::Arc, time::Duration};
+
+use sdk::TaskQueue;
+use tokio::{sync::Notify, sync::watch, task::JoinSet};
+
+use crate::{ClaimedTask, Reported, Step, Store, StoreError, TaskRunner, Verdict, Worker};
+
+/// How often to look for work.
+#[derive(Clone, Copy, Debug)]
+pub struct DriveTuning {
+    /// Longest time between looks when nothing wakes us: bounds the delay of work that no hint announced.
+    pub poll: Duration,
+    /// Most tasks carried out at the same time by one runner: bounds memory and the load on the platform.
+    pub tasks: usize,
+}
+
+impl Default for DriveTuning {
+    fn default() -> Self {
+        Self { poll: Duration::from_millis(100), tasks: 64 }
+    }
+}
+
+/// Runs a worker until `stop` turns true; gives its lease back at the end.
+pub async fn run_worker<S: Store>(mut worker: Worker<S>, wake: Arc<Notify>, mut stop: watch::Receiver<bool>, tuning: DriveTuning, on_lease: impl Fn(Option<sdk::Lease>)) {
+    let mut failures = 0_u32;
+    let mut lease = None;
+    while !*stop.borrow() {
+        let pause = match worker.step().await {
+            Ok(Step::Busy) => {
+                failures = 0;
+                Duration::ZERO
+            }
+            Ok(Step::Idle) => {
+                failures = 0;
+                tuning.poll
+            }
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                tracing::warn!(error = &error as &dyn std::error::Error, failures, "a round of the worker failed; trying again");
+                backoff(failures)
+            }
+        };
+        if lease != worker.lease() {
+            lease = worker.lease();
+            on_lease(lease);
+        }
+        if pause.is_zero() {
+            tokio::task::yield_now().await;
+            continue;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = wake.notified() => {}
+            _ = stop.changed() => {}
+        }
+    }
+    if let Err(error) = worker.stop().await {
+        tracing::warn!(%error, "the lease was not given back; it ends by itself");
+    }
+}
+
+/// Claims and carries out tasks of `queues` until `stop` turns true, then waits for those that run.
+pub async fn run_tasks(runner: TaskRunner, queues: Vec<TaskQueue>, done: Arc<Notify>, mut stop: watch::Receiver<bool>, tuning: DriveTuning) {
+    let mut running = JoinSet::new();
+    let mut failures = 0_u32;
+    while !*stop.borrow() {
+        let room = u32::try_from(tuning.tasks.saturating_sub(running.len())).unwrap_or(0).min(32);
+        let claimed = if room == 0 { Ok(Vec::new()) } else { runner.source.claim(&queues, room).await };
+        let pause = match claimed {
+            Ok(tasks) if tasks.is_empty() => {
+                failures = 0;
+                tuning.poll
+            }
+            Ok(tasks) => {
+                failures = 0;
+                for task in tasks {
+                    let (runner, done) = (runner.clone(), done.clone());
+                    running.spawn(async move {
+                        carry_out(&runner, &task).await;
+                        done.notify_one();
+                    });
+                }
+                Duration::ZERO
+            }
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                tracing::warn!(error = &error as &dyn std::error::Error, failures, "no tasks could be claimed; trying again");
+                backoff(failures)
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            Some(_) = running.join_next(), if !running.is_empty() => {}
+            _ = stop.changed() => {}
+        }
+    }
+    while running.join_next().await.is_some() {}
+}
+
+/// One attempt and its report; beats in between if the task asks for signs of life.
+async fn carry_out(runner: &TaskRunner, task: &ClaimedTask) {
+    use tracing::Instrument;
+    let span = tracing::info_span!(
+        "activity", run = %task.run, seq = %task.task.seq, activity = task.task.activity, token = %task.token, attempt = task.token.attempt
+    );
+    let verdict = {
+        let attempt = runner.attempt(task).instrument(span.clone());
+        let beats = beats(runner, task);
+        tokio::select! {
+            verdict = attempt => verdict,
+            () = beats => return,
+        }
+    };
+    span.in_scope(|| tracing::info!(verdict = ?short(&verdict), "an attempt has ended"));
+    let mut tries = 0;
+    loop {
+        match runner.source.report(task, &verdict).await {
+            Ok(Reported::Accepted) => return,
+            Ok(Reported::Refused) => {
+                tracing::warn!(run = %task.run, seq = %task.task.seq, ?verdict, "a result came too late and is not accepted");
+                return;
+            }
+            Err(error) => {
+                tries += 1;
+                tracing::warn!(error = &error as &dyn std::error::Error, tries, "a result could not be delivered; trying again");
+                tokio::time::sleep(backoff(tries)).await;
+            }
+        }
+    }
+}
+
+/// Signs of life while the attempt runs. Never ends for a task without a heartbeat limit, or before the task is gone.
+async fn beats(runner: &TaskRunner, task: &ClaimedTask) {
+    let Some(limit_ms) = task.task.options.timeouts.heartbeat_ms else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(Duration::from_millis((limit_ms / 3).max(50))).await;
+        match runner.source.pulse(task.run, task.task.seq, task.token.attempt, None).await {
+            Ok(crate::TaskPulse::Alive | crate::TaskPulse::CancelRequested) | Err(StoreError::Again { .. } | StoreError::Refused { .. } | StoreError::Fenced(_)) => {}
+            Ok(crate::TaskPulse::Gone) => {
+                tracing::warn!(run = %task.run, seq = %task.task.seq, "the attempt is no longer ours; it is dropped");
+                return;
+            }
+        }
+    }
+}
+
+fn short(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Ended(sdk::Outcome::Completed { .. }) => "completed".into(),
+        Verdict::Ended(other) => format!("{other:?}"),
+        Verdict::Failed(failure) => format!("failed: {failure}"),
+        Verdict::Buried(failure) => format!("dead letter: {failure}"),
+    }
+}
+
+fn backoff(failures: u32) -> Duration {
+    Duration::from_millis(100 * 2_u64.pow(failures.min(5)))
+}

@@ -1,0 +1,99 @@
+//! What every store must do, as cases that run on the one in memory and on Postgres alike.
+//!
+//! A case is a sentence; it panics where the sentence does not hold.
+
+mod leases;
+mod messages;
+mod scenes;
+mod tasks;
+mod turns;
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use crate::Store;
+
+/// A place in which a case runs: an empty store whose clock the case moves.
+#[async_trait]
+pub trait StoreLab: Send + Sync {
+    /// The store under test.
+    type Store: Store + 'static;
+    /// It, empty.
+    fn store(&self) -> Arc<Self::Store>;
+    /// Moves its clock.
+    async fn advance(&self, by: Duration);
+}
+
+/// The body of a case.
+pub type Case<L> = for<'a> fn(&'a L) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+macro_rules! cases {
+    ($($module:ident :: $name:ident),* $(,)?) => {
+        /// All cases with their names.
+        #[must_use]
+        pub fn cases<L: StoreLab>() -> Vec<(&'static str, Case<L>)> {
+            vec![$((stringify!($name), (|lab| Box::pin($module::$name(lab))) as Case<L>)),*]
+        }
+    };
+}
+
+cases! {
+    leases::a_new_lease_of_a_worker_has_a_higher_epoch,
+    leases::an_expired_lease_still_fences_in_its_holders_favour_until_it_is_deleted,
+    leases::a_fenced_worker_can_claim_write_and_release_nothing,
+    leases::runs_of_a_deleted_lease_are_claimed_by_another_with_a_higher_epoch,
+    leases::a_living_workers_runs_are_not_claimed,
+    turns::a_turn_is_stored_whole_and_its_chain_holds,
+    turns::a_turn_sent_twice_is_taken_and_names_its_writer,
+    turns::a_batch_with_one_taken_turn_stores_nothing,
+    turns::a_turn_whose_message_is_gone_is_stale_and_stores_nothing,
+    turns::a_message_key_is_recorded_once_for_ever,
+    turns::a_closed_run_leaves_no_tasks_timers_or_locks,
+    turns::a_suspended_run_is_not_claimed_and_keeps_its_messages,
+    messages::one_open_run_for_each_workflow_id,
+    messages::starting_the_same_run_twice_starts_it_once,
+    messages::a_message_counts_once_while_it_waits,
+    messages::a_closed_run_takes_no_messages,
+    messages::a_released_run_is_claimed_when_a_message_arrives,
+    messages::a_due_timer_becomes_one_message,
+    messages::locks_are_granted_in_order_with_growing_epochs,
+    tasks::a_task_is_claimed_once_and_completed_once,
+    tasks::a_second_attempt_refuses_the_first_ones_result_and_is_in_doubt,
+    tasks::a_late_result_counts_as_long_as_nobody_has_begun_again,
+    tasks::a_retry_waits_for_its_delay,
+    tasks::nobody_claims_in_time_and_the_run_hears_of_it,
+    tasks::a_silent_attempt_is_claimed_again_and_a_beating_one_is_not,
+    tasks::the_last_attempt_overdue_ends_the_task,
+    tasks::a_cancelled_task_that_nobody_began_ends_as_cancelled,
+    tasks::a_dead_letter_is_claimed_by_nobody,
+    tasks::the_total_limit_ends_a_task_whatever_its_attempts_do,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{Faultless, MemoryStore};
+
+    struct InMemory(Arc<MemoryStore>);
+
+    #[async_trait]
+    impl StoreLab for InMemory {
+        type Store = MemoryStore;
+        fn store(&self) -> Arc<MemoryStore> {
+            self.0.clone()
+        }
+        async fn advance(&self, by: Duration) {
+            self.0.advance(by);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_store_in_memory_keeps_the_contract() {
+        for (name, case) in cases::<InMemory>() {
+            println!("{name}");
+            let start = chrono::DateTime::from_timestamp(1_800_000_000, 0).expect("a valid time");
+            case(&InMemory(Arc::new(MemoryStore::new(start, Arc::new(Faultless))))).await;
+        }
+    }
+}

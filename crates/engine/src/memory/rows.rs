@@ -1,0 +1,143 @@
+//! What the store in memory keeps, and its leases and clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sdk::{Failure, Hash, Lease, Message, RunId, Seq, WorkerId};
+use serde_json::Value;
+
+use crate::{ProjectionRow, RunState, StoreError, TaskRow, Writer};
+
+/// A run as the store sees it.
+#[derive(Clone, Debug)]
+pub struct MemoryRun {
+    /// What it is about.
+    pub workflow_id: String,
+    /// Registered name.
+    pub workflow: String,
+    /// Owner's lease.
+    pub owner: Option<Lease>,
+    /// Run epoch.
+    pub epoch: i64,
+    /// How it stands.
+    pub state: RunState,
+    /// Why it failed or was set aside.
+    pub failure: Option<Failure>,
+    pub(crate) events: Vec<(Vec<u8>, Hash, Writer)>,
+    pub(crate) msg_keys: BTreeSet<String>,
+}
+
+/// A task as the store sees it.
+#[derive(Clone, Debug)]
+pub struct MemoryTask {
+    /// As it was queued.
+    pub row: TaskRow,
+    pub(crate) run_epoch: i64,
+    pub(crate) attempt: i32,
+    pub(crate) holder: Option<Lease>,
+    pub(crate) in_doubt: bool,
+    /// Why nobody can run it.
+    pub dead: Option<Failure>,
+    pub(crate) last_failure: Option<Failure>,
+    pub(crate) cancel_requested: bool,
+    pub(crate) not_before: DateTime<Utc>,
+    pub(crate) queue_deadline: Option<DateTime<Utc>>,
+    pub(crate) total_deadline: Option<DateTime<Utc>>,
+    pub(crate) attempt_deadline: Option<DateTime<Utc>>,
+    pub(crate) beat_deadline: Option<DateTime<Utc>>,
+    /// Progress, for people.
+    pub detail: Option<Value>,
+}
+
+pub(crate) struct State {
+    pub(crate) now: DateTime<Utc>,
+    pub(crate) changes: u64,
+    pub(crate) era: i64,
+    pub(crate) leases: BTreeMap<Lease, DateTime<Utc>>,
+    pub(crate) last_epoch: BTreeMap<WorkerId, i64>,
+    pub(crate) runs: BTreeMap<RunId, MemoryRun>,
+    pub(crate) inbox: BTreeMap<i64, (RunId, String, Message)>,
+    pub(crate) inbox_keys: BTreeSet<(RunId, String)>,
+    pub(crate) next_inbox: i64,
+    pub(crate) tasks: BTreeMap<(RunId, Seq), MemoryTask>,
+    pub(crate) timers: BTreeMap<(RunId, Seq), DateTime<Utc>>,
+    pub(crate) locks: BTreeMap<String, (i64, Option<(RunId, Seq)>)>,
+    pub(crate) lock_requests: BTreeMap<u64, (RunId, Seq, Vec<String>)>,
+    pub(crate) next_request: u64,
+    pub(crate) projections: Vec<(RunId, ProjectionRow)>,
+}
+
+impl State {
+    pub(crate) fn new(now: DateTime<Utc>) -> Self {
+        Self {
+            now,
+            changes: 0,
+            era: 1,
+            leases: BTreeMap::new(),
+            last_epoch: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            inbox: BTreeMap::new(),
+            inbox_keys: BTreeSet::new(),
+            next_inbox: 1,
+            tasks: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            locks: BTreeMap::new(),
+            lock_requests: BTreeMap::new(),
+            next_request: 1,
+            projections: Vec::new(),
+        }
+    }
+
+    pub(crate) fn fence(&self, lease: Lease) -> Result<(), StoreError> {
+        if self.leases.contains_key(&lease) { Ok(()) } else { Err(StoreError::Fenced(lease)) }
+    }
+
+    pub(crate) fn open_lease(&mut self, worker: WorkerId, ttl: Duration) -> Lease {
+        let epoch = self.last_epoch.entry(worker).or_insert(0);
+        *epoch += 1;
+        let lease = Lease { worker, epoch: *epoch };
+        self.leases.insert(lease, self.now + ttl);
+        lease
+    }
+
+    pub(crate) fn renew_lease(&mut self, lease: Lease, ttl: Duration) -> bool {
+        let until = self.now + ttl;
+        self.leases.get_mut(&lease).map(|expires| *expires = until).is_some()
+    }
+
+    pub(crate) fn expire_leases(&mut self, ours: Lease) -> Vec<Lease> {
+        let expired: Vec<Lease> = self.leases.iter().filter(|(l, at)| **l != ours && **at < self.now).map(|(l, _)| *l).collect();
+        for lease in &expired {
+            self.leases.remove(lease);
+            self.changes += 1;
+        }
+        expired
+    }
+
+    /// Puts a message in; false if its key is there already.
+    pub(crate) fn post(&mut self, run: RunId, message: Message) -> bool {
+        let key = message.key();
+        if !self.inbox_keys.insert((run, key.clone())) {
+            return false;
+        }
+        self.inbox.insert(self.next_inbox, (run, key, message));
+        self.next_inbox += 1;
+        self.changes += 1;
+        true
+    }
+
+    pub(crate) fn has_messages(&self, run: RunId) -> bool {
+        self.inbox_keys.range((run, String::new())..).next().is_some_and(|(r, _)| *r == run)
+    }
+
+    /// Earliest moment at which a deadline, timer, delay or lease runs out.
+    pub(crate) fn next_due(&self) -> Option<DateTime<Utc>> {
+        let tasks = self.tasks.values().filter(|t| t.dead.is_none()).flat_map(|t| {
+            let waiting = t.holder.is_none();
+            [waiting.then_some(t.not_before), t.queue_deadline.filter(|_| t.attempt == 0), t.total_deadline, t.attempt_deadline, t.beat_deadline]
+        });
+        let due = tasks.flatten().chain(self.timers.values().copied()).chain(self.leases.values().copied());
+        due.filter(|at| *at >= self.now).min()
+    }
+}

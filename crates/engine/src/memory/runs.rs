@@ -1,0 +1,309 @@
+//! Runs, histories, inboxes, timers and locks of the store in memory.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sdk::{Grant, History, Lease, Message, RunId, Seq};
+
+use super::{MemoryRun, MemoryStore, State};
+use crate::{ClaimedRun, CommitError, InboxRow, RunState, RunStore, Sent, StartRun, Started, StoreError, Sweeps, TurnWrite, Writer};
+
+#[async_trait]
+impl RunStore for MemoryStore {
+    async fn start_run(&self, start: StartRun) -> Result<Started, StoreError> {
+        self.atomic("start_run", |s| Ok(s.start_run(start))).await
+    }
+    async fn send(&self, run: RunId, message: Message) -> Result<Sent, StoreError> {
+        self.atomic("send", |s| Ok(s.send(run, message))).await
+    }
+    async fn claim_runs(&self, lease: Lease, limit: u32) -> Result<Vec<ClaimedRun>, StoreError> {
+        self.atomic("claim_runs", |s| s.claim_runs(lease, limit)).await
+    }
+    async fn load_history(&self, run: RunId) -> Result<History, StoreError> {
+        self.atomic("load_history", |s| s.load_history(run)).await
+    }
+    async fn read_inbox(&self, runs: &[RunId]) -> Result<Vec<InboxRow>, StoreError> {
+        self.atomic("read_inbox", |s| Ok(s.read_inbox(runs))).await
+    }
+    async fn commit_turns(&self, lease: Lease, turns: &[TurnWrite]) -> Result<(), CommitError> {
+        self.atomic("commit_turns", |s| s.commit_turns(lease, turns)).await
+    }
+    async fn writer_of(&self, run: RunId, seq: Seq) -> Result<Option<Writer>, StoreError> {
+        self.atomic("writer_of", |s| Ok(s.writer_of(run, seq))).await
+    }
+    async fn release_runs(&self, lease: Lease, runs: &[RunId]) -> Result<(), StoreError> {
+        self.atomic("release_runs", |s| s.release_runs(lease, runs)).await
+    }
+    async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
+        self.atomic("now", |s| Ok(s.now)).await
+    }
+}
+
+#[async_trait]
+impl Sweeps for MemoryStore {
+    async fn fire_timers(&self, limit: u32) -> Result<u32, StoreError> {
+        self.atomic("fire_timers", |s| Ok(s.fire_timers(limit))).await
+    }
+    async fn grant_locks(&self, limit: u32) -> Result<u32, StoreError> {
+        self.atomic("grant_locks", |s| Ok(s.grant_locks(limit))).await
+    }
+    async fn expire_tasks(&self, limit: u32) -> Result<u32, StoreError> {
+        self.atomic("expire_tasks", |s| Ok(s.expire_tasks(limit))).await
+    }
+}
+
+impl State {
+    fn start_run(&mut self, start: StartRun) -> Started {
+        let Message::Start { workflow, workflow_id, .. } = &start.start else { return Started::New };
+        if self.runs.contains_key(&start.run) {
+            return Started::New;
+        }
+        let open = |state: &RunState| matches!(state, RunState::Open | RunState::Suspended);
+        if let Some((run, _)) = self.runs.iter().find(|(_, r)| r.workflow_id == *workflow_id && open(&r.state)) {
+            return Started::AlreadyOpen(*run);
+        }
+        let run = MemoryRun {
+            workflow_id: workflow_id.clone(),
+            workflow: workflow.clone(),
+            owner: None,
+            epoch: 0,
+            state: RunState::Open,
+            failure: None,
+            events: Vec::new(),
+            msg_keys: std::collections::BTreeSet::new(),
+        };
+        self.runs.insert(start.run, run);
+        self.post(start.run, start.start);
+        Started::New
+    }
+
+    fn send(&mut self, run: RunId, message: Message) -> Sent {
+        match self.runs.get(&run).map(|r| &r.state) {
+            None => Sent::NoSuchRun,
+            Some(RunState::Open | RunState::Suspended) => {
+                self.post(run, message);
+                Sent::Accepted
+            }
+            Some(RunState::Completed | RunState::Failed | RunState::Cancelled) => Sent::Closed,
+        }
+    }
+
+    fn claim_runs(&mut self, lease: Lease, limit: u32) -> Result<Vec<ClaimedRun>, StoreError> {
+        self.fence(lease)?;
+        let free = |id: &RunId, run: &MemoryRun| {
+            run.state == RunState::Open
+                && match run.owner {
+                    Some(owner) => !self.leases.contains_key(&owner),
+                    None => self.has_messages(*id),
+                }
+        };
+        let ids: Vec<RunId> = self.runs.iter().filter(|(id, run)| free(id, run)).map(|(id, _)| *id).take(limit as usize).collect();
+        let mut claimed = Vec::new();
+        for id in ids {
+            if let Some(run) = self.runs.get_mut(&id) {
+                run.owner = Some(lease);
+                run.epoch += 1;
+                self.changes += 1;
+                claimed.push(ClaimedRun { run: id, epoch: run.epoch });
+            }
+        }
+        Ok(claimed)
+    }
+
+    fn load_history(&self, id: RunId) -> Result<History, StoreError> {
+        let mut history = History::new(id);
+        let refused = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Refused { attempted: "loading a history", source };
+        let run = self.runs.get(&id).ok_or_else(|| refused("no such run".into()))?;
+        for (place, (bytes, hash, _)) in run.events.iter().enumerate() {
+            let seq = Seq(i32::try_from(place).unwrap_or(i32::MAX));
+            history.push_stored(seq, bytes.clone(), *hash).map_err(|e| refused(Box::new(e)))?;
+        }
+        Ok(history)
+    }
+
+    fn read_inbox(&self, runs: &[RunId]) -> Vec<InboxRow> {
+        let wanted = self.inbox.iter().filter(|(_, (run, _, _))| runs.contains(run));
+        wanted.map(|(id, (run, key, message))| InboxRow { id: *id, run: *run, key: key.clone(), message: message.clone() }).collect()
+    }
+
+    fn writer_of(&self, run: RunId, seq: Seq) -> Option<Writer> {
+        let place = usize::try_from(seq.0).ok()?;
+        self.runs.get(&run)?.events.get(place).map(|(_, _, writer)| *writer)
+    }
+
+    fn release_runs(&mut self, lease: Lease, runs: &[RunId]) -> Result<(), StoreError> {
+        self.fence(lease)?;
+        for id in runs {
+            if let Some(run) = self.runs.get_mut(id).filter(|run| run.owner == Some(lease)) {
+                run.owner = None;
+                self.changes += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn commit_turns(&mut self, lease: Lease, turns: &[TurnWrite]) -> Result<(), CommitError> {
+        self.fence(lease)?;
+        for turn in turns {
+            self.check(turn)?;
+        }
+        for turn in turns {
+            self.apply(lease, turn);
+        }
+        self.changes += 1;
+        Ok(())
+    }
+
+    /// All that could refuse the turn, before anything is written.
+    fn check(&self, turn: &TurnWrite) -> Result<(), CommitError> {
+        let run = self.runs.get(&turn.run).ok_or_else(|| CommitError::Bad("no such run".into()))?;
+        for event in &turn.events {
+            let place = usize::try_from(event.seq.0).unwrap_or(usize::MAX);
+            let again = event.msg_key.as_ref().is_some_and(|key| run.msg_keys.contains(key));
+            if place < run.events.len() || again {
+                return Err(CommitError::Taken);
+            }
+        }
+        let missing_message = turn.consumed.iter().any(|key| !self.inbox_keys.contains(&(turn.run, key.clone())));
+        let missing_timer = turn.drop_timers.iter().any(|seq| !self.timers.contains_key(&(turn.run, *seq)));
+        if missing_message || missing_timer { Err(CommitError::Stale) } else { Ok(()) }
+    }
+
+    fn apply(&mut self, lease: Lease, turn: &TurnWrite) {
+        let now = self.now;
+        if let Some(run) = self.runs.get_mut(&turn.run) {
+            for event in &turn.events {
+                run.events.push((event.bytes.clone(), event.hash, Writer { lease, turn: turn.turn }));
+                run.msg_keys.extend(event.msg_key.clone());
+            }
+            if let Some((state, failure)) = &turn.close {
+                run.state = state.clone();
+                run.failure = failure.clone();
+                run.owner = None;
+            }
+        }
+        for task in &turn.tasks {
+            self.queue(turn.run, turn.run_epoch, task, now);
+        }
+        for seq in &turn.cancel_tasks {
+            if let Some(task) = self.tasks.get_mut(&(turn.run, *seq)) {
+                task.cancel_requested = true;
+            }
+        }
+        self.timers.extend(turn.timers.iter().map(|timer| ((turn.run, timer.seq), timer.due_at)));
+        for seq in &turn.drop_timers {
+            self.timers.remove(&(turn.run, *seq));
+        }
+        self.consume(turn.run, &turn.consumed);
+        for lock in &turn.locks {
+            self.lock_requests.insert(self.next_request, (turn.run, lock.seq, lock.resources.clone()));
+            self.next_request += 1;
+        }
+        for seq in &turn.release_locks {
+            self.free_locks(turn.run, Some(*seq));
+        }
+        self.projections.extend(turn.projections.iter().map(|row| (turn.run, row.clone())));
+        if matches!(turn.close, Some((RunState::Completed | RunState::Failed | RunState::Cancelled, _))) {
+            self.clear(turn.run);
+        }
+    }
+
+    fn consume(&mut self, run: RunId, keys: &[String]) {
+        for key in keys {
+            self.inbox_keys.remove(&(run, key.clone()));
+        }
+        self.inbox.retain(|_, (r, key, _)| *r != run || !keys.contains(key));
+    }
+
+    fn clear(&mut self, run: RunId) {
+        self.tasks.retain(|(r, _), _| *r != run);
+        self.timers.retain(|(r, _), _| *r != run);
+        self.inbox.retain(|_, (r, _, _)| *r != run);
+        self.inbox_keys.retain(|(r, _)| *r != run);
+        self.free_locks(run, None);
+    }
+
+    fn free_locks(&mut self, run: RunId, of: Option<Seq>) {
+        let ours = |r: RunId, s: Seq| r == run && of.is_none_or(|of| of == s);
+        self.lock_requests.retain(|_, (r, s, _)| !ours(*r, *s));
+        for (_, holder) in self.locks.values_mut() {
+            if holder.is_some_and(|(r, s)| ours(r, s)) {
+                *holder = None;
+            }
+        }
+    }
+
+    fn fire_timers(&mut self, limit: u32) -> u32 {
+        let due: Vec<(RunId, Seq)> = self.timers.iter().filter(|(_, at)| **at <= self.now).map(|(k, _)| *k).take(limit as usize).collect();
+        for (run, of) in &due {
+            self.timers.remove(&(*run, *of));
+            self.post(*run, Message::TimerDue { of: *of });
+        }
+        u32::try_from(due.len()).unwrap_or(u32::MAX)
+    }
+
+    fn grant_locks(&mut self, limit: u32) -> u32 {
+        let mut granted = 0;
+        for id in self.lock_requests.keys().copied().collect::<Vec<_>>() {
+            if granted == limit {
+                break;
+            }
+            let Some((run, seq, resources)) = self.lock_requests.get(&id).cloned() else { continue };
+            if resources.iter().any(|r| self.locks.get(r).is_some_and(|(_, holder)| holder.is_some())) {
+                continue;
+            }
+            let grants = resources.iter().map(|resource| {
+                let entry = self.locks.entry(resource.clone()).or_insert((0, None));
+                *entry = (entry.0 + 1, Some((run, seq)));
+                Grant { resource: resource.clone(), epoch: entry.0, era: self.era }
+            });
+            let grants = grants.collect();
+            self.lock_requests.remove(&id);
+            self.post(run, Message::Granted { of: seq, grants });
+            granted += 1;
+        }
+        granted
+    }
+}
+
+/// What tests look at.
+impl MemoryStore {
+    /// All runs.
+    #[must_use]
+    pub fn runs(&self) -> Vec<(RunId, MemoryRun)> {
+        self.lock().runs.iter().map(|(id, run)| (*id, run.clone())).collect()
+    }
+
+    /// Facts recorded by committed turns, in order.
+    #[must_use]
+    pub fn projections(&self) -> Vec<(RunId, crate::ProjectionRow)> {
+        self.lock().projections.clone()
+    }
+
+    /// The history of a run, with its chain checked.
+    ///
+    /// # Errors
+    /// If the run does not exist or its chain is broken.
+    pub fn history(&self, run: RunId) -> Result<History, StoreError> {
+        self.lock().load_history(run)
+    }
+
+    /// Rows that should be gone when every run has ended: tasks, timers, messages, held locks.
+    #[must_use]
+    pub fn leftovers(&self) -> usize {
+        let state = self.lock();
+        let held = state.locks.values().filter(|(_, holder)| holder.is_some()).count();
+        state.tasks.len() + state.timers.len() + state.inbox.len() + state.lock_requests.len() + held
+    }
+
+    /// Changes one byte of a stored event, as a tampering hand would.
+    pub fn tamper(&self, run: RunId, seq: Seq) {
+        let mut state = self.lock();
+        let place = usize::try_from(seq.0).unwrap_or(usize::MAX);
+        if let Some((bytes, _, _)) = state.runs.get_mut(&run).and_then(|r| r.events.get_mut(place))
+            && let Some(digit) = bytes.iter_mut().find(|b| b.is_ascii_digit())
+        {
+            *digit = if *digit == b'9' { b'8' } else { *digit + 1 };
+        }
+    }
+}
+

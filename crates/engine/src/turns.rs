@@ -1,0 +1,141 @@
+//! From a turn of the workflow to the rows that the store writes for it.
+
+use chrono::{DateTime, Utc};
+use sdk::{Command, Event, EventBody, Failure, History, Inbound, Message, Registry, Seq, StoredEvent, replay};
+
+use crate::{ClaimedRun, EventRow, InboxRow, LockRow, ProjectionRow, RunState, TaskRow, TimerRow, TurnWrite};
+
+/// Histories longer than this are not replayed a second time before each commit: it would cost more than it finds.
+const SHADOW_LIMIT_EVENTS: usize = 10_000;
+
+/// A turn, ready to be stored, with what it adds to the cached history once it is.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// What to store.
+    pub write: TurnWrite,
+    /// What the history then has more.
+    pub adds: Vec<StoredEvent>,
+}
+
+/// Makes the turn of one run: synchronous, for a plain thread.
+#[must_use]
+pub fn prepare(registry: &Registry, history: &History, claimed: &ClaimedRun, inbox: &[InboxRow], stamp: replay::Stamp) -> Prepared {
+    let messages: Vec<Message> = inbox.iter().map(|row| row.message.clone()).collect();
+    let first = replay::turn(registry, history, &messages, stamp);
+    let turn = match first {
+        Ok(turn) => turn,
+        Err(error) => return suspended(claimed, stamp, &Failure::fatal("replay-differs", error.to_string())),
+    };
+    if history.events.len() <= SHADOW_LIMIT_EVENTS {
+        match replay::turn(registry, history, &messages, stamp) {
+            Ok(shadow) if shadow == turn => {}
+            Ok(_) => {
+                let failure = Failure::fatal("not-deterministic", "two replays of the same history gave different commands");
+                return suspended(claimed, stamp, &failure);
+            }
+            Err(error) => return suspended(claimed, stamp, &Failure::fatal("not-deterministic", error.to_string())),
+        }
+    }
+    let trace = trace_of(history, &turn.events);
+    let mut write = empty(claimed, stamp);
+    write.consumed = turn.consumed;
+    for stored in &turn.events {
+        add(&mut write, stored, trace.as_ref(), inbox);
+    }
+    Prepared { write, adds: turn.events }
+}
+
+/// The turn that sets a run aside, visible, without touching its history or its messages.
+#[must_use]
+pub fn suspended(claimed: &ClaimedRun, stamp: replay::Stamp, why: &Failure) -> Prepared {
+    let mut write = empty(claimed, stamp);
+    write.close = Some((RunState::Suspended, Some(why.clone())));
+    Prepared { write, adds: Vec::new() }
+}
+
+fn empty(claimed: &ClaimedRun, stamp: replay::Stamp) -> TurnWrite {
+    TurnWrite {
+        run: claimed.run,
+        run_epoch: claimed.epoch,
+        turn: stamp.turn,
+        events: Vec::new(),
+        consumed: Vec::new(),
+        tasks: Vec::new(),
+        cancel_tasks: Vec::new(),
+        timers: Vec::new(),
+        drop_timers: Vec::new(),
+        locks: Vec::new(),
+        release_locks: Vec::new(),
+        projections: Vec::new(),
+        close: None,
+    }
+}
+
+fn trace_of(history: &History, new: &[StoredEvent]) -> Option<String> {
+    let first: &Event = &history.events.first().or_else(|| new.first())?.event;
+    match &first.body {
+        EventBody::Inbound(Inbound::RunStarted { trace, .. }) => trace.clone(),
+        EventBody::Inbound(_) | EventBody::Command(_) => None,
+    }
+}
+
+fn add(write: &mut TurnWrite, stored: &StoredEvent, trace: Option<&String>, inbox: &[InboxRow]) {
+    let event = &stored.event;
+    write.events.push(EventRow {
+        seq: event.seq,
+        kind: event.body.kind(),
+        msg_key: event.msg_key.clone(),
+        bytes: stored.bytes.clone(),
+        hash: stored.hash,
+    });
+    if let EventBody::Command(command) = &event.body {
+        want(write, event.seq, command, trace, inbox);
+    }
+}
+
+fn want(write: &mut TurnWrite, seq: Seq, command: &Command, trace: Option<&String>, inbox: &[InboxRow]) {
+    match command {
+        Command::ActivityScheduled { activity, queue, input, options, effect, scope, grant, .. } => write.tasks.push(TaskRow {
+            seq,
+            queue: queue.clone(),
+            activity: activity.clone(),
+            input: input.clone(),
+            options: *options,
+            effect: *effect,
+            scope: *scope,
+            grant: grant.clone(),
+            trace: trace.cloned(),
+        }),
+        Command::ActivityCancelRequested { of } => write.cancel_tasks.push(*of),
+        Command::TimerStarted { due_at, .. } => write.timers.push(TimerRow { seq, due_at: *due_at }),
+        Command::TimerCancelled { of } => drop_timer(write, *of, inbox),
+        Command::LocksRequested { resources } => write.locks.push(LockRow { seq, resources: resources.clone() }),
+        Command::LocksReleased { of } => write.release_locks.push(*of),
+        Command::Recorded { projection, fact } => {
+            write.projections.push(ProjectionRow { projection: projection.clone(), fact: fact.clone(), seq });
+        }
+        Command::PointOfNoReturn { .. } | Command::CancelRefused { .. } => {}
+        Command::RunCompleted { .. } => write.close = Some((RunState::Completed, None)),
+        Command::RunFailed { failure } => write.close = Some((RunState::Failed, Some(failure.clone()))),
+        Command::RunCancelled { failure } => write.close = Some((RunState::Cancelled, Some(failure.clone()))),
+    }
+}
+
+/// A timer that was begun in this very turn is not written at all; one that has fired is a message and no row any more.
+fn drop_timer(write: &mut TurnWrite, of: Seq, inbox: &[InboxRow]) {
+    let begun_here = write.timers.iter().position(|timer| timer.seq == of);
+    if let Some(place) = begun_here {
+        write.timers.remove(place);
+        return;
+    }
+    let fired = Message::TimerDue { of }.key();
+    if !inbox.iter().any(|row| row.key == fired) {
+        write.drop_timers.push(of);
+    }
+}
+
+/// Marks when a turn is made.
+#[must_use]
+pub fn stamp(at: DateTime<Utc>, lease: sdk::Lease, claimed: &ClaimedRun, turn: uuid::Uuid) -> replay::Stamp {
+    replay::Stamp { at, worker: lease.worker, lease_epoch: lease.epoch, run_epoch: claimed.epoch, turn }
+}

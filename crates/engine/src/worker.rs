@@ -1,0 +1,369 @@
+//! A worker: owns runs under a lease and takes their turns. One call of [`Worker::step`] is one round.
+//!
+//!   lease ─▶ sweeps ─▶ claim ─▶ load ─▶ inbox ─▶ prepare (plain threads) ─▶ commit ─▶ release
+//!
+//! Invariants: 1. One turn of a run is in flight. An ambiguous commit is sent again, the same turn, and until its answer
+//! there is no other write. 2. A fenced worker drops all it had and starts with a new lease epoch. 3. A worker whose lease
+//! has been silent for a ttl sends nothing. 4. It takes over others only after it has held a lease unbroken for a ttl.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use sdk::{Failure, History, Lease, Registry, RunId, WorkerId, replay};
+use uuid::Uuid;
+
+use crate::{
+    ClaimedRun, CommitError, InboxRow, Store, StoreError, Writer,
+    adapters::Blocking,
+    turns::{self, Prepared},
+};
+
+/// Sizes and times of a worker; each bound has its reason beside it.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    /// Life of a lease without renewal: how long a dead worker's runs wait.
+    pub ttl: Duration,
+    /// Most runs owned at a time: bounds memory.
+    pub runs: u32,
+    /// Most runs claimed in one round: bounds a transaction.
+    pub claim: u32,
+    /// Most rows moved by one sweep: bounds a transaction.
+    pub sweep: u32,
+    /// A run without messages for this long is given back: takeover stays quick however many sleep.
+    pub release_after: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { ttl: Duration::from_secs(10), runs: 2_000, claim: 200, sweep: 500, release_after: Duration::from_secs(60) }
+    }
+}
+
+/// What the heartbeat says about the lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseHealth {
+    /// Renewed lately.
+    Fresh,
+    /// Not renewed for a ttl by our own clock: send nothing.
+    Silent,
+    /// Gone.
+    Fenced,
+}
+
+/// The heartbeat, on a thread of its own.
+pub trait Keeper: Send + Sync {
+    /// Keeps this lease from now on.
+    fn adopt(&self, lease: Lease);
+    /// How it goes.
+    fn health(&self) -> LeaseHealth;
+    /// Stops keeping.
+    fn forget(&self);
+}
+
+/// What a round achieved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Something moved; look again at once.
+    Busy,
+    /// Nothing to do now.
+    Idle,
+}
+
+struct Owned {
+    claimed: ClaimedRun,
+    history: Option<History>,
+    last_message: DateTime<Utc>,
+}
+
+struct Held {
+    lease: Lease,
+    since: DateTime<Utc>,
+}
+
+/// Takes the turns of the runs that it owns.
+pub struct Worker<S> {
+    id: WorkerId,
+    store: Arc<S>,
+    registry: Arc<Registry>,
+    blocking: Arc<dyn Blocking>,
+    keeper: Arc<dyn Keeper>,
+    ids: Box<dyn FnMut() -> Uuid + Send>,
+    tuning: Tuning,
+    held: Option<Held>,
+    runs: BTreeMap<RunId, Owned>,
+    in_flight: Vec<Prepared>,
+}
+
+impl<S: Store> Worker<S> {
+    /// A worker that owns nothing yet. `ids` gives the nonces of turns.
+    pub fn new(
+        id: WorkerId,
+        store: Arc<S>,
+        registry: Arc<Registry>,
+        blocking: Arc<dyn Blocking>,
+        keeper: Arc<dyn Keeper>,
+        ids: Box<dyn FnMut() -> Uuid + Send>,
+        tuning: Tuning,
+    ) -> Self {
+        Self { id, store, registry, blocking, keeper, ids, tuning, held: None, runs: BTreeMap::new(), in_flight: Vec::new() }
+    }
+
+    /// The lease under which it works now.
+    #[must_use]
+    pub fn lease(&self) -> Option<Lease> {
+        self.held.as_ref().map(|held| held.lease)
+    }
+
+    /// Runs that it owns now.
+    pub fn owned(&self) -> impl Iterator<Item = RunId> + '_ {
+        self.runs.keys().copied()
+    }
+
+    /// One round.
+    ///
+    /// # Errors
+    /// [`StoreError::Again`] and [`StoreError::Refused`]: wait a little and call again. Fencing is dealt with inside.
+    pub async fn step(&mut self) -> Result<Step, StoreError> {
+        match self.round().await {
+            Err(StoreError::Fenced(lease)) => {
+                tracing::warn!(worker = %lease.worker, epoch = lease.epoch, "fenced: dropping all runs and starting again");
+                self.drop_all();
+                Ok(Step::Busy)
+            }
+            other => other,
+        }
+    }
+
+    /// Gives the lease back, so that others need not wait for its end.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the lease then ends by itself.
+    pub async fn stop(&mut self) -> Result<(), StoreError> {
+        let Some(held) = self.held.take() else { return Ok(()) };
+        self.keeper.forget();
+        self.runs.clear();
+        self.store.close_lease(held.lease).await
+    }
+
+    fn drop_all(&mut self) {
+        self.keeper.forget();
+        self.held = None;
+        self.runs.clear();
+        self.in_flight.clear();
+    }
+
+    async fn round(&mut self) -> Result<Step, StoreError> {
+        match (self.keeper.health(), self.lease()) {
+            (LeaseHealth::Fenced, Some(lease)) => return Err(StoreError::Fenced(lease)),
+            (LeaseHealth::Silent, Some(_)) => return Ok(Step::Idle),
+            _ => {}
+        }
+        let lease = self.ensure_lease().await?;
+        if !self.in_flight.is_empty() {
+            let again = std::mem::take(&mut self.in_flight);
+            self.commit(lease, again).await?;
+            return Ok(Step::Busy);
+        }
+        let now = self.store.now().await?;
+        let mut moved = self.sweep(lease, now).await?;
+        moved |= self.claim(lease, now).await?;
+        let prepared = self.prepare(lease, now).await?;
+        moved |= !prepared.is_empty();
+        self.commit(lease, prepared).await?;
+        self.release(lease, now).await?;
+        Ok(if moved { Step::Busy } else { Step::Idle })
+    }
+
+    async fn ensure_lease(&mut self) -> Result<Lease, StoreError> {
+        if let Some(held) = &self.held {
+            return Ok(held.lease);
+        }
+        let since = self.store.now().await?;
+        let lease = self.store.open_lease(self.id, self.tuning.ttl).await?;
+        self.keeper.adopt(lease);
+        self.held = Some(Held { lease, since });
+        Ok(lease)
+    }
+
+    async fn sweep(&self, lease: Lease, now: DateTime<Utc>) -> Result<bool, StoreError> {
+        let held_for = self.held.as_ref().map_or(Duration::ZERO, |held| (now - held.since).to_std().unwrap_or_default());
+        let mut moved = 0;
+        if held_for >= self.tuning.ttl {
+            let expired = self.store.expire_leases(lease, self.tuning.ttl).await?;
+            for gone in &expired {
+                tracing::info!(worker = %gone.worker, epoch = gone.epoch, "an expired lease is deleted; its runs can be claimed");
+            }
+            moved += expired.len();
+        }
+        moved += self.store.fire_timers(self.tuning.sweep).await? as usize;
+        moved += self.store.grant_locks(self.tuning.sweep).await? as usize;
+        moved += self.store.expire_tasks(self.tuning.sweep).await? as usize;
+        Ok(moved > 0)
+    }
+
+    async fn claim(&mut self, lease: Lease, now: DateTime<Utc>) -> Result<bool, StoreError> {
+        let room = self.tuning.runs.saturating_sub(u32::try_from(self.runs.len()).unwrap_or(u32::MAX)).min(self.tuning.claim);
+        if room == 0 {
+            return Ok(false);
+        }
+        let claimed = self.store.claim_runs(lease, room).await?;
+        let any = !claimed.is_empty();
+        for run in claimed {
+            tracing::debug!(run = %run.run, epoch = run.epoch, "claimed a run");
+            self.runs.insert(run.run, Owned { claimed: run, history: None, last_message: now });
+        }
+        Ok(any)
+    }
+
+    async fn prepare(&mut self, lease: Lease, now: DateTime<Utc>) -> Result<Vec<Prepared>, StoreError> {
+        let ids: Vec<RunId> = self.runs.keys().copied().collect();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut by_run: BTreeMap<RunId, Vec<InboxRow>> = BTreeMap::new();
+        for row in self.store.read_inbox(&ids).await? {
+            by_run.entry(row.run).or_default().push(row);
+        }
+        let mut waiting = Vec::new();
+        for (run, inbox) in by_run {
+            let nonce = (self.ids)();
+            let Some(owned) = self.runs.get_mut(&run) else { continue };
+            owned.last_message = now;
+            let history = match owned.history.take() {
+                Some(history) => history,
+                None => self.store.load_history(run).await?,
+            };
+            owned.history = Some(history.clone());
+            let stamp = turns::stamp(now, lease, &owned.claimed, nonce);
+            waiting.push(self.turn_on_a_thread(history, owned_claim(&self.runs, run), inbox, stamp));
+        }
+        let mut prepared = Vec::new();
+        for answer in waiting {
+            if let Ok(turn) = answer.await {
+                prepared.push(turn);
+            }
+        }
+        Ok(prepared)
+    }
+
+    fn turn_on_a_thread(
+        &self,
+        history: History,
+        claimed: ClaimedRun,
+        inbox: Vec<InboxRow>,
+        stamp: replay::Stamp,
+    ) -> tokio::sync::oneshot::Receiver<Prepared> {
+        let (answer, receiver) = tokio::sync::oneshot::channel();
+        let registry = self.registry.clone();
+        self.blocking.run(Box::new(move || {
+            let _span = tracing::info_span!("turn", run = %claimed.run, run_epoch = claimed.epoch, messages = inbox.len()).entered();
+            let turn = turns::prepare(&registry, &history, &claimed, &inbox, stamp);
+            drop(answer.send(turn));
+        }));
+        receiver
+    }
+
+    async fn commit(&mut self, lease: Lease, batch: Vec<Prepared>) -> Result<(), StoreError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let writes: Vec<_> = batch.iter().map(|turn| turn.write.clone()).collect();
+        self.in_flight = batch;
+        match self.store.commit_turns(lease, &writes).await {
+            Ok(()) => {
+                for turn in std::mem::take(&mut self.in_flight) {
+                    self.stored(turn);
+                }
+                Ok(())
+            }
+            Err(CommitError::Store(error)) => Err(error),
+            Err(CommitError::Taken | CommitError::Stale | CommitError::Bad(_)) => {
+                while let Some(turn) = self.in_flight.pop() {
+                    self.commit_alone(lease, turn).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn commit_alone(&mut self, lease: Lease, turn: Prepared) -> Result<(), StoreError> {
+        let run = turn.write.run;
+        let answer = self.store.commit_turns(lease, std::slice::from_ref(&turn.write)).await;
+        let answer = match answer {
+            Err(CommitError::Store(error)) => {
+                self.in_flight.push(turn);
+                return Err(error);
+            }
+            other => other,
+        };
+        match answer {
+            Ok(()) => self.stored(turn),
+            Err(CommitError::Taken) => match self.writer_of(&turn).await {
+                Ok(Some(writer)) if writer == (Writer { lease, turn: turn.write.turn }) => self.stored(turn),
+                Ok(writer) => {
+                    tracing::warn!(%run, ?writer, "lost a run: another worker has written its next event");
+                    self.runs.remove(&run);
+                }
+                Err(error) => {
+                    self.in_flight.push(turn);
+                    return Err(error);
+                }
+            },
+            Err(CommitError::Stale) => tracing::debug!(%run, "the inbox has changed under the turn; taking it again"),
+            Err(CommitError::Bad(why)) => return self.set_aside(lease, &turn, why).await,
+            Err(CommitError::Store(_)) => {}
+        }
+        Ok(())
+    }
+
+    async fn writer_of(&self, turn: &Prepared) -> Result<Option<Writer>, StoreError> {
+        match turn.write.events.first() {
+            Some(event) => self.store.writer_of(turn.write.run, event.seq).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn set_aside(&mut self, lease: Lease, turn: &Prepared, why: String) -> Result<(), StoreError> {
+        let claimed = ClaimedRun { run: turn.write.run, epoch: turn.write.run_epoch };
+        let stamp = turns::stamp(DateTime::UNIX_EPOCH, lease, &claimed, (self.ids)());
+        let suspended = turns::suspended(&claimed, stamp, &Failure::fatal("turn-refused", why));
+        match self.store.commit_turns(lease, std::slice::from_ref(&suspended.write)).await {
+            Ok(()) => self.stored(suspended),
+            Err(CommitError::Store(error)) => {
+                self.in_flight.push(suspended);
+                return Err(error);
+            }
+            Err(error) => tracing::error!(run = %claimed.run, %error, "a run could be neither written nor set aside"),
+        }
+        Ok(())
+    }
+
+    fn stored(&mut self, turn: Prepared) {
+        let run = turn.write.run;
+        if let Some((state, failure)) = &turn.write.close {
+            tracing::info!(%run, ?state, failure = failure.as_ref().map(ToString::to_string), "a run has ended or is set aside");
+            self.runs.remove(&run);
+            return;
+        }
+        if let Some(history) = self.runs.get_mut(&run).and_then(|owned| owned.history.as_mut()) {
+            history.events.extend(turn.adds);
+        }
+    }
+
+    async fn release(&mut self, lease: Lease, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let after = chrono::Duration::from_std(self.tuning.release_after).unwrap_or(chrono::Duration::MAX);
+        let idle: Vec<RunId> = self.runs.iter().filter(|(_, owned)| now - owned.last_message > after).map(|(run, _)| *run).collect();
+        if idle.is_empty() {
+            return Ok(());
+        }
+        self.store.release_runs(lease, &idle).await?;
+        for run in idle {
+            self.runs.remove(&run);
+        }
+        Ok(())
+    }
+}
+
+fn owned_claim(runs: &BTreeMap<RunId, Owned>, run: RunId) -> ClaimedRun {
+    runs.get(&run).map_or(ClaimedRun { run, epoch: 0 }, |owned| owned.claimed.clone())
+}

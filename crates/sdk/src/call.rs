@@ -1,0 +1,151 @@
+//! A call of an activity: configured, scheduled when first polled, answered by its recorded outcome.
+//!
+//! Cancellation never abandons an attempt that may be running: the call asks for it to stop and waits for its outcome,
+//! so what was begun is always known before it is undone.
+
+use std::{
+    future::{Future, IntoFuture, poll_fn},
+    marker::PhantomData,
+    pin::Pin,
+    task::Poll,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::{Activity, ActivityOptions, AppError, Command, Context, Failure, Outcome, Retry, Seq, TaskQueue, TimeoutKind};
+
+/// Why a call gave no result.
+#[derive(Debug)]
+pub enum CallError<E> {
+    /// The activity said so; no attempt can help.
+    App(E),
+    /// A time limit ran out.
+    Timeout(TimeoutKind),
+    /// The run is being cancelled, and the activity has not been carried out.
+    Cancelled,
+    /// No attempt is left.
+    Exhausted {
+        /// The last failure.
+        last: Failure,
+        /// Attempts made.
+        attempts: i32,
+    },
+    /// Whether it happened is unknown, and nobody may repeat it.
+    Unknown(Failure),
+    /// The outcome can't be read as the declared type.
+    Unreadable(String),
+}
+
+/// A call being prepared; `.await` schedules it.
+pub struct Call<A: Activity> {
+    ctx: Context,
+    queue: TaskQueue,
+    input: Result<Value, String>,
+    options: ActivityOptions,
+    declared: PhantomData<A>,
+}
+
+impl<A: Activity> Call<A> {
+    pub(crate) fn new(ctx: Context, queue: TaskQueue, activity: &A) -> Self {
+        let input = serde_json::to_value(activity).map_err(|e| e.to_string());
+        Self { ctx, queue, input, options: A::options(), declared: PhantomData }
+    }
+
+    /// Longest wait until somebody claims it: how a dead site is noticed.
+    #[must_use]
+    pub fn queue_timeout(mut self, time: Duration) -> Self {
+        self.options.timeouts.queue_ms = Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// Longest time for all attempts together.
+    #[must_use]
+    pub fn total_timeout(mut self, time: Duration) -> Self {
+        self.options.timeouts.total_ms = Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// When failed attempts are repeated.
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.options.retry = retry;
+        self
+    }
+
+    pub(crate) fn compensating(mut self) -> Self {
+        self.ctx = self.ctx.compensating();
+        self
+    }
+
+    async fn carried_out(self) -> Result<A::Output, CallError<A::Error>> {
+        let Self { ctx, queue, input, options, .. } = self;
+        if ctx.cancelled() {
+            return Err(CallError::Cancelled);
+        }
+        let input = input.map_err(CallError::Unreadable)?;
+        let of = ctx.machine.borrow_mut().command(Command::ActivityScheduled {
+            activity: A::NAME.into(),
+            queue,
+            input,
+            options,
+            effect: A::EFFECT,
+            scope: A::SCOPE,
+            grant: ctx.grant.clone(),
+            compensation: ctx.compensating,
+        });
+        read::<A>(outcome(&ctx, of).await)
+    }
+}
+
+async fn outcome(ctx: &Context, of: Seq) -> Outcome {
+    let mut asked_to_stop = false;
+    poll_fn(move |_| {
+        let finished = ctx.machine.borrow_mut().take_finished(of);
+        if let Some(outcome) = finished {
+            return Poll::Ready(outcome);
+        }
+        if ctx.cancelled() && !asked_to_stop {
+            asked_to_stop = true;
+            ctx.machine.borrow_mut().command(Command::ActivityCancelRequested { of });
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+fn read<A: Activity>(outcome: Outcome) -> Result<A::Output, CallError<A::Error>> {
+    match outcome {
+        Outcome::Completed { output } => serde_json::from_value(output).map_err(|e| CallError::Unreadable(e.to_string())),
+        Outcome::Failed { failure, attempts } => match failure.detail.get("error").cloned().map(serde_json::from_value) {
+            Some(Ok(error)) if !failure.retryable => Err(CallError::App(error)),
+            _ => Err(CallError::Exhausted { last: failure, attempts }),
+        },
+        Outcome::TimedOut { kind, .. } => Err(CallError::Timeout(kind)),
+        Outcome::Cancelled => Err(CallError::Cancelled),
+        Outcome::Unknown { failure, .. } => Err(CallError::Unknown(failure)),
+    }
+}
+
+impl<A: Activity> IntoFuture for Call<A> {
+    type Output = Result<A::Output, CallError<A::Error>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output>>>;
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.carried_out())
+    }
+}
+
+impl<E: AppError> From<CallError<E>> for Failure {
+    fn from(error: CallError<E>) -> Self {
+        match error {
+            CallError::App(error) => Self::app(&error),
+            CallError::Timeout(kind) => Self::fatal("timed-out", format!("no result in time ({kind:?} limit)")),
+            CallError::Cancelled => crate::Cancelled.into(),
+            CallError::Exhausted { last, attempts } => {
+                Self { retryable: false, message: format!("{} (after {attempts} attempts)", last.message), ..last }
+            }
+            CallError::Unknown(failure) => Self { retryable: false, ..failure },
+            CallError::Unreadable(why) => Self::fatal("unreadable-result", why),
+        }
+    }
+}
