@@ -121,11 +121,11 @@ pub trait Compute: Send + Sync {
     async fn inspect(&self, machine: &str) -> Result<Machine, ProviderError>;
 
     /// Makes throw-away disks on a point, and a definition that uses them. Starts nothing. Leftovers of earlier attempts and of
-    /// older generations are removed first.
+    /// older generations that were never started are removed first.
     ///
     /// # Errors
     /// `StaleToken`, `NoSuchReplica`, `NoSuchPoint`, `PointsWithdrawn`, `Superseded` (a newer generation is recovered),
-    /// `Storage`.
+    /// `OlderMachine`, `Storage`.
     async fn recover(&self, call: &Call, wanted: RecoverMachine) -> Result<Recovered, ProviderError>;
 
     /// Powers the recovered machine on, with changes counted from its first instruction; it will not start with the host.

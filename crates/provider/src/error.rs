@@ -41,6 +41,9 @@ pub enum ProviderError {
     PointsWithdrawn { item: ItemName },
     #[error("nothing is recovered of {item} for generation {generation}")]
     NotRecovered { item: ItemName, generation: Generation },
+    /// A started machine of an older generation holds data; nothing but `discard` may remove it.
+    #[error("the machine of generation {older} of {item} still exists at this site")]
+    OlderMachine { item: ItemName, older: Generation },
     #[error("disk {disk} of {machine} has the format {format}, not qcow2")]
     DiskNotQcow2 { machine: String, disk: String, format: String },
     /// The machine can't be protected as it is.
@@ -96,6 +99,7 @@ impl ProviderError {
             | Self::NoSuchPoint { .. }
             | Self::PointsWithdrawn { .. }
             | Self::NotRecovered { .. }
+            | Self::OlderMachine { .. }
             | Self::DiskNotQcow2 { .. }
             | Self::NotProtectable { .. }
             | Self::ReplicaMismatch { .. }
@@ -119,6 +123,7 @@ impl ProviderError {
             | Self::NoSuchPoint { .. }
             | Self::PointsWithdrawn { .. }
             | Self::NotRecovered { .. }
+            | Self::OlderMachine { .. }
             | Self::DiskNotQcow2 { .. }
             | Self::NotProtectable { .. }
             | Self::ReplicaMismatch { .. }
@@ -142,6 +147,7 @@ impl ProviderError {
             Self::NoSuchPoint { .. } => "no_such_point",
             Self::PointsWithdrawn { .. } => "points_withdrawn",
             Self::NotRecovered { .. } => "not_recovered",
+            Self::OlderMachine { .. } => "older_machine",
             Self::DiskNotQcow2 { .. } => "disk_not_qcow2",
             Self::NotProtectable { .. } => "not_protectable",
             Self::ReplicaMismatch { .. } => "replica_mismatch",
@@ -170,6 +176,7 @@ impl ProviderError {
             Self::NoSuchPoint { .. } => "list the item's points and choose one of them",
             Self::PointsWithdrawn { .. } => "the failover is committed; protect the item again to get new points",
             Self::NotRecovered { .. } => "the machine has to be recovered from a point before it can be started",
+            Self::OlderMachine { .. } => "commit or discard the earlier failover first",
             Self::DiskNotQcow2 { .. } => "convert the disk with `qemu-img convert -O qcow2` while the machine is off, then try again",
             Self::NotProtectable { .. } => "change the machine as the reason says, then try again",
             Self::ReplicaMismatch { .. } => "unprotect the item and protect it again: disks were added, removed or resized",

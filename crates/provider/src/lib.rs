@@ -16,11 +16,14 @@
 
 mod call;
 mod compute;
+pub mod contract;
 mod error;
 mod fence;
 mod machine;
 mod replica;
 mod replication;
+pub mod retention;
+pub mod sim;
 
 use std::fmt::Debug;
 

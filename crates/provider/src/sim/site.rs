@@ -1,0 +1,137 @@
+//! A simulated site: every port method goes through [`SimSite::effect`] or [`SimSite::look`].
+
+use std::future::pending;
+
+use chrono::{DateTime, Utc};
+use recovery::{Generation, ItemName, PointId, SiteName};
+
+use super::{
+    SimWorld,
+    effect::{Effect, Moment, Op, Verdict},
+    ledger::EffectKey,
+    state::SiteState,
+};
+use crate::{Call, ItemReport, ProviderError, Reports, Site};
+
+/// One site of a [`SimWorld`]; cheap to make again, since the world holds everything.
+#[derive(Debug, Clone)]
+pub struct SimSite {
+    pub(super) world: SimWorld,
+    pub(super) name: SiteName,
+}
+
+/// What applying an effect came to.
+pub(super) struct Done<T> {
+    pub(super) answer: T,
+    /// The world is another one now.
+    pub(super) changed: bool,
+}
+
+impl<T> Done<T> {
+    pub(super) fn changed(answer: T) -> Result<Self, ProviderError> {
+        Ok(Self { answer, changed: true })
+    }
+
+    pub(super) fn repeated(answer: T) -> Result<Self, ProviderError> {
+        Ok(Self { answer, changed: false })
+    }
+}
+
+/// Which effect a call asks for.
+pub(super) struct Asked<'a> {
+    pub(super) op: Op,
+    pub(super) call: &'a Call,
+    pub(super) item: &'a ItemName,
+    pub(super) generation: Generation,
+    pub(super) point: Option<PointId>,
+}
+
+impl<'a> Asked<'a> {
+    /// An effect on objects of `generation`.
+    pub(super) fn of(op: Op, call: &'a Call, item: &'a ItemName, generation: Generation) -> Self {
+        Self { op, call, item, generation, point: None }
+    }
+
+    /// An effect on the item as such; its key takes the generation of the caller.
+    pub(super) fn on(op: Op, call: &'a Call, item: &'a ItemName) -> Self {
+        Self::of(op, call, item, call.token.generation())
+    }
+
+    pub(super) fn at(self, point: PointId) -> Self {
+        Self { point: Some(point), ..self }
+    }
+}
+
+impl SimSite {
+    /// Runs one mutating call with all its faults.
+    pub(super) async fn effect<T: Send>(
+        &self,
+        asked: Asked<'_>,
+        apply: impl FnOnce(&mut SiteState, DateTime<Utc>) -> Result<Done<T>, ProviderError> + Send,
+    ) -> Result<T, ProviderError> {
+        let Asked { op, call, item, generation, point } = asked;
+        let effect = |moment| Effect { site: self.name.clone(), op, item: Some(item.clone()), token: Some(call.token), moment };
+        self.pass(effect(Moment::Before)).await?;
+
+        let key = EffectKey { site: self.name.clone(), item: item.clone(), op, generation, point };
+        let applied = self.world.change(&self.name, key, |site, now| {
+            site.show(item, call.token)?;
+            apply(site, now)
+        });
+        let answer = applied?;
+        self.pass(effect(Moment::After)).await?;
+        Ok(answer)
+    }
+
+    /// Runs one question with all its faults.
+    pub(super) async fn look<T: Send>(
+        &self,
+        op: Op,
+        item: Option<&ItemName>,
+        read: impl FnOnce(&mut SiteState) -> Result<T, ProviderError> + Send,
+    ) -> Result<T, ProviderError> {
+        self.pass(Effect { site: self.name.clone(), op, item: item.cloned(), token: None, moment: Moment::Before }).await?;
+        self.world.with_site(&self.name, |site| read(site))
+    }
+
+    async fn pass(&self, effect: Effect) -> Result<(), ProviderError> {
+        match self.world.judge(&effect) {
+            Verdict::Proceed => Ok(()),
+            Verdict::Fail(error) => Err(error),
+            Verdict::Hang => pending().await,
+        }
+    }
+}
+
+impl Site for SimSite {
+    fn name(&self) -> &SiteName {
+        &self.name
+    }
+}
+
+impl Reports for SimSite {
+    fn reports(&self) -> Vec<ItemReport> {
+        self.world.with_site(&self.name, |site| {
+            let mut items: Vec<ItemName> = site.replicas.keys().chain(site.loops.keys()).chain(site.reported.keys()).cloned().collect();
+            items.sort();
+            items.dedup();
+            let mut news = vec![];
+            for item in items {
+                let report = ItemReport {
+                    replica: site.replicas.get(&item).map(|r| r.describe()),
+                    replication: site.loops.get(&item).map(|l| l.status.clone()),
+                    item,
+                };
+                if site.reported.get(&report.item) != Some(&report) {
+                    site.reported.insert(report.item.clone(), report.clone());
+                    news.push(report);
+                }
+            }
+            news
+        })
+    }
+
+    fn report_all_again(&self) {
+        self.world.with_site(&self.name, |site| site.reported.clear());
+    }
+}
