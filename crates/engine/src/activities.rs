@@ -33,6 +33,25 @@ pub trait Pulse: Send + Sync {
     async fn beat(&self, run: RunId, seq: Seq, attempt: i32, detail: Option<Value>) -> bool;
 }
 
+/// Progress of an attempt that is sent along with its next sign of life; for callers that can't await.
+#[derive(Clone, Debug, Default)]
+pub struct Shown(Arc<std::sync::Mutex<Option<Value>>>);
+
+impl Shown {
+    /// Replaces what is shown.
+    pub fn set(&self, detail: Value) {
+        if let Ok(mut shown) = self.0.lock() {
+            *shown = Some(detail);
+        }
+    }
+
+    /// Takes what is to be shown, once.
+    #[must_use]
+    pub fn take(&self) -> Option<Value> {
+        self.0.lock().ok()?.take()
+    }
+}
+
 /// One attempt, as its implementer sees it.
 #[derive(Clone)]
 pub struct Job {
@@ -46,6 +65,8 @@ pub struct Job {
     pub trace: Option<String>,
     /// Keeps it alive.
     pub pulse: Arc<dyn Pulse>,
+    /// Shown with its next sign of life.
+    pub shown: Shown,
 }
 
 impl Job {

@@ -17,7 +17,7 @@ pub mod sim;
 pub mod turns;
 pub mod worker;
 
-pub use activities::{ActivityRegistry, Fault, Job, Perform, Probed, Pulse};
+pub use activities::{ActivityRegistry, Fault, Job, Perform, Probed, Pulse, Shown};
 pub use ports::*;
 pub use runner::{StoreTasks, TaskRunner, TaskSource, Verdict, report};
 pub use worker::{Step, Tuning, Worker};

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     ActivityRegistry, ClaimedTask, Job, Pulse, Reported, StoreError, TaskPulse, TaskStore,
-    activities::{Erased, Probed},
+    activities::{Erased, Probed, Shown},
 };
 
 /// What came of an attempt.
@@ -110,8 +110,8 @@ impl Pulse for SourcePulse {
 }
 
 impl TaskRunner {
-    /// Carries out one claimed task; does not report.
-    pub async fn attempt(&self, task: &ClaimedTask) -> Verdict {
+    /// Carries out one claimed task; does not report. What it shows goes out with the caller's signs of life.
+    pub async fn attempt(&self, task: &ClaimedTask, shown: &Shown) -> Verdict {
         let name = &task.task.activity;
         let Some(performer) = self.registry.find(name) else {
             return Verdict::Buried(Failure::fatal("unknown-activity", format!("no activity is called {name} here")).not_applied());
@@ -125,6 +125,7 @@ impl TaskRunner {
             token: task.token,
             trace: task.task.trace.clone(),
             pulse: Arc::new(SourcePulse(self.source.clone())),
+            shown: shown.clone(),
         };
         if task.in_doubt
             && let Some(verdict) = self.ask_the_world(performer.as_ref(), &job, task).await

@@ -57,7 +57,7 @@ pub struct Timeouts {
 }
 
 /// How an activity is carried out, recorded with its scheduling.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ActivityOptions {
     /// When failed attempts are repeated.
     pub retry: Retry,
@@ -68,7 +68,7 @@ pub struct ActivityOptions {
 /// The typed error of an activity.
 pub trait AppError: Serialize + DeserializeOwned + std::fmt::Display {
     /// Stable code of this error, kebab-case.
-    fn code(&self) -> &'static str;
+    fn code(&self) -> String;
     /// Whether no further attempt can help.
     fn fatal(&self) -> bool;
 }
@@ -107,12 +107,6 @@ impl Default for Timeouts {
     }
 }
 
-impl Default for ActivityOptions {
-    fn default() -> Self {
-        Self { retry: Retry::default(), timeouts: Timeouts::default() }
-    }
-}
-
 impl Retry {
     /// One attempt only.
     pub const NEVER: Self = Self { max_attempts: 1, first_ms: 0, factor: 1.0, max_ms: 0 };
@@ -132,7 +126,7 @@ impl std::fmt::Display for Never {
 }
 
 impl AppError for Never {
-    fn code(&self) -> &'static str {
+    fn code(&self) -> String {
         match *self {}
     }
     fn fatal(&self) -> bool {
@@ -144,7 +138,7 @@ impl Failure {
     /// The typed error as it is recorded.
     pub fn app<E: AppError>(error: &E) -> Self {
         Self {
-            code: error.code().into(),
+            code: error.code(),
             message: error.to_string(),
             retryable: !error.fatal(),
             applied: crate::Applied::Unknown,

@@ -73,7 +73,9 @@ impl<A: Activity> Call<A> {
         self
     }
 
-    pub(crate) fn compensating(mut self) -> Self {
+    /// The same call as an undoing: it goes on although the run is being cancelled, and histories say what it is.
+    #[must_use]
+    pub fn compensating(mut self) -> Self {
         self.ctx = self.ctx.compensating();
         self
     }

@@ -28,8 +28,14 @@ impl Saga {
         if self.ctx.cancelled() {
             return Err(CallError::Cancelled);
         }
-        self.undos.push((U::NAME, Box::new(move || Box::pin(async move { undo.compensating().await.map(drop).map_err(Failure::from) }))));
+        self.on_failure(U::NAME, move |_| async move { undo.compensating().await.map(drop).map_err(Failure::from) });
         step.await
+    }
+
+    /// Registers an undoing made of several calls; it gets a context that cancellation does not reach.
+    pub fn on_failure<F: Future<Output = Result<(), Failure>> + 'static>(&mut self, name: &'static str, undo: impl FnOnce(Context) -> F + 'static) {
+        let ctx = self.ctx.compensating();
+        self.undos.push((name, Box::new(move || Box::pin(undo(ctx)))));
     }
 
     /// Gives up the right to undo: the scope is past its point of no return.

@@ -106,8 +106,9 @@ async fn carry_out(runner: &TaskRunner, task: &ClaimedTask) {
         "activity", run = %task.run, seq = %task.task.seq, activity = task.task.activity, token = %task.token, attempt = task.token.attempt
     );
     let verdict = {
-        let attempt = runner.attempt(task).instrument(span.clone());
-        let beats = beats(runner, task);
+        let shown = crate::Shown::default();
+        let attempt = runner.attempt(task, &shown).instrument(span.clone());
+        let beats = beats(runner, task, &shown);
         tokio::select! {
             verdict = attempt => verdict,
             () = beats => return,
@@ -132,11 +133,11 @@ async fn carry_out(runner: &TaskRunner, task: &ClaimedTask) {
 }
 
 /// Signs of life while the attempt runs. Never ends for a task without a heartbeat limit, or before the task is gone.
-async fn beats(runner: &TaskRunner, task: &ClaimedTask) {
+async fn beats(runner: &TaskRunner, task: &ClaimedTask, shown: &crate::Shown) {
     let Some(limit_ms) = task.task.options.timeouts.heartbeat_ms else { return std::future::pending().await };
     loop {
         tokio::time::sleep(Duration::from_millis((limit_ms / 3).max(50))).await;
-        match runner.source.pulse(task.run, task.task.seq, task.token.attempt, None).await {
+        match runner.source.pulse(task.run, task.task.seq, task.token.attempt, shown.take().as_ref()).await {
             Ok(crate::TaskPulse::Alive | crate::TaskPulse::CancelRequested) | Err(StoreError::Again { .. } | StoreError::Refused { .. } | StoreError::Fenced(_)) => {}
             Ok(crate::TaskPulse::Gone) => {
                 tracing::warn!(run = %task.run, seq = %task.task.seq, "the attempt is no longer ours; it is dropped");

@@ -1,0 +1,132 @@
+//! Activities on machines.
+
+use std::{ops::ControlFlow, sync::Arc};
+
+use async_trait::async_trait;
+use engine::{Fault, Job, Perform, Probed, Shown};
+use provider::{NetworkChoice, PowerState, Progress, ProgressSink, RecoverMachine as Recovery, RecoveredState};
+use sdk::Failure;
+use serde_json::json;
+use workflows::declared as d;
+
+use crate::{
+    SiteActivities, call,
+    fault::{fault, not_yet, passing},
+};
+
+type Answer<T> = Result<T, Fault<d::SiteError>>;
+
+#[async_trait]
+impl Perform<d::InspectMachine> for SiteActivities {
+    async fn perform(&self, _: &Job, input: d::InspectMachine) -> Answer<d::Inspected> {
+        let machine = self.site.inspect(&input.machine).await.map_err(|e| fault(&e))?;
+        let disks = machine.disks.iter().map(|disk| recovery::Disk { name: disk.target.clone(), size_bytes: disk.capacity_bytes }).collect();
+        let machine = serde_json::to_value(machine).map_err(|e| Fault::Other(Failure::fatal("unwritable-machine", e.to_string())))?;
+        Ok(d::Inspected { disks, machine })
+    }
+}
+
+#[async_trait]
+impl Perform<d::FenceMachine> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::FenceMachine) -> Answer<d::Fenced> {
+        let proof = self.site.fence(&call(job), &input.item, &input.machine).await.map_err(|e| fault(&e))?;
+        let evidence = format!(
+            "{:?}: power {}, autostart {}; {}",
+            proof.method,
+            proof.power,
+            if proof.autostart_off { "off" } else { "on" },
+            proof.detail
+        );
+        Ok(d::Fenced { evidence, at: proof.observed_at })
+    }
+}
+
+#[async_trait]
+impl Perform<d::LiftFence> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::LiftFence) -> Answer<()> {
+        self.site.lift_fence(&call(job), &input.item, &input.machine).await.map_err(|e| fault(&e))
+    }
+}
+
+#[async_trait]
+impl Perform<d::RecoverMachine> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::RecoverMachine) -> Answer<d::Recovered> {
+        let wanted = Recovery { item: input.item, generation: input.generation, point: input.point, network: NetworkChoice::AsDefined };
+        let made = self.site.recover(&call(job), wanted).await.map_err(|e| fault(&e))?;
+        Ok(d::Recovered { point: made.point })
+    }
+
+    async fn probe(&self, _: &Job, input: &d::RecoverMachine) -> Result<Probed<d::Recovered>, Failure> {
+        let seen = self.site.observe_machine(&input.item, input.generation).await.map_err(|e| passing(&e))?;
+        Ok(match seen {
+            RecoveredState::Absent => Probed::NotDone,
+            RecoveredState::Prepared { point, .. } | RecoveredState::Started { point, .. } if point == input.point => {
+                Probed::Done(d::Recovered { point })
+            }
+            RecoveredState::Prepared { point, .. } | RecoveredState::Started { point, .. } => {
+                Probed::Unknown(format!("a machine of this generation exists, but from point {point}"))
+            }
+        })
+    }
+}
+
+#[async_trait]
+impl Perform<d::StartMachine> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::StartMachine) -> Answer<d::StartedMachine> {
+        let started = self.site.start_machine(&call(job), &input.item, input.generation).await.map_err(|e| fault(&e))?;
+        Ok(d::StartedMachine { since: started.since })
+    }
+
+    async fn probe(&self, _: &Job, input: &d::StartMachine) -> Result<Probed<d::StartedMachine>, Failure> {
+        let seen = self.site.observe_machine(&input.item, input.generation).await.map_err(|e| passing(&e))?;
+        Ok(match seen {
+            RecoveredState::Started { since, power: PowerState::Running, .. } => {
+                Probed::Done(d::StartedMachine { since })
+            }
+            RecoveredState::Prepared { .. } | RecoveredState::Started { .. } => Probed::NotDone,
+            RecoveredState::Absent => Probed::Unknown("nothing of this generation exists any more".into()),
+        })
+    }
+}
+
+#[async_trait]
+impl Perform<d::DiscardMachine> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::DiscardMachine) -> Answer<()> {
+        self.site.discard(&call(job), &input.item, input.generation).await.map_err(|e| fault(&e))
+    }
+}
+
+#[async_trait]
+impl Perform<d::CheckMachine> for SiteActivities {
+    async fn perform(&self, _: &Job, input: d::CheckMachine) -> Answer<d::Served> {
+        let seen = self.site.observe_machine(&input.item, input.generation).await.map_err(|e| fault(&e))?;
+        let RecoveredState::Started { power: PowerState::Running, .. } = seen else {
+            return Err(not_yet("not-running", format!("the machine of item {} does not run", input.item)));
+        };
+        let mut evidence = vec!["running".to_owned()];
+        for check in &input.checks {
+            let answered = self.prober.ask(check).await;
+            evidence.push(answered.map_err(|why| not_yet("not-serving", format!("{check} does not hold: {why}")))?);
+        }
+        Ok(d::Served { evidence: evidence.join("; ") })
+    }
+}
+
+#[async_trait]
+impl Perform<d::FlattenMachine> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::FlattenMachine) -> Answer<()> {
+        let call = call(job);
+        let progress = Arc::new(Copied(job.shown.clone()));
+        self.site.flatten(&call, &input.item, input.generation, progress).await.map_err(|e| fault(&e))
+    }
+}
+
+/// Shows how much is copied.
+struct Copied(Shown);
+
+impl ProgressSink for Copied {
+    fn report(&self, progress: Progress) -> ControlFlow<()> {
+        self.0.set(json!({ "bytes_done": progress.bytes_done, "bytes_total": progress.bytes_total }));
+        ControlFlow::Continue(())
+    }
+}

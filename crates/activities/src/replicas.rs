@@ -1,0 +1,143 @@
+//! Activities on replicas and replication.
+
+use async_trait::async_trait;
+use engine::{Fault, Job, Perform};
+use provider::{Endpoint, Machine, Phase, Pin, Point, PrepareReplica as Preparation, Replicate};
+use recovery::{PointId, RecoveryPoint};
+use sdk::Failure;
+use serde_json::json;
+use workflows::declared as d;
+
+use crate::{
+    SiteActivities, call,
+    fault::{fault, not_yet},
+};
+
+type Answer<T> = Result<T, Fault<d::SiteError>>;
+
+#[async_trait]
+impl Perform<d::PrepareReplica> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::PrepareReplica) -> Answer<d::Endpoint> {
+        let unreadable = |e: serde_json::Error| Fault::Other(Failure::fatal("unreadable-machine", e.to_string()).not_applied());
+        let machine: Machine = serde_json::from_value(input.machine).map_err(unreadable)?;
+        let wanted = Preparation { item: input.item, generation: input.generation, machine, policy: input.policy };
+        let endpoint = self.site.prepare(&call(job), wanted).await.map_err(|e| fault(&e))?;
+        Ok(d::Endpoint { address: endpoint.address, tls_name: endpoint.tls_name })
+    }
+}
+
+#[async_trait]
+impl Perform<d::DropReplica> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::DropReplica) -> Answer<()> {
+        self.site.drop_replica(&call(job), &input.item).await.map_err(|e| fault(&e))
+    }
+}
+
+#[async_trait]
+impl Perform<d::StartReplication> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::StartReplication) -> Answer<()> {
+        let wanted = Replicate {
+            item: input.item,
+            machine: input.machine,
+            generation: input.generation,
+            policy: input.policy,
+            endpoint: Endpoint { address: input.endpoint.address, tls_name: input.endpoint.tls_name },
+        };
+        self.site.start_replication(&call(job), wanted).await.map_err(|e| fault(&e))
+    }
+}
+
+#[async_trait]
+impl Perform<d::StopReplication> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::StopReplication) -> Answer<()> {
+        self.site.stop_replication(&call(job), &input.item).await.map_err(|e| fault(&e))
+    }
+}
+
+#[async_trait]
+impl Perform<d::AwaitFirstPoint> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::AwaitFirstPoint) -> Answer<PointId> {
+        let status = self.site.replication_status(&input.item).await.map_err(|e| fault(&e))?;
+        let Some(status) = status.filter(|status| status.generation >= input.generation) else {
+            return Err(not_yet("not-replicating", format!("item {} is not replicated from here yet", input.item)));
+        };
+        if let Some(point) = status.last_point {
+            return Ok(point);
+        }
+        if status.phase == Phase::Superseded {
+            let message = format!("replication of item {} was superseded by a newer generation", input.item);
+            return Err(Fault::App(d::SiteError { code: "superseded".into(), message, advice: "look at the item's newer runs".into() }));
+        }
+        job.progress(json!({ "phase": status.phase, "bytes_done": status.bytes_done, "bytes_total": status.bytes_total })).await;
+        let trouble = status.last_error.map(|why| format!("; last trouble: {why}")).unwrap_or_default();
+        Err(not_yet("still-seeding", format!("{} of {} bytes of item {} are copied{trouble}", status.bytes_done, status.bytes_total, input.item)))
+    }
+}
+
+#[async_trait]
+impl Perform<d::SealReplica> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::SealReplica) -> Answer<d::Sealed> {
+        let replica = self.site.seal(&call(job), &input.item, input.generation).await.map_err(|e| fault(&e))?;
+        Ok(d::Sealed { points: replica.points.iter().map(point).collect() })
+    }
+}
+
+#[async_trait]
+impl Perform<d::ReopenReplica> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::ReopenReplica) -> Answer<d::Endpoint> {
+        let replica = self.site.replica(&input.item).await.map_err(|e| fault(&e))?;
+        let wanted = Preparation { item: input.item, generation: input.generation, machine: replica.machine, policy: replica.policy };
+        let endpoint = self.site.prepare(&call(job), wanted).await.map_err(|e| fault(&e))?;
+        Ok(d::Endpoint { address: endpoint.address, tls_name: endpoint.tls_name })
+    }
+}
+
+#[async_trait]
+impl Perform<d::PinPoint> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::PinPoint) -> Answer<()> {
+        self.site.pin(&call(job), &input.item, input.point, Pin(input.pin)).await.map_err(|e| fault(&e))
+    }
+}
+
+#[async_trait]
+impl Perform<d::UnpinPoint> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::UnpinPoint) -> Answer<()> {
+        self.site.unpin(&call(job), &input.item, input.point, Pin(input.pin)).await.map_err(|e| fault(&e))
+    }
+}
+
+#[async_trait]
+impl Perform<d::KeepExtentMap> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::KeepExtentMap) -> Answer<d::ExtentMap> {
+        let replica = self.site.replica(&input.item).await.map_err(|e| fault(&e))?;
+        let map = self.site.keep_extent_map(&call(job), &input.item, input.generation).await.map_err(|e| fault(&e))?;
+        let newest_point = replica.points.last().map_or(PointId(0), |point| point.id);
+        Ok(d::ExtentMap { hash: map.hash, blocks: map.blocks, bytes: map.bytes, newest_point })
+    }
+}
+
+#[async_trait]
+impl Perform<d::WithdrawPoints> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::WithdrawPoints) -> Answer<()> {
+        self.site.withdraw_points(&call(job), &input.item).await.map_err(|e| fault(&e))
+    }
+}
+
+#[async_trait]
+impl Perform<d::RemovePoints> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::RemovePoints) -> Answer<()> {
+        self.site.remove_points(&call(job), &input.item).await.map_err(|e| fault(&e))
+    }
+}
+
+fn point(point: &Point) -> RecoveryPoint {
+    RecoveryPoint {
+        id: point.id,
+        consistency: point.consistency,
+        taken_at: point.taken_at,
+        generation: point.generation,
+        size_bytes: point.bytes,
+        pinned: !point.pins.is_empty(),
+        withdrawn: false,
+    }
+}

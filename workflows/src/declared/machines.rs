@@ -1,0 +1,129 @@
+//! What is asked of a site's machines: look, fence, recover, start, check, flatten, discard.
+
+use chrono::{DateTime, Utc};
+use recovery::{Check, Disk, Generation, ItemName, PointId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{CALL, COPY, UNDO, asking, declare};
+
+/// A machine that can be protected.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Inspected {
+    /// What is replicated.
+    pub disks: Vec<Disk>,
+    /// The platform's own description, handed on unread to the other site.
+    pub machine: Value,
+}
+
+/// A source that can't write.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Fenced {
+    /// What was done and seen.
+    pub evidence: String,
+    /// By the site's clock.
+    pub at: DateTime<Utc>,
+}
+
+/// A machine that could be started.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Recovered {
+    /// What it was made from.
+    pub point: PointId,
+}
+
+/// A machine that runs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StartedMachine {
+    /// By the site's clock.
+    pub since: DateTime<Utc>,
+}
+
+/// A machine that answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Served {
+    /// What was asked and answered.
+    pub evidence: String,
+}
+
+declare! {
+    /// Describes a machine at its source, or says why it can't be protected.
+    InspectMachine {
+        /// Name on the platform.
+        machine: String,
+    } is "inspect-machine", Idempotent, Read, CALL => Inspected
+}
+
+declare! {
+    /// Ends the source machine hard, keeps it from starting with its host, and looks.
+    FenceMachine {
+        /// Which.
+        item: ItemName,
+        /// Name on the platform.
+        machine: String,
+    } is "fence-machine", Idempotent, Prod, CALL => Fenced
+}
+
+declare! {
+    /// Takes a fence back; the machine runs again if it did before.
+    LiftFence {
+        /// Which.
+        item: ItemName,
+        /// Name on the platform.
+        machine: String,
+    } is "lift-fence", Idempotent, Prod, UNDO => ()
+}
+
+declare! {
+    /// Makes throw-away disks on a point and a machine that uses them. Starts nothing.
+    RecoverMachine {
+        /// Which.
+        item: ItemName,
+        /// Names what is made.
+        generation: Generation,
+        /// From this.
+        point: PointId,
+    } is "recover-machine", Probeable, Prod, CALL => Recovered
+}
+
+declare! {
+    /// Powers the recovered machine on, with its network.
+    StartMachine {
+        /// Which.
+        item: ItemName,
+        /// Whose objects.
+        generation: Generation,
+    } is "start-machine", Probeable, Prod, CALL => StartedMachine
+}
+
+declare! {
+    /// Removes the recovered machine with all it has written.
+    DiscardMachine {
+        /// Which.
+        item: ItemName,
+        /// Whose objects.
+        generation: Generation,
+    } is "discard-machine", Idempotent, Prod, UNDO => ()
+}
+
+declare! {
+    /// Asks the machine until it serves.
+    CheckMachine {
+        /// Which.
+        item: ItemName,
+        /// Whose objects.
+        generation: Generation,
+        /// All of them must hold; none: it must run.
+        checks: Vec<Check>,
+    } is "check-machine", Idempotent, Read, asking(250, 2_000) => Served
+}
+
+declare! {
+    /// Copies what the running machine still reads from points into its own disks.
+    FlattenMachine {
+        /// Which.
+        item: ItemName,
+        /// Whose objects.
+        generation: Generation,
+    } is "flatten-machine", Idempotent, Prod, COPY => ()
+}

@@ -1,0 +1,162 @@
+//! What is asked of replicas and of the replication between sites.
+
+use recovery::{Generation, ItemName, PointId, RecoveryPoint, ReplicationPolicy};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{CALL, UNDO, asking, declare};
+
+/// Where the source sends its data.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// `host:port`.
+    pub address: String,
+    /// What the receiver's certificate must be valid for.
+    pub tls_name: String,
+}
+
+/// A replica that takes no more points.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Sealed {
+    /// What there is to choose from, by number.
+    pub points: Vec<RecoveryPoint>,
+}
+
+/// What differs from the old source's last known state.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExtentMap {
+    /// SHA-256 of the stored map, lower-case hex.
+    pub hash: String,
+    /// Blocks of 64 KiB.
+    pub blocks: u64,
+    /// On all disks.
+    pub bytes: u64,
+    /// The last point that there is.
+    pub newest_point: PointId,
+}
+
+declare! {
+    /// Makes the replica at the target, or opens it for this generation.
+    PrepareReplica {
+        /// Which.
+        item: ItemName,
+        /// Appends of this one will be taken.
+        generation: Generation,
+        /// As inspected at the source.
+        machine: Value,
+        /// How it is replicated.
+        policy: ReplicationPolicy,
+    } is "prepare-replica", Idempotent, Prod, CALL => Endpoint
+}
+
+declare! {
+    /// Removes the replica with all its points.
+    DropReplica {
+        /// Which.
+        item: ItemName,
+    } is "drop-replica", Idempotent, Prod, UNDO => ()
+}
+
+declare! {
+    /// Hands the replication policy to the source's own loop.
+    StartReplication {
+        /// Which.
+        item: ItemName,
+        /// Name on the platform.
+        machine: String,
+        /// Appends carry it.
+        generation: Generation,
+        /// How it is replicated.
+        policy: ReplicationPolicy,
+        /// Where to.
+        endpoint: Endpoint,
+    } is "start-replication", Idempotent, Prod, CALL => ()
+}
+
+declare! {
+    /// Ends the source's loop for good.
+    StopReplication {
+        /// Which.
+        item: ItemName,
+    } is "stop-replication", Idempotent, Prod, UNDO => ()
+}
+
+declare! {
+    /// Waits at the source until the target has acknowledged a point. Seeding may take days.
+    AwaitFirstPoint {
+        /// Which.
+        item: ItemName,
+        /// Taken under this one.
+        generation: Generation,
+    } is "await-first-point", Idempotent, Read, asking(500, 2_000_000) => PointId
+}
+
+declare! {
+    /// Ends appends at the target and lists what there is.
+    SealReplica {
+        /// Which.
+        item: ItemName,
+        /// The failover's.
+        generation: Generation,
+    } is "seal-replica", Idempotent, Prod, CALL => Sealed
+}
+
+declare! {
+    /// Takes a seal back.
+    ReopenReplica {
+        /// Which.
+        item: ItemName,
+        /// The one that sealed it.
+        generation: Generation,
+    } is "reopen-replica", Idempotent, Prod, UNDO => Endpoint
+}
+
+declare! {
+    /// Keeps a point from being pruned.
+    PinPoint {
+        /// Which.
+        item: ItemName,
+        /// Which point.
+        point: PointId,
+        /// Why, as a name.
+        pin: String,
+    } is "pin-point", Idempotent, Prod, CALL => ()
+}
+
+declare! {
+    /// Takes a pin away.
+    UnpinPoint {
+        /// Which.
+        item: ItemName,
+        /// Which point.
+        point: PointId,
+        /// The pin's name.
+        pin: String,
+    } is "unpin-point", Idempotent, Prod, UNDO => ()
+}
+
+declare! {
+    /// Computes and stores what will have to be sent back.
+    KeepExtentMap {
+        /// Which.
+        item: ItemName,
+        /// The failover's.
+        generation: Generation,
+    } is "keep-extent-map", Idempotent, Prod, CALL => ExtentMap
+}
+
+declare! {
+    /// Offers no point ever again.
+    WithdrawPoints {
+        /// Which.
+        item: ItemName,
+    } is "withdraw-points", Idempotent, Prod, UNDO => ()
+}
+
+declare! {
+    /// Removes the files of withdrawn points.
+    RemovePoints {
+        /// Which.
+        item: ItemName,
+    } is "remove-points", Idempotent, Prod, UNDO => ()
+}

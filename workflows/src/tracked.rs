@@ -1,0 +1,111 @@
+//! An item while a workflow has it: its record, changed by facts that are recorded as they are applied.
+//!
+//! Each recorded change carries the record that results, so that the projection is a plain write, and the fact, so that
+//! `verify` can fold all facts again and compare.
+
+use recovery::{Fact, Generation, ItemName, ItemRecord, MainState, Operation, SiteName, Stand, Step, apply};
+use sdk::{Context, Failure, Grant, TaskQueue};
+use serde::{Deserialize, Serialize};
+
+use crate::declared::LoadItem;
+
+/// Name of the projection of item records.
+pub const ITEM_PROJECTION: &str = "recovery.item";
+
+/// A change of an item's record as it stands in histories.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ItemChange {
+    /// Which.
+    pub item: ItemName,
+    /// What became true.
+    pub fact: Fact,
+    /// The record after it.
+    pub record: ItemRecord,
+}
+
+/// Workflow id of everything that is done to an item: one at a time.
+#[must_use]
+pub fn item_workflow_id(item: &ItemName) -> String {
+    format!("item:{item}")
+}
+
+/// Queue of a site's agents.
+#[must_use]
+pub fn site_queue(site: &SiteName) -> TaskQueue {
+    TaskQueue::new(format!("site:{site}"))
+}
+
+/// Queue of what is carried out beside the store.
+fn server_queue() -> TaskQueue {
+    TaskQueue::new("server")
+}
+
+/// An item under lock.
+pub(crate) struct Tracked {
+    pub(crate) ctx: Context,
+    pub(crate) name: ItemName,
+    pub(crate) generation: Generation,
+    record: Option<ItemRecord>,
+}
+
+impl Tracked {
+    /// Locks the item for this run and loads its record.
+    pub(crate) async fn lock(ctx: &Context, name: &ItemName) -> Result<Self, Failure> {
+        let (ctx, grant) = ctx.lock(&item_workflow_id(name)).await?;
+        let Grant { epoch, era, .. } = grant;
+        let record = ctx.call(server_queue(), &LoadItem { item: name.clone() }).await?;
+        Ok(Self { ctx, name: name.clone(), generation: Generation { era, grant_epoch: epoch }, record })
+    }
+
+    pub(crate) fn record(&self) -> Result<&ItemRecord, Failure> {
+        self.record.as_ref().ok_or_else(|| Failure::fatal("no-such-item", format!("no item is called {}", self.name)).not_applied())
+    }
+
+    /// Applies a fact and records it.
+    pub(crate) fn note(&mut self, fact: Fact) -> Result<(), Failure> {
+        let refused = |why: recovery::FactRefused| Failure::fatal("not-allowed-in-this-state", causes(&why)).not_applied();
+        let record = apply(self.record.clone(), &fact).map_err(refused)?;
+        self.record = Some(record.clone());
+        self.ctx.record(ITEM_PROJECTION, &ItemChange { item: self.name.clone(), fact, record });
+        Ok(())
+    }
+
+    pub(crate) fn step(&mut self, step: Step) -> Result<(), Failure> {
+        self.note(Fact::Moved { step })
+    }
+
+    /// Records how an operation ended, and hands its result on.
+    pub(crate) fn end<T>(&mut self, operation: Operation, result: Result<T, Failure>) -> Result<T, Failure> {
+        let step = match &result {
+            Ok(_) => Step::Finish { operation },
+            Err(failure) => self.end_of(operation, failure),
+        };
+        self.step(step)?;
+        result
+    }
+
+    fn end_of(&self, operation: Operation, failure: &Failure) -> Step {
+        let kept = failure.detail.get("left_behind").is_none() && self.untouched(operation);
+        match (kept, failure.code == "cancelled") {
+            (true, true) => Step::Cancel { operation },
+            (true, false) => Step::Fail { operation, stand: Stand::Kept },
+            (false, _) => Step::Fail { operation, stand: Stand::Left },
+        }
+    }
+
+    /// Whether the state machine still knows a way back from here.
+    fn untouched(&self, operation: Operation) -> bool {
+        let state = self.record.as_ref().map_or(MainState::Unprotected, |record| record.state.main);
+        state.advance(Step::Fail { operation, stand: Stand::Kept }).is_ok()
+    }
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}

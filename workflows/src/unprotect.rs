@@ -1,0 +1,63 @@
+//! Unprotect: end replication of an item and remove its replica. The machine itself is not touched.
+//!
+//!   lock ─▶ stop replication (a dead source does not stop us) ─▶ drop replica ─▶ unprotected
+
+use std::time::Duration;
+
+use recovery::{ItemName, Operation, Step};
+use sdk::{CallError, Context, Failure, TimeoutKind, Workflow};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    declared::{DropReplica, StopReplication},
+    site_queue,
+    tracked::Tracked,
+};
+
+/// How long the source's agent may take to pick the stop up.
+const SOURCE_LIMIT: Duration = Duration::from_secs(30);
+
+/// What to unprotect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UnprotectInput {
+    /// Which.
+    pub item: ItemName,
+}
+
+/// An item without replication.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unprotected {
+    /// False: the source's agent did not answer; its loop ends by itself when it finds the replica gone.
+    pub source_stopped: bool,
+}
+
+/// The workflow.
+pub struct Unprotect;
+
+impl Workflow for Unprotect {
+    const NAME: &'static str = "unprotect";
+    type Input = UnprotectInput;
+    type Output = Unprotected;
+
+    async fn run(ctx: Context, input: UnprotectInput) -> Result<Unprotected, Failure> {
+        let mut item = Tracked::lock(&ctx, &input.item).await?;
+        item.record()?;
+        item.step(Step::Begin { operation: Operation::Unprotect })?;
+        let ended = dismantle(&item).await;
+        item.end(Operation::Unprotect, ended)
+    }
+}
+
+async fn dismantle(item: &Tracked) -> Result<Unprotected, Failure> {
+    let record = item.record()?;
+    let (source, target) = (site_queue(record.source_site()), site_queue(record.target_site()));
+    let name = item.name.clone();
+    let stop = item.ctx.call(source, &StopReplication { item: name.clone() }).queue_timeout(SOURCE_LIMIT);
+    let source_stopped = match stop.await {
+        Ok(()) => true,
+        Err(CallError::Timeout(TimeoutKind::Queue)) => false,
+        Err(other) => return Err(other.into()),
+    };
+    item.ctx.call(target, &DropReplica { item: name }).await?;
+    Ok(Unprotected { source_stopped })
+}
