@@ -23,7 +23,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-pub(crate) use record::{Lab, Site};
+pub(crate) use record::Lab;
 pub(crate) use teardown::{down, down_all};
 
 use crate::guest;
@@ -38,8 +38,8 @@ pub(crate) fn up(dir: &Path, sites: u8, owner: Option<u32>) -> Result<Lab> {
         bail!("a lab has 1 to {MOST_SITES} sites, not {sites}");
     }
     let lab = Lab::create(dir, sites, guest::ready()?)?;
-    match start(lab.clone(), owner) {
-        Ok(lab) => Ok(lab),
+    match start(&lab, owner) {
+        Ok(()) => Ok(lab),
         Err(error) => {
             down(&lab.dir).context("cannot clean up after the lab failed to start")?;
             Err(error)
@@ -47,14 +47,12 @@ pub(crate) fn up(dir: &Path, sites: u8, owner: Option<u32>) -> Result<Lab> {
     }
 }
 
-fn start(mut lab: Lab, owner: Option<u32>) -> Result<Lab> {
+fn start(lab: &Lab, owner: Option<u32>) -> Result<()> {
     if let Some(owner) = owner {
-        teardown::watch_in_background(&lab, owner)?;
+        teardown::watch_in_background(lab, owner)?;
     }
-    net::build(&lab)?;
-    site::start_all(&mut lab)?;
-    lab.save()?;
-    Ok(lab)
+    net::build(lab)?;
+    site::start_all(lab)
 }
 
 /// Namespaces, mounts and libvirt's system daemon need root.

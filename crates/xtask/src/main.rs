@@ -4,6 +4,7 @@ mod args;
 mod guest;
 mod lab;
 mod paths;
+mod setup;
 mod sh;
 
 use std::process::ExitCode;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let mut args = Args::new(std::env::args_os().skip(1))?;
     match args.subcommand().as_deref() {
+        Some("setup") => setup::command(args),
         Some("lab") => lab::command::run(args),
         Some(other) => bail!("no such task: {other}\n{USAGE}"),
         None => bail!("what?\n{USAGE}"),

@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::guest::Guest;
 
-/// Where all labs of this machine are listed, one `PREFIX` link each.
+/// Where all labs of this machine are listed, one `PREFIX` link each, with [`MADE_DIRS`] beside them.
 pub(crate) const REGISTRY: &str = "/run/switchback-labs";
+/// Lists the directories that libvirt insists on and that the machine did not have. The last lab removes them.
+pub(crate) const MADE_DIRS: &str = "made-dirs";
 
 const VERSION: u32 = 1;
 
@@ -33,8 +35,6 @@ pub(crate) struct Lab {
     pub(crate) wan: Wan,
     pub(crate) guest: Guest,
     pub(crate) sites: Vec<Site>,
-    /// Directories that libvirt insists on and that the machine did not have.
-    pub(crate) made_dirs: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -79,7 +79,6 @@ impl Lab {
             wan: Wan { netns: format!("{prefix}-wan"), ip: "10.99.0.254".into() },
             guest,
             sites: (1..=sites).map(|number| Site::new(&dir, &prefix, number)).collect(),
-            made_dirs: Vec::new(),
             dir,
             prefix,
         };

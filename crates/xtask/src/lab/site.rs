@@ -3,6 +3,7 @@
 //! A keeper (a `sleep`) holds the mounts, so that the daemon itself may be killed and started again.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
-use super::record::{Lab, Site};
+use super::record::{Lab, MADE_DIRS, REGISTRY, Site};
 use super::wait;
 use crate::{paths, sh};
 
@@ -38,9 +39,8 @@ stdio_handler = "file"
 "#;
 
 /// Starts all sites side by side.
-pub(crate) fn start_all(lab: &mut Lab) -> Result<()> {
-    make_mount_points(lab)?;
-    let lab = &*lab;
+pub(crate) fn start_all(lab: &Lab) -> Result<()> {
+    make_mount_points()?;
     thread::scope(|scope| {
         let starting: Vec<_> = lab.sites.iter().map(|site| scope.spawn(|| start(lab, site))).collect();
         for thread in starting {
@@ -50,13 +50,13 @@ pub(crate) fn start_all(lab: &mut Lab) -> Result<()> {
     })
 }
 
-fn make_mount_points(lab: &mut Lab) -> Result<()> {
-    for (_, point) in MOUNTS.iter().filter(|(_, point)| !Path::new(point).exists()) {
-        lab.made_dirs.push(PathBuf::from(point));
-    }
-    lab.save()?;
-    for dir in &lab.made_dirs {
-        fs::create_dir_all(dir)?;
+/// libvirt's directories must exist to be mounted over. What we make is listed first, so that it can be removed.
+fn make_mount_points() -> Result<()> {
+    let missing = MOUNTS.iter().map(|(_, point)| point).filter(|point| !Path::new(point).exists());
+    let mut list = fs::OpenOptions::new().create(true).append(true).open(Path::new(REGISTRY).join(MADE_DIRS))?;
+    for point in missing {
+        writeln!(list, "{point}")?;
+        fs::create_dir_all(point)?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, setsid};
 
-use super::record::{Lab, REGISTRY};
+use super::record::{Lab, MADE_DIRS, REGISTRY};
 use super::wait;
 use crate::sh;
 
@@ -31,14 +31,7 @@ pub(crate) fn down(dir: &Path) -> Result<()> {
     let lab = Lab::load(dir)?;
     remove(&lab.prefix)?;
     remove_dir(&lab.dir)?;
-    unregister(&lab.prefix)?;
-    for made in lab.made_dirs.iter().rev() {
-        // Another lab may still mount over it; the last one removes it.
-        if labs()?.is_empty() {
-            fs::remove_dir(made).or_else(tolerate(&[ErrorKind::NotFound, ErrorKind::DirectoryNotEmpty]))?;
-        }
-    }
-    Ok(())
+    unregister(&lab.prefix)
 }
 
 /// Takes down every lab of this machine, whoever started it. Returns their prefixes.
@@ -78,16 +71,30 @@ fn labs() -> Result<Vec<(String, PathBuf)>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
-    let read = entries.map(|entry| {
+    let mut labs = Vec::new();
+    for entry in entries {
         let entry = entry?;
-        Ok((entry.file_name().to_string_lossy().into_owned(), fs::read_link(entry.path())?))
-    });
-    read.collect()
+        if entry.file_type()?.is_symlink() {
+            labs.push((entry.file_name().to_string_lossy().into_owned(), fs::read_link(entry.path())?));
+        }
+    }
+    Ok(labs)
 }
 
+/// Forgets a lab; the last one also removes the directories that labs had to make.
 fn unregister(prefix: &str) -> Result<()> {
-    fs::remove_file(Path::new(REGISTRY).join(prefix)).or_else(tolerate(&[ErrorKind::NotFound]))?;
-    fs::remove_dir(REGISTRY).or_else(tolerate(&[ErrorKind::NotFound, ErrorKind::DirectoryNotEmpty]))?;
+    let registry = Path::new(REGISTRY);
+    fs::remove_file(registry.join(prefix)).or_else(tolerate(&[ErrorKind::NotFound]))?;
+    if !labs()?.is_empty() {
+        return Ok(());
+    }
+    let gone_or_used = tolerate(&[ErrorKind::NotFound, ErrorKind::DirectoryNotEmpty, ErrorKind::ResourceBusy]);
+    let made = fs::read_to_string(registry.join(MADE_DIRS)).unwrap_or_default();
+    for dir in made.lines().rev() {
+        fs::remove_dir(dir).or_else(&gone_or_used)?;
+    }
+    fs::remove_file(registry.join(MADE_DIRS)).or_else(&gone_or_used)?;
+    fs::remove_dir(registry).or_else(&gone_or_used)?;
     Ok(())
 }
 
