@@ -1,0 +1,3 @@
+-- The store's clock.
+-- One row: now.
+select engine.now()

@@ -1,0 +1,153 @@
+//! The store on Postgres: one pool for everything, one connection for the heartbeat.
+//!
+//! Invariants: 1. A statement that had no answer in time leaves its connection behind: the next one goes over another, so an
+//! ambiguous turn that is sent again waits for the old backend at the key and nowhere else. 2. The heartbeat never waits for
+//! the pool.
+
+use std::{sync::Mutex, time::Duration};
+
+use deadpool_postgres::{Object, Pool};
+use tokio_postgres::{Client, Row, types::ToSql};
+
+use crate::{Lost, OpenError, migrate, pool::Target, sql::Query};
+
+/// Sizes and times of a store's connections.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Life of a lease: every limit of a statement stays below half of it.
+    pub lease: Duration,
+    /// Most connections: two write, the rest reads for people.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { lease: Duration::from_secs(10), connections: 8 }
+    }
+}
+
+impl Limits {
+    /// Longest statement on the server's side.
+    #[must_use]
+    pub fn statement(&self) -> Duration {
+        self.lease * 2 / 5
+    }
+
+    /// Longest wait for an answer on our side: a little more, so that the server's own word comes first.
+    fn answer(&self) -> Duration {
+        self.lease * 9 / 20
+    }
+}
+
+/// Parameters of a query.
+pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// The store of a Switchback database.
+pub struct PgStore {
+    target: Target,
+    pool: Pool,
+    beat: Mutex<Option<Client>>,
+    limits: Limits,
+}
+
+impl PgStore {
+    /// Opens a database whose schema is up to date.
+    ///
+    /// # Errors
+    /// [`OpenError`]: unreachable, not ours, too old or too new.
+    pub async fn open(url: &str, limits: Limits) -> Result<Self, OpenError> {
+        let target = Target::new(url, limits.statement())?;
+        migrate::check(&target).await?;
+        let pool = target.pool(limits.connections, limits.statement());
+        Ok(Self { target, pool, beat: Mutex::new(None), limits })
+    }
+
+    /// Host and database, without secrets.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.target.address()
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn ping(&self) -> Result<(), Lost> {
+        self.rows(&crate::sql::NOW, &[]).await.map(drop)
+    }
+
+    /// All rows of a query.
+    pub(crate) async fn rows(&self, query: &Query, params: Params<'_>) -> Result<Vec<Row>, Lost> {
+        let client = self.pool.get().await?;
+        let asked = async {
+            let statement = client.prepare_cached(query.text).await?;
+            client.query(&statement, params).await
+        };
+        let limit = self.limits.answer();
+        match tokio::time::timeout(limit, asked).await {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(error)) => {
+                if error.as_db_error().is_none() {
+                    drop(Object::take(client));
+                }
+                Err(error.into())
+            }
+            Err(_) => {
+                drop(Object::take(client));
+                Err(Lost::Late(limit))
+            }
+        }
+    }
+
+    /// The only row of a query, or none.
+    pub(crate) async fn row(&self, query: &Query, params: Params<'_>) -> Result<Option<Row>, Lost> {
+        Ok(self.rows(query, params).await?.into_iter().next())
+    }
+
+    /// The only row of a query that always has one.
+    pub(crate) async fn one(&self, query: &Query, params: Params<'_>) -> Result<Row, Lost> {
+        let row = self.row(query, params).await?;
+        row.ok_or_else(|| Lost::Unreadable(format!("{} gave no row", query.attempted)))
+    }
+
+    /// A query of the heartbeat, on its own connection. A broken or abandoned one is replaced at the next beat.
+    pub(crate) async fn beat(&self, query: &Query, params: Params<'_>) -> Result<Option<Row>, Lost> {
+        let kept = self.beat_slot().take().filter(|client| !client.is_closed());
+        let limit = self.limits.answer();
+        let asked = async {
+            let client = match kept {
+                Some(client) => client,
+                None => self.target.connect().await?,
+            };
+            let rows = client.query(query.text, params).await?;
+            *self.beat_slot() = Some(client);
+            Ok(rows.into_iter().next())
+        };
+        match tokio::time::timeout(limit, asked).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Lost::Late(limit)),
+        }
+    }
+
+    fn beat_slot(&self) -> std::sync::MutexGuard<'_, Option<Client>> {
+        self.beat.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A column, or what is wrong with it.
+pub(crate) fn column<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, name: &str) -> Result<T, Lost> {
+    row.try_get(name).map_err(Lost::from)
+}
+
+/// A value in its JSON word, such as `at_most_once`.
+pub(crate) fn word<T: serde::Serialize>(value: &T) -> Option<String> {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => Some(word),
+        _ => None,
+    }
+}
+
+/// JSON as the type it should be.
+pub(crate) fn typed<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> Result<T, Lost> {
+    serde_json::from_value(value).map_err(|error| Lost::Unreadable(error.to_string()))
+}
