@@ -1,0 +1,311 @@
+//! A whole product in one thread: two simulated sites, their agents, workers, the store in memory.
+//!
+//!   Scene ─▶ Simulation (engine) + SimWorld (provider) ─▶ runs ─▶ item records, ledger, inventories
+
+pub mod programs;
+
+use std::{collections::BTreeMap, pin::pin, sync::Arc, task};
+
+use activities::Prober;
+use async_trait::async_trait;
+use chrono::DateTime;
+use engine::{
+    ActivityRegistry, Fault, Job, Perform, RunState, RunStore, StartRun, Started,
+    memory::{MemoryRun, MemoryStore},
+    sim::{Chaos, Simulation, Stats, Stuck},
+};
+use provider::{
+    Inventory, Site,
+    sim::{Clock, SimWorld},
+};
+use recovery::{Check, ItemName, ItemRecord, MainState, ReplicationPolicy, SiteName};
+use sdk::{Message, Outcome, RunId, TaskQueue};
+use uuid::Uuid;
+use workflows::{
+    Acceptance, CommitInput, FailoverInput, ItemChange, ProtectInput, UnprotectInput,
+    declared::{LoadItem, SiteError},
+};
+
+/// Name of the machine in every scene.
+pub const ITEM: &str = "db9";
+/// Enough polls for any run of the product.
+pub const POLLS: u64 = 400_000;
+
+/// A simulated product.
+pub struct Scene {
+    /// The engine's side.
+    pub sim: Simulation,
+    /// The outside world.
+    pub world: SimWorld,
+    started: u64,
+}
+
+/// How a run and its item ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// The run's state.
+    pub run: RunState,
+    /// Code of its failure.
+    pub code: Option<String>,
+    /// The item's main state.
+    pub item: MainState,
+}
+
+/// What runs are started with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Work {
+    /// Protect.
+    Protect,
+    /// Failover with a source that can be fenced.
+    Failover,
+    /// Failover with a source that is gone; a person accepts it.
+    FailoverUnfenced,
+    /// Commit.
+    Commit,
+    /// Unprotect.
+    Unprotect,
+}
+
+impl Scene {
+    /// Two sites with an agent each, two workers, one machine at `a`.
+    #[must_use]
+    pub fn new(seed: u64, chaos: Chaos) -> Self {
+        let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default();
+        let mut sim = Simulation::new(seed, chaos, start);
+        let clock_of = sim.store.clone();
+        let world = SimWorld::new(Clock::new(move || clock_of.time()));
+        world.add_machine(&site("a"), ITEM, &[("vda", 1 << 22, "qcow2")]);
+        for name in ["a", "b"] {
+            let world = world.clone();
+            let queue = workflows::site_queue(&site(name));
+            sim.agent(vec![queue], move || {
+                let here: Arc<dyn Site> = Arc::new(world.site(&site(name)));
+                activities::registry(here, Arc::new(Answers))
+            });
+        }
+        let store = sim.store.clone();
+        sim.agent(vec![TaskQueue::new("server")], move || ActivityRegistry::default().with::<LoadItem, _>(FromProjection(store.clone())));
+        sim.worker(workflows::registry());
+        sim.worker(workflows::registry());
+        let mut writes = 0;
+        let moving = world.clone();
+        sim.on_tick(move || {
+            writes += 1;
+            moving.write(&site("a"), ITEM, "vda", writes % 50, writes);
+            moving.replicate_all();
+        });
+        Self { sim, world, started: 0 }
+    }
+
+    /// A scene in which `work` is the next thing to do.
+    ///
+    /// # Errors
+    /// [`Stuck`] if the way there does not end.
+    pub fn ready_for(seed: u64, work: Work) -> Result<Self, Stuck> {
+        let mut scene = Self::new(seed, Chaos::default());
+        let before: &[Work] = match work {
+            Work::Protect => &[],
+            Work::Failover | Work::FailoverUnfenced | Work::Unprotect => &[Work::Protect],
+            Work::Commit => &[Work::Protect, Work::Failover],
+        };
+        for earlier in before {
+            scene.carry_out(*earlier)?;
+        }
+        if work == Work::FailoverUnfenced {
+            scene.source_dies();
+        }
+        Ok(scene)
+    }
+
+    /// The source site is gone: its machine stops and its agent picks nothing up.
+    pub fn source_dies(&mut self) {
+        self.world.set_down(&site("a"), true);
+    }
+
+    /// Starts `work` and runs until it has ended.
+    ///
+    /// # Errors
+    /// [`Stuck`].
+    pub fn carry_out(&mut self, work: Work) -> Result<(RunId, Stats), Stuck> {
+        let run = self.start(work);
+        let stats = self.finish(run)?;
+        Ok((run, stats))
+    }
+
+    /// Starts `work`.
+    pub fn start(&mut self, work: Work) -> RunId {
+        let (workflow, input) = input(work);
+        self.start_workflow(workflow, input, &workflows::item_workflow_id(&item()))
+    }
+
+    /// Starts any workflow.
+    pub fn start_workflow(&mut self, workflow: &str, input: serde_json::Value, about: &str) -> RunId {
+        self.started += 1;
+        let run = RunId(Uuid::from_u64_pair(0x0190_0000_0000_7000 + self.started, 0x8000_0000_0000_0000));
+        let start =
+            Message::Start { workflow: workflow.into(), input, workflow_id: about.into(), requested_by: "ada".into(), trace: None };
+        let answer = until_stored(|| self.sim.store.start_run(StartRun { run, start: start.clone() }));
+        assert_eq!(answer, Started::New, "run {workflow} starts");
+        run
+    }
+
+    /// Sends a message to a run.
+    pub fn send(&self, run: RunId, message: &Message) {
+        until_stored(|| self.sim.store.send(run, message.clone()));
+    }
+
+    /// Runs until `run` has ended or is set aside.
+    ///
+    /// # Errors
+    /// [`Stuck`].
+    pub fn finish(&mut self, run: RunId) -> Result<Stats, Stuck> {
+        self.sim.run_until(POLLS, |store| run_of(store, run).is_some_and(|run| run.state != RunState::Open))
+    }
+
+    /// How the run and the item ended.
+    #[must_use]
+    pub fn ending(&self, run: RunId) -> Ending {
+        let ended = run_of(&self.sim.store, run);
+        let record = self.record();
+        Ending {
+            run: ended.as_ref().map_or(RunState::Open, |run| run.state.clone()),
+            code: ended.and_then(|run| run.failure).map(|failure| failure.code),
+            item: record.map_or(MainState::Unprotected, |record| record.state.main),
+        }
+    }
+
+    /// The item's record as projected.
+    #[must_use]
+    pub fn record(&self) -> Option<ItemRecord> {
+        projected(&self.sim.store, &item())
+    }
+
+    /// Everything of ours at both sites.
+    #[must_use]
+    pub fn inventories(&self) -> BTreeMap<String, Inventory> {
+        let of = |name: &str| (name.to_owned(), now(provider::Compute::inventory(&self.world.site(&site(name)))).unwrap_or_default());
+        BTreeMap::from([of("a"), of("b")])
+    }
+
+    /// Steps of a run as they were scheduled: position, name, whether it undoes another.
+    #[must_use]
+    pub fn steps(&self, run: RunId) -> Vec<ScheduledStep> {
+        let Ok(history) = self.sim.store.history(run) else { return Vec::new() };
+        let scheduled = history.events.into_iter().filter_map(|stored| match stored.event.body {
+            sdk::EventBody::Command(sdk::Command::ActivityScheduled { activity, effect, compensation, queue, .. }) => {
+                Some(ScheduledStep { seq: stored.event.seq, activity, effect, compensation, queue })
+            }
+            sdk::EventBody::Command(_) | sdk::EventBody::Inbound(_) => None,
+        });
+        scheduled.collect()
+    }
+}
+
+/// An activity as it stands in a history.
+#[derive(Clone, Debug)]
+pub struct ScheduledStep {
+    /// Its event.
+    pub seq: sdk::Seq,
+    /// Declared name.
+    pub activity: String,
+    /// Declared effect.
+    pub effect: sdk::Effect,
+    /// Whether it undoes another step.
+    pub compensation: bool,
+    /// Where it was carried out.
+    pub queue: TaskQueue,
+}
+
+/// The one item of every scene.
+#[must_use]
+pub fn item() -> ItemName {
+    ITEM.parse().unwrap_or_else(|_| unreachable!("a valid name"))
+}
+
+/// A site by its name.
+#[must_use]
+pub fn site(name: &str) -> SiteName {
+    name.parse().unwrap_or_else(|_| unreachable!("a valid name"))
+}
+
+fn input(work: Work) -> (&'static str, serde_json::Value) {
+    let json = |value: Result<serde_json::Value, _>| value.unwrap_or_else(|_: serde_json::Error| serde_json::Value::Null);
+    let failover = |accept_unfenced| FailoverInput { item: item(), choice: recovery::PointChoice::LatestProcessed, accept_unfenced, fence_timeout_ms: 10_000 };
+    match work {
+        Work::Protect => {
+            let input = ProtectInput {
+                item: item(),
+                machine: ITEM.into(),
+                from: site("a"),
+                to: site("b"),
+                policy: ReplicationPolicy::default(),
+                checks: vec![],
+            };
+            ("protect", json(serde_json::to_value(input)))
+        }
+        Work::Failover => ("failover", json(serde_json::to_value(failover(None)))),
+        Work::FailoverUnfenced => {
+            let accepted = Acceptance { by: "ada".into(), reason: "the site burns".into() };
+            ("failover", json(serde_json::to_value(failover(Some(accepted)))))
+        }
+        Work::Commit => ("commit", json(serde_json::to_value(CommitInput { item: item() }))),
+        Work::Unprotect => ("unprotect", json(serde_json::to_value(UnprotectInput { item: item() }))),
+    }
+}
+
+fn run_of(store: &MemoryStore, run: RunId) -> Option<MemoryRun> {
+    store.runs().into_iter().find(|(id, _)| *id == run).map(|(_, run)| run)
+}
+
+/// The last record that committed turns recorded for an item.
+#[must_use]
+pub fn projected(store: &MemoryStore, item: &ItemName) -> Option<ItemRecord> {
+    let changes = store.projections().into_iter().filter_map(|(_, row)| serde_json::from_value::<ItemChange>(row.fact).ok());
+    changes.filter(|change| change.item == *item).last().map(|change| change.record)
+}
+
+/// Polls a future that needs nobody else.
+pub fn now<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    loop {
+        if let task::Poll::Ready(value) = future.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop())) {
+            return value;
+        }
+    }
+}
+
+/// Asks the store until its answer arrives.
+fn until_stored<T, E, F: Future<Output = Result<T, E>>>(mut ask: impl FnMut() -> F) -> T {
+    loop {
+        if let Ok(answer) = now(ask()) {
+            return answer;
+        }
+    }
+}
+
+/// Outcome of an activity by its scheduling event.
+#[must_use]
+pub fn outcome_of(history: &sdk::History, of: sdk::Seq) -> Option<Outcome> {
+    history.events.iter().find_map(|stored| match &stored.event.body {
+        sdk::EventBody::Inbound(sdk::Inbound::ActivityFinished { of: found, outcome }) if *found == of => Some(outcome.clone()),
+        sdk::EventBody::Inbound(_) | sdk::EventBody::Command(_) => None,
+    })
+}
+
+struct Answers;
+
+#[async_trait]
+impl Prober for Answers {
+    async fn ask(&self, check: &Check) -> Result<String, String> {
+        Ok(format!("{check} answers"))
+    }
+}
+
+struct FromProjection(MemoryStore);
+
+#[async_trait]
+impl Perform<LoadItem> for FromProjection {
+    async fn perform(&self, _: &Job, input: LoadItem) -> Result<Option<ItemRecord>, Fault<SiteError>> {
+        Ok(projected(&self.0, &input.item))
+    }
+}

@@ -1,1 +1,205 @@
-//! The simulator.
+//! The simulator: real workers and real task runners on the store in memory, one thread, one seed.
+//!
+//!   pick an actor ─▶ poll once ─▶ crash? pause? lose an answer? ─▶ nobody can move? advance the clock
+//!
+//! Invariants: 1. Equal seeds give equal runs: nothing here reads a clock, a random source or a hash order. 2. A crash is
+//! the dropping of a future at one of its awaits; the actor comes back later as somebody else. 3. A paused actor goes on
+//! afterwards with what it believed: that is a zombie.
+
+mod actors;
+mod chaos;
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task,
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use sdk::{Registry, TaskQueue};
+
+use crate::{ActivityRegistry, memory::MemoryStore};
+pub use chaos::{Chaos, CrashSwitch, Intervention, Moment, Rng};
+use chaos::SeededFaults;
+
+/// Life of a lease in the simulator.
+pub const TTL: Duration = Duration::from_secs(10);
+
+type Main = Pin<Box<dyn Future<Output = ()>>>;
+type Birth = Box<dyn Fn(u64, Arc<Mutex<Idle>>) -> Main>;
+
+/// When an actor last found nothing to do.
+#[derive(Default)]
+pub(crate) struct Idle {
+    pub(crate) at_change: Option<(u64, DateTime<Utc>)>,
+}
+
+struct Actor {
+    birth: Birth,
+    main: Option<Main>,
+    idle: Arc<Mutex<Idle>>,
+    back_at: Option<DateTime<Utc>>,
+    lives: u64,
+}
+
+/// What happened in a simulation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Polls of actors.
+    pub polls: u64,
+    /// Actors dropped at an await.
+    pub crashes: u64,
+    /// Actors stopped and continued later.
+    pub pauses: u64,
+    /// Answers of the store that did not arrive.
+    pub lost_answers: u64,
+}
+
+/// The simulation did not reach its end.
+#[derive(Debug, thiserror::Error)]
+#[error("seed {seed}: stuck after {} polls at {at}", stats.polls)]
+pub struct Stuck {
+    /// To repeat it.
+    pub seed: u64,
+    /// What happened until then.
+    pub stats: Stats,
+    /// Virtual time.
+    pub at: DateTime<Utc>,
+}
+
+/// One simulated world.
+pub struct Simulation {
+    /// The store that all actors share.
+    pub store: MemoryStore,
+    seed: u64,
+    rng: Rng,
+    chaos: Chaos,
+    switch: CrashSwitch,
+    faults: Arc<SeededFaults>,
+    actors: Vec<Actor>,
+    tick: Box<dyn FnMut()>,
+    stats: Stats,
+}
+
+impl Simulation {
+    /// An empty world.
+    #[must_use]
+    pub fn new(seed: u64, chaos: Chaos, start: DateTime<Utc>) -> Self {
+        let switch = CrashSwitch::default();
+        let faults = Arc::new(SeededFaults::new(seed, chaos, switch.clone()));
+        let store = MemoryStore::new(start, faults.clone());
+        Self { store, seed, rng: Rng::new(seed), chaos, switch, faults, actors: Vec::new(), tick: Box::new(|| {}), stats: Stats::default() }
+    }
+
+    /// Lets outside code crash the actor that is being polled, and strike at calls of the store.
+    #[must_use]
+    pub fn crash_switch(&self) -> CrashSwitch {
+        self.switch.clone()
+    }
+
+    /// Called each time the clock moves: what the outside world does by itself.
+    pub fn on_tick(&mut self, tick: impl FnMut() + 'static) {
+        self.tick = Box::new(tick);
+    }
+
+    /// Adds a worker that takes turns.
+    pub fn worker(&mut self, registry: Registry) {
+        let (store, seed) = (self.store.clone(), self.seed);
+        let place = self.actors.len() as u64;
+        let registry = Arc::new(registry);
+        self.add(Box::new(move |life, idle| Box::pin(actors::worker(store.clone(), registry.clone(), seed, place, life, idle))));
+    }
+
+    /// Adds an agent that carries out tasks of these queues.
+    pub fn agent(&mut self, queues: Vec<TaskQueue>, registry: impl Fn() -> ActivityRegistry + 'static) {
+        let (store, switch, seed) = (self.store.clone(), self.switch.clone(), self.seed);
+        let place = self.actors.len() as u64;
+        self.add(Box::new(move |life, idle| {
+            let agent = actors::Agent { store: store.clone(), queues: queues.clone(), registry: registry(), switch: switch.clone(), idle };
+            Box::pin(agent.main(actors::identity(seed, place, life)))
+        }));
+    }
+
+    fn add(&mut self, birth: Birth) {
+        self.actors.push(Actor { birth, main: None, idle: Arc::default(), back_at: None, lives: 0 });
+    }
+
+    /// Runs until `done`.
+    ///
+    /// # Errors
+    /// [`Stuck`] after `polls` polls.
+    pub fn run_until(&mut self, polls: u64, mut done: impl FnMut(&MemoryStore) -> bool) -> Result<Stats, Stuck> {
+        for _ in 0..polls {
+            if done(&self.store) {
+                self.stats.lost_answers = self.faults.lost();
+                return Ok(self.stats);
+            }
+            match self.pick() {
+                Some(place) => self.poll(place),
+                None => self.advance(),
+            }
+        }
+        Err(Stuck { seed: self.seed, stats: self.stats, at: self.store.time() })
+    }
+
+    /// An actor that may move, chosen by the seed.
+    fn pick(&mut self) -> Option<usize> {
+        let (now, changes) = (self.store.time(), self.store.changes());
+        let may_move = |actor: &Actor| {
+            let back = actor.back_at.is_none_or(|at| at <= now);
+            let idle = actor.idle.lock().map_or(None, |idle| idle.at_change);
+            back && idle != Some((changes, now))
+        };
+        let ready: Vec<usize> = self.actors.iter().enumerate().filter(|(_, a)| may_move(a)).map(|(place, _)| place).collect();
+        let choice = self.rng.below(ready.len() as u64)?;
+        ready.get(usize::try_from(choice).unwrap_or(0)).copied()
+    }
+
+    fn poll(&mut self, place: usize) {
+        self.stats.polls += 1;
+        let now = self.store.time();
+        let Some(actor) = self.actors.get_mut(place) else { return };
+        actor.back_at = None;
+        if actor.main.is_none() {
+            actor.lives += 1;
+            if let Ok(mut idle) = actor.idle.lock() {
+                idle.at_change = None;
+            }
+            actor.main = Some((actor.birth)(actor.lives, actor.idle.clone()));
+        }
+        self.switch.begin(place);
+        if let Some(main) = actor.main.as_mut() {
+            let ended = main.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop())).is_ready();
+            debug_assert!(!ended, "actors never end by themselves");
+        }
+        let asked = self.switch.take();
+        if asked || self.rng.strikes(self.chaos.crash_per_mille) {
+            self.stats.crashes += 1;
+            actor.main = None;
+            actor.back_at = Some(now + Duration::from_millis(self.rng.below(15_000).unwrap_or(0)));
+        } else if self.rng.strikes(self.chaos.pause_per_mille) {
+            self.stats.pauses += 1;
+            actor.back_at = Some(now + Duration::from_millis(self.rng.below(40_000).unwrap_or(0)));
+        }
+    }
+
+    /// Nobody can move: time passes, to the next due moment, at most a third of a lease.
+    fn advance(&mut self) {
+        let now = self.store.time();
+        let most = now + TTL / 3;
+        let back = self.actors.iter().filter_map(|actor| actor.back_at).filter(|at| *at > now).min();
+        let next = [self.store.next_due().filter(|at| *at > now), back].into_iter().flatten().min().unwrap_or(most).min(most);
+        let step = (next - now).to_std().unwrap_or(TTL / 3) + Duration::from_millis(1);
+        self.store.advance(step);
+        (self.tick)();
+    }
+
+    /// How often each actor was born, by its place.
+    #[must_use]
+    pub fn lives(&self) -> BTreeMap<usize, u64> {
+        self.actors.iter().enumerate().map(|(place, actor)| (place, actor.lives)).collect()
+    }
+}

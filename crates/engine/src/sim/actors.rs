@@ -1,0 +1,157 @@
+//! The mains of simulated processes: the shipped worker and task runner, with a heartbeat that beats between rounds.
+
+use std::{
+    future::poll_fn,
+    sync::{Arc, Mutex},
+    task::Poll,
+};
+
+use sdk::{Failure, Lease, Registry, TaskQueue, WorkerId};
+use uuid::Uuid;
+
+use super::{CrashSwitch, Idle, Intervention, Moment, TTL};
+use crate::{
+    ActivityRegistry, ClaimedTask, LeaseStore, Reported, Shown, Step, StoreError, StoreTasks, TaskRunner, TaskSource, Tuning, Verdict, Worker,
+    adapters::Inline,
+    memory::MemoryStore,
+    worker::{Keeper, LeaseHealth},
+};
+
+/// A heartbeat without a thread.
+#[derive(Default)]
+struct BetweenRounds {
+    lease: Mutex<Option<Lease>>,
+    fenced: Mutex<bool>,
+}
+
+impl Keeper for BetweenRounds {
+    fn adopt(&self, lease: Lease) {
+        set(&self.lease, Some(lease));
+        set(&self.fenced, false);
+    }
+    fn health(&self) -> LeaseHealth {
+        if get(&self.fenced) { LeaseHealth::Fenced } else { LeaseHealth::Fresh }
+    }
+    fn forget(&self) {
+        set(&self.lease, None);
+        set(&self.fenced, false);
+    }
+}
+
+fn set<T>(slot: &Mutex<T>, value: T) {
+    if let Ok(mut slot) = slot.lock() {
+        *slot = value;
+    }
+}
+
+fn get<T: Copy + Default>(slot: &Mutex<T>) -> T {
+    slot.lock().map_or_else(|_| T::default(), |slot| *slot)
+}
+
+/// The id of a process: of this seed, place and life, and of no other.
+pub(super) fn identity(seed: u64, place: u64, life: u64) -> WorkerId {
+    WorkerId(Uuid::from_u64_pair(seed.wrapping_mul(1_000_003) ^ (place << 48), life))
+}
+
+pub(super) async fn worker(store: MemoryStore, registry: Arc<Registry>, seed: u64, place: u64, life: u64, idle: Arc<Mutex<Idle>>) {
+    let keeper = Arc::new(BetweenRounds::default());
+    let id = identity(seed, place, life);
+    let mut count = 0_u64;
+    let nonces = move || {
+        count += 1;
+        Uuid::new_v5(&id.0, &count.to_be_bytes())
+    };
+    let tuning = Tuning { ttl: TTL, ..Tuning::default() };
+    let mut worker = Worker::new(id, Arc::new(store.clone()), registry, Arc::new(Inline), keeper.clone(), Box::new(nonces), tuning);
+    loop {
+        let lease = get(&keeper.lease);
+        if let Some(lease) = lease
+            && let Ok(false) = store.renew_lease(lease, TTL).await
+        {
+            set(&keeper.fenced, true);
+        }
+        match worker.step().await {
+            Ok(Step::Busy) => {}
+            Ok(Step::Idle) | Err(_) => rest(&store, &idle).await,
+        }
+    }
+}
+
+/// A process that carries out tasks.
+pub(super) struct Agent {
+    pub(super) store: MemoryStore,
+    pub(super) queues: Vec<TaskQueue>,
+    pub(super) registry: ActivityRegistry,
+    pub(super) switch: CrashSwitch,
+    pub(super) idle: Arc<Mutex<Idle>>,
+}
+
+impl Agent {
+    pub(super) async fn main(self, id: WorkerId) {
+        loop {
+            match self.store.open_lease(id, TTL).await {
+                Ok(lease) => self.under(lease).await,
+                Err(_) => rest(&self.store, &self.idle).await,
+            }
+        }
+    }
+
+    /// Works until the lease is gone.
+    async fn under(&self, lease: Lease) {
+        let source: Arc<dyn TaskSource> = Arc::new(StoreTasks { store: Arc::new(self.store.clone()), lease });
+        let runner = TaskRunner { registry: self.registry.clone(), source };
+        loop {
+            if let Ok(false) = self.store.renew_lease(lease, TTL).await {
+                return;
+            }
+            let claimed = match runner.source.claim(&self.queues, 1).await {
+                Ok(claimed) => claimed,
+                Err(StoreError::Fenced(_)) => return,
+                Err(StoreError::Again { .. } | StoreError::Refused { .. }) => Vec::new(),
+            };
+            if claimed.is_empty() {
+                rest(&self.store, &self.idle).await;
+            }
+            for task in &claimed {
+                self.carry_out(&runner, task).await;
+            }
+        }
+    }
+
+    async fn carry_out(&self, runner: &TaskRunner, task: &ClaimedTask) {
+        let verdict = match self.at(task, Moment::Claimed).await {
+            Some(failure) => Verdict::Failed(failure),
+            None => runner.attempt(task, &Shown::default()).await,
+        };
+        let verdict = self.at(task, Moment::Performed).await.map_or(verdict, Verdict::Failed);
+        while !matches!(runner.source.report(task, &verdict).await, Ok(Reported::Accepted | Reported::Refused)) {}
+        self.at(task, Moment::Reported).await;
+    }
+
+    async fn at(&self, task: &ClaimedTask, moment: Moment) -> Option<Failure> {
+        match self.switch.intervenes(task, moment) {
+            Intervention::None => None,
+            Intervention::Fail(failure) => Some(failure),
+            Intervention::Crash => {
+                self.switch.throw();
+                std::future::pending().await
+            }
+        }
+    }
+}
+
+/// Lets others run until the store changes or time passes.
+async fn rest(store: &MemoryStore, idle: &Mutex<Idle>) {
+    let mut rested = false;
+    poll_fn(move |_| {
+        if rested {
+            return Poll::Ready(());
+        }
+        rested = true;
+        if let Ok(mut idle) = idle.lock() {
+            idle.at_change = Some((store.changes(), store.time()));
+        }
+        Poll::Pending
+    })
+    .await;
+}

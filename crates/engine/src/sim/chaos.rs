@@ -1,0 +1,174 @@
+//! Chance from a seed, and the faults it decides.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+};
+
+use crate::{ClaimedTask, memory::Faults};
+
+/// How often things go wrong, each in a thousand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Chaos {
+    /// Crashes for each poll.
+    pub crash_per_mille: u64,
+    /// Pauses for each poll.
+    pub pause_per_mille: u64,
+    /// Lost answers for each call of the store, before or after the write.
+    pub lose_per_mille: u64,
+}
+
+/// SplitMix64: small, and the same everywhere.
+#[derive(Clone, Debug)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// From a seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5DEE_CE66_D1CE_4E5B)
+    }
+
+    /// The next 64 bits.
+    pub fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`; none if there is none.
+    pub fn below(&mut self, bound: u64) -> Option<u64> {
+        let drawn = self.draw();
+        drawn.checked_rem(bound)
+    }
+
+    /// True `per_mille` times in a thousand.
+    pub fn strikes(&mut self, per_mille: u64) -> bool {
+        per_mille > 0 && self.draw() % 1000 < per_mille
+    }
+}
+
+/// Where in an attempt of an activity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Claimed; nothing is done yet.
+    Claimed,
+    /// Done; nothing is reported yet.
+    Performed,
+    /// Reported.
+    Reported,
+}
+
+/// What happens to an attempt at such a moment.
+#[derive(Clone, Debug)]
+pub enum Intervention {
+    /// Nothing.
+    None,
+    /// Its process dies.
+    Crash,
+    /// It fails in this way instead of what it would have done, or instead of what it did.
+    Fail(sdk::Failure),
+}
+
+type Intervene = Box<dyn Fn(&ClaimedTask, Moment) -> Intervention + Send + Sync>;
+type Strike = Box<dyn Fn(&'static str, bool) -> bool + Send + Sync>;
+
+/// Crashes the actor that is being polled.
+#[derive(Clone, Default)]
+pub struct CrashSwitch {
+    thrown: Arc<AtomicBool>,
+    polled: Arc<AtomicUsize>,
+    strike: Arc<Mutex<Option<Strike>>>,
+    intervene: Arc<Mutex<Option<Intervene>>>,
+}
+
+impl CrashSwitch {
+    /// Drops the polled actor at its next await; its caller should wait for ever.
+    pub fn throw(&self) {
+        self.thrown.store(true, Ordering::SeqCst);
+    }
+
+    /// Place of the actor that is being polled.
+    #[must_use]
+    pub fn polled(&self) -> usize {
+        self.polled.load(Ordering::SeqCst)
+    }
+
+    /// Asked at each call of the store, before (`false`) and after (`true`) its write; crashes the caller where it says so.
+    pub fn on_store_call(&self, strike: impl Fn(&'static str, bool) -> bool + Send + Sync + 'static) {
+        if let Ok(mut slot) = self.strike.lock() {
+            *slot = Some(Box::new(strike));
+        }
+    }
+
+    /// Asked at each moment of each attempt of every agent.
+    pub fn on_attempt(&self, intervene: impl Fn(&ClaimedTask, Moment) -> Intervention + Send + Sync + 'static) {
+        if let Ok(mut slot) = self.intervene.lock() {
+            *slot = Some(Box::new(intervene));
+        }
+    }
+
+    /// Takes all interventions away.
+    pub fn clear(&self) {
+        if let (Ok(mut strike), Ok(mut intervene)) = (self.strike.lock(), self.intervene.lock()) {
+            *strike = None;
+            *intervene = None;
+        }
+    }
+
+    pub(super) fn intervenes(&self, task: &ClaimedTask, moment: Moment) -> Intervention {
+        self.intervene.lock().map_or(Intervention::None, |slot| slot.as_ref().map_or(Intervention::None, |ask| ask(task, moment)))
+    }
+
+    pub(super) fn begin(&self, place: usize) {
+        self.polled.store(place, Ordering::SeqCst);
+    }
+
+    pub(super) fn take(&self) -> bool {
+        self.thrown.swap(false, Ordering::SeqCst)
+    }
+
+    fn strikes(&self, call: &'static str, after: bool) -> bool {
+        let struck = self.strike.lock().is_ok_and(|strike| strike.as_ref().is_some_and(|strike| strike(call, after)));
+        if struck {
+            self.throw();
+        }
+        struck
+    }
+}
+
+pub(super) struct SeededFaults {
+    rng: Mutex<Rng>,
+    chaos: Chaos,
+    switch: CrashSwitch,
+    lost: AtomicU64,
+}
+
+impl SeededFaults {
+    pub(super) fn new(seed: u64, chaos: Chaos, switch: CrashSwitch) -> Self {
+        Self { rng: Mutex::new(Rng::new(seed ^ 0xFA17)), chaos, switch, lost: AtomicU64::new(0) }
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::SeqCst)
+    }
+
+    fn loses(&self) -> bool {
+        let lost = self.rng.lock().is_ok_and(|mut rng| rng.strikes(self.chaos.lose_per_mille));
+        if lost {
+            self.lost.fetch_add(1, Ordering::SeqCst);
+        }
+        lost
+    }
+}
+
+impl Faults for SeededFaults {
+    fn before(&self, call: &'static str) -> bool {
+        self.switch.strikes(call, false) || self.loses()
+    }
+    fn after(&self, call: &'static str) -> bool {
+        self.switch.strikes(call, true) || self.loses()
+    }
+}
