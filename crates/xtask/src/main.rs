@@ -1,11 +1,13 @@
 //! `cargo xtask`: what a developer or a tester of this checkout runs. Knows the product only by its command line.
 
 mod args;
+mod check;
 mod guest;
 mod lab;
 mod paths;
 mod setup;
 mod sh;
+mod tidy;
 
 use std::process::ExitCode;
 
@@ -14,7 +16,12 @@ use anyhow::{Result, bail};
 use args::Args;
 
 const USAGE: &str = "\
-cargo xtask lab …";
+cargo xtask demo      a real machine fails over while its orchestrator is being killed
+cargo xtask test      set-up, all tests, clippy, tidy
+cargo xtask setup     installs what demo and test need, after consent
+cargo xtask tidy      checks the limits of crates/STYLE.md
+cargo xtask lab       two libvirt sites on this machine, for trying things out
+`cargo xtask TASK --help` says more.";
 
 fn main() -> ExitCode {
     match run() {
@@ -28,10 +35,26 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let mut args = Args::new(std::env::args_os().skip(1))?;
-    match args.subcommand().as_deref() {
+    let task = args.subcommand();
+    if args.flag("--help") {
+        println!("{}", usage(task.as_deref()));
+        return Ok(());
+    }
+    match task.as_deref() {
         Some("setup") => setup::command(args),
+        Some("test") => check::command(args),
+        Some("tidy") => tidy::command(args),
         Some("lab") => lab::command::run(args),
         Some(other) => bail!("no such task: {other}\n{USAGE}"),
-        None => bail!("what?\n{USAGE}"),
+        None => bail!("which task?\n{USAGE}"),
+    }
+}
+
+fn usage(task: Option<&str>) -> &'static str {
+    match task {
+        Some("setup") => setup::USAGE,
+        Some("test") => check::USAGE,
+        Some("lab") => lab::command::USAGE,
+        _ => USAGE,
     }
 }

@@ -22,7 +22,10 @@ use crate::sh;
 use apt::{Plan, View};
 use needs::{Need, Remedy};
 
-pub(crate) const USAGE: &str = "cargo xtask setup [--yes] [--simulated]";
+pub(crate) const USAGE: &str = "\
+cargo xtask setup [--yes] [--simulated]
+    Installs what demo and tests need; asks first unless --yes or CI answers. --simulated leaves out QEMU and libvirt's
+    daemon. Only adds packages, and starts no service.";
 
 /// What the set-up is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +64,9 @@ pub(crate) fn run(scope: Scope, yes: bool) -> Result<()> {
     }
     consent(yes)?;
     install(&view, &plan, &missing)?;
-    let still: Vec<String> = needs::missing(scope)?.iter().map(|need| need.what.to_owned()).collect();
+    let still = needs::missing(scope)?;
+    let fatal = still.iter().filter(|need| !matches!(need.remedy, Remedy::Cargo(_)));
+    let still: Vec<&str> = fatal.map(|need| need.what).collect();
     if !still.is_empty() {
         bail!("installed, but still missing: {}", still.join(", "));
     }
@@ -137,7 +142,12 @@ fn install(view: &View, plan: &Plan, missing: &[Need]) -> Result<()> {
             Remedy::Packages(_) => {}
             Remedy::User => add_user()?,
             Remedy::Parts => parts::download(view)?,
-            Remedy::Cargo(name) => sh::show(Command::new("cargo").args(["install", name, "--locked"]))?,
+            // `cargo test` does the same with a poorer summary, so a failure here is said and not fatal.
+            Remedy::Cargo(name) => {
+                if let Err(error) = sh::show(Command::new("cargo").args(["install", name, "--locked"])) {
+                    println!("setup: going on without {name}: {error:#}");
+                }
+            }
         }
     }
     Ok(())
