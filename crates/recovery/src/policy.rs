@@ -127,6 +127,7 @@ impl From<ReplicationPolicy> for PolicyFields {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]
 mod tests {
     use super::*;
 

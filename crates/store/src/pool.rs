@@ -47,12 +47,12 @@ impl Target {
         let options = config.get_options().map_or_else(|| limits.clone(), |given| format!("{given} {limits}"));
         config.options(options).application_name("switchback").connect_timeout(statement.max(Duration::from_secs(2)));
         config.tcp_user_timeout(statement).keepalives_idle(statement);
-        let tls = match config.get_ssl_mode() {
-            SslMode::Disable | SslMode::Prefer => {
-                config.ssl_mode(SslMode::Disable);
-                None
-            }
-            _ => Some(MakeRustlsConnect::new(trust()?)),
+        let plain = matches!(config.get_ssl_mode(), SslMode::Disable | SslMode::Prefer);
+        let tls = if plain {
+            config.ssl_mode(SslMode::Disable);
+            None
+        } else {
+            Some(MakeRustlsConnect::new(trust()?))
         };
         let address = address(&config);
         Ok(Self { config, tls, address })
@@ -141,6 +141,7 @@ fn trust() -> Result<ClientConfig, OpenError> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]
 mod tests {
     use super::*;
 

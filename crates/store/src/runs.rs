@@ -104,7 +104,7 @@ impl PgStore {
         let mut history = History::new(run);
         for row in &rows {
             let hash: Vec<u8> = column(row, "hash")?;
-            let hash = hash.try_into().map_err(|_| Lost::Unreadable("a hash has not 32 bytes".to_owned()))?;
+            let hash = hash.try_into().map_err(|given: Vec<u8>| Lost::Unreadable(format!("a hash of {} bytes", given.len())))?;
             let pushed = history.push_stored(Seq(column(row, "seq")?), column(row, "body")?, Hash(hash));
             pushed.map_err(|error| Lost::Unreadable(error.to_string()))?;
         }

@@ -33,7 +33,8 @@ static TEMPLATE_MADE: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_n
 
 struct TestCluster {
     cluster: Cluster,
-    _watched: std::process::ChildStdin,
+    /// Its end of the pipe closes with this process.
+    _watchdog: std::process::Child,
 }
 
 /// An address that nobody else uses, of an empty database or one with our schema and a movable clock.
@@ -127,9 +128,7 @@ fn start() -> TestCluster {
     watchdog.args(["-c", WATCHDOG, "sh"]).arg(&dir).arg(postmaster.get_program()).args(postmaster.get_args());
     run_as_owner(&mut watchdog, &dir);
     watchdog.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = watchdog.spawn().expect("a shell can be started");
-    let watched = child.stdin.take().expect("its input is a pipe");
-    TestCluster { cluster, _watched: watched }
+    TestCluster { cluster, _watchdog: watchdog.spawn().expect("a shell can be started") }
 }
 
 fn run_as_owner(command: &mut Command, dir: &Path) {
