@@ -1,1 +1,258 @@
-//! placeholder
+//! The kill matrix: at every step of every workflow a crash before the effect, after the effect, after the record, a worker's
+//! crash around the turn that records it, a failure for ever, a cancel. The end state is that of `workflows/STEPS.md`, which
+//! is written from these very runs; the world's own ledger judges.
+#![expect(clippy::unwrap_used, reason = "a test panics where its sentence does not hold")]
+
+use std::{
+    fmt::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use engine::{
+    RunState,
+    sim::{Intervention, Moment},
+};
+use recovery::{MainState, Rest};
+use sdk::{Effect, Failure, Message, RunId, Seq};
+use switchback_tests::{Ending, Scene, ScheduledStep, Work};
+
+const ALL: [Work; 5] = [Work::Protect, Work::Failover, Work::FailoverUnfenced, Work::Commit, Work::Unprotect];
+
+/// What goes wrong at a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    CrashBeforeEffect,
+    CrashAfterEffect,
+    CrashAfterRecord,
+    WorkerDiesBeforeTurn,
+    WorkerDiesAfterTurn,
+    FailsForEver,
+    FailsForEverAfterEffect,
+    CancelHere,
+}
+
+const CRASHES: [Fault; 5] =
+    [Fault::CrashBeforeEffect, Fault::CrashAfterEffect, Fault::CrashAfterRecord, Fault::WorkerDiesBeforeTurn, Fault::WorkerDiesAfterTurn];
+
+/// A run with one fault at one step.
+struct Struck {
+    scene: Scene,
+    run: RunId,
+    ending: Ending,
+    crashes: u64,
+    struck: u32,
+}
+
+#[test]
+fn a_crash_at_any_step_changes_neither_the_end_nor_the_effects() {
+    for work in ALL {
+        let (clean, steps) = clean(work);
+        for step in &steps {
+            for fault in CRASHES.into_iter().filter(|_| somebody_is_there(work, step)) {
+                let case = format!("{work:?} step {} {} {fault:?}", step.seq, step.activity);
+                let struck = strike(work, step.seq, fault);
+                assert_eq!(struck.ending, clean, "{case}");
+                assert_eq!(struck.scene.world.ledger().applied_more_than_once(), vec![], "{case}");
+                assert_eq!(struck.scene.sim.store.leftovers(), 0, "{case}");
+                assert!(struck.crashes > 0, "{case}: nothing crashed");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_step_that_fails_for_ever_or_is_cancelled_ends_as_the_step_table_says() {
+    let mut table = String::from(HEAD);
+    for work in ALL {
+        let (clean, steps) = clean(work);
+        writeln!(table, "\n## {}\n\nWithout faults: run {:?}, item {}.\n", title(work), clean.run, clean.item).unwrap();
+        writeln!(table, "| step | where | effect | probe | undone by | after cancel here | after final failure here | the same, effect in doubt |").unwrap();
+        writeln!(table, "|---|---|---|---|---|---|---|---|").unwrap();
+        for step in &steps {
+            writeln!(table, "{}", row(work, step)).unwrap();
+        }
+    }
+    table.push_str(FOOT);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../workflows/STEPS.md");
+    if std::env::var_os("UPDATE_STEPS").is_some() {
+        std::fs::write(path, &table).unwrap();
+    }
+    let kept = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(kept == table, "workflows/STEPS.md is not what the workflows do; look at the difference and accept it with UPDATE_STEPS=1\n{table}");
+}
+
+/// A step at a site that is gone is picked up by nobody.
+fn somebody_is_there(work: Work, step: &ScheduledStep) -> bool {
+    work != Work::FailoverUnfenced || step.queue.0 != "site:a"
+}
+
+#[test]
+fn a_failover_that_waits_for_a_dead_source_can_be_cancelled() {
+    let mut scene = Scene::ready_for(7, Work::FailoverUnfenced).unwrap();
+    let run = scene.start(Work::FailoverUnfenced);
+    scene.sim.run_until(switchback_tests::POLLS, |store| store.history(run).is_ok_and(|h| h.events.len() > 7)).unwrap();
+    cancel(&scene.sim.store, run);
+    scene.finish(run).unwrap();
+    let expected = Ending { run: RunState::Cancelled, code: Some("cancelled".into()), item: MainState::Protected };
+    assert_eq!(scene.ending(run), expected);
+    assert_eq!(scene.sim.store.leftovers(), 0);
+}
+
+fn row(work: Work, step: &ScheduledStep) -> String {
+    if !somebody_is_there(work, step) {
+        return format!("| {} | {} (gone) | {} | nobody there | – | Cancelled (cancelled): protected | – | – |", step.activity, step.queue, effect(step.effect));
+    }
+    let mut cancelled = strike(work, step.seq, Fault::CancelHere);
+    let mut failed = strike(work, step.seq, Fault::FailsForEver);
+    let mut doubtful = strike(work, step.seq, Fault::FailsForEverAfterEffect);
+    for (struck, fault) in [(&mut cancelled, "cancel"), (&mut failed, "failure"), (&mut doubtful, "failure in doubt")] {
+        let case = format!("{work:?} step {} {} {fault}", step.seq, step.activity);
+        assert!(struck.struck > 0, "{case}: nothing was struck");
+        assert_eq!(struck.scene.world.ledger().applied_more_than_once(), vec![], "{case}");
+        assert_eq!(struck.scene.sim.store.leftovers(), 0, "{case}");
+        assert_ne!(struck.ending.run, RunState::Suspended, "{case}");
+        put_back(work, struck, &case);
+    }
+    let undone: Vec<String> = undos(&doubtful);
+    let probe = match step.effect {
+        Effect::Probeable => "asks the site",
+        Effect::Idempotent => "not needed",
+        Effect::AtMostOnce => "a person",
+    };
+    format!(
+        "| {} | {} | {} | {probe} | {} | {} | {} | {} |",
+        step.activity,
+        step.queue,
+        effect(step.effect),
+        if undone.is_empty() { "–".to_owned() } else { undone.join(", ") },
+        shown(&cancelled.ending),
+        shown(&failed.ending),
+        shown(&doubtful.ending),
+    )
+}
+
+/// Where the item is said to be as before, it is.
+fn put_back(work: Work, struck: &mut Struck, case: &str) {
+    match struck.ending.item {
+        MainState::Unprotected | MainState::Failed { before: Some(Rest::Unprotected), .. } => {
+            let left = struck.scene.inventories();
+            assert!(left.values().all(|inventory| inventory.objects.is_empty()), "{case}: left behind {left:?}");
+        }
+        MainState::Protected | MainState::Failed { before: Some(Rest::Protected), .. } if work != Work::FailoverUnfenced => {
+            assert!(struck.scene.replicates().unwrap(), "{case}: no further point arrives");
+        }
+        _ => {}
+    }
+}
+
+fn undos(struck: &Struck) -> Vec<String> {
+    struck.scene.steps(struck.run).into_iter().filter(|step| step.compensation).map(|step| step.activity).collect()
+}
+
+fn clean(work: Work) -> (Ending, Vec<ScheduledStep>) {
+    let mut scene = Scene::ready_for(7, work).unwrap();
+    let (run, _) = scene.carry_out(work).unwrap();
+    let ending = scene.ending(run);
+    assert_eq!(ending.run, RunState::Completed, "{work:?} {ending:?}");
+    (ending, scene.steps(run))
+}
+
+fn strike(work: Work, at: Seq, fault: Fault) -> Struck {
+    let mut scene = Scene::ready_for(7, work).unwrap();
+    let switch = scene.sim.crash_switch();
+    let run = scene.start(work);
+    let struck = Arc::new(AtomicU32::new(0));
+    let armed = Arc::new(AtomicU32::new(0));
+    let (hits, arms, store) = (struck.clone(), armed.clone(), scene.sim.store.clone());
+    switch.on_attempt(move |task, moment| {
+        if task.run != run || task.task.seq != at {
+            return Intervention::None;
+        }
+        let first = hits.load(Ordering::SeqCst) == 0;
+        let answer = match (fault, moment) {
+            (Fault::CrashBeforeEffect, Moment::Claimed) | (Fault::CrashAfterEffect, Moment::Performed) | (Fault::CrashAfterRecord, Moment::Reported) if first => {
+                Intervention::Crash
+            }
+            (Fault::FailsForEver, Moment::Claimed) => Intervention::Fail(broken(task).not_applied()),
+            (Fault::FailsForEverAfterEffect, Moment::Performed) => Intervention::Fail(broken(task)),
+            (Fault::CancelHere, Moment::Claimed) if first => {
+                cancel(&store, run);
+                hits.fetch_add(1, Ordering::SeqCst);
+                Intervention::None
+            }
+            (Fault::WorkerDiesBeforeTurn | Fault::WorkerDiesAfterTurn, Moment::Reported) if first => {
+                arms.store(1, Ordering::SeqCst);
+                hits.fetch_add(1, Ordering::SeqCst);
+                Intervention::None
+            }
+            _ => return Intervention::None,
+        };
+        if !matches!(answer, Intervention::None) {
+            hits.fetch_add(1, Ordering::SeqCst);
+        }
+        answer
+    });
+    switch.on_store_call(move |call, after| {
+        let wanted = match fault {
+            Fault::WorkerDiesBeforeTurn => !after,
+            Fault::WorkerDiesAfterTurn => after,
+            _ => return false,
+        };
+        call == "commit_turns" && wanted && armed.swap(0, Ordering::SeqCst) == 1
+    });
+    let stats = scene.finish(run).unwrap_or_else(|stuck| panic!("{work:?} at {at} {fault:?}: {stuck}"));
+    switch.clear();
+    let (ending, struck) = (scene.ending(run), struck.load(Ordering::SeqCst));
+    Struck { scene, run, ending, crashes: stats.crashes, struck }
+}
+
+/// What may pass, at steps that give up some day; for those that ask until it is so, what can't pass.
+fn broken(task: &engine::ClaimedTask) -> Failure {
+    let asks_for_ever = task.task.options.retry.max_attempts >= 1_000;
+    if asks_for_ever { Failure::fatal("broken", "it is broken for good") } else { Failure::retryable("broken", "it is broken") }
+}
+
+fn cancel(store: &engine::memory::MemoryStore, run: RunId) {
+    use engine::RunStore;
+    let message = Message::Cancel { by: "ada".into(), reason: "changed my mind".into() };
+    switchback_tests::now(store.send(run, message)).unwrap();
+}
+
+fn title(work: Work) -> &'static str {
+    match work {
+        Work::Protect => "protect",
+        Work::Failover => "failover, the source can be fenced",
+        Work::FailoverUnfenced => "failover, the source is gone and that is accepted",
+        Work::Commit => "commit",
+        Work::Unprotect => "unprotect",
+    }
+}
+
+fn effect(effect: Effect) -> &'static str {
+    match effect {
+        Effect::Idempotent => "idempotent",
+        Effect::Probeable => "probeable",
+        Effect::AtMostOnce => "at most once",
+    }
+}
+
+fn shown(ending: &Ending) -> String {
+    let code = ending.code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default();
+    format!("{:?}{code}: {}", ending.run, ending.item)
+}
+
+const HEAD: &str = "# Steps of every workflow
+
+Written by the kill matrix (`tests/faults.rs`) from what the workflows did in the simulator; never by hand. For each step it says
+what the run and the item end as when the step is cancelled or fails for good there. A crash of agent or worker at any step
+changes nothing of the first line of each section.
+";
+
+const FOOT: &str = "
+*after cancel here*: the request arrives while the step is carried out; the step still ends, then what was done is undone, unless
+the point of no return is passed: then the cancel is refused and the run goes on. *undone by*: what runs when the step fails in
+doubt, in this order.
+";

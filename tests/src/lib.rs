@@ -28,6 +28,8 @@ use workflows::{
 
 /// Name of the machine in every scene.
 pub const ITEM: &str = "db9";
+/// Place of the agent at site `a` among the simulated actors.
+const SOURCE_AGENT: usize = 0;
 /// Enough polls for any run of the product.
 pub const POLLS: u64 = 400_000;
 
@@ -120,6 +122,7 @@ impl Scene {
     /// The source site is gone: its machine stops and its agent picks nothing up.
     pub fn source_dies(&mut self) {
         self.world.set_down(&site("a"), true);
+        self.sim.remove(SOURCE_AGENT);
     }
 
     /// Starts `work` and runs until it has ended.
@@ -178,6 +181,20 @@ impl Scene {
     #[must_use]
     pub fn record(&self) -> Option<ItemRecord> {
         projected(&self.sim.store, &item())
+    }
+
+    /// Whether a new point arrives within a minute: replication goes on.
+    ///
+    /// # Errors
+    /// [`Stuck`].
+    pub fn replicates(&mut self) -> Result<bool, Stuck> {
+        let newest = |world: &SimWorld| {
+            let replica = now(provider::ReplicaStore::replica(&world.site(&site("b")), &item()));
+            replica.ok().and_then(|replica| replica.points.last().map(|point| point.id))
+        };
+        let (before, until) = (newest(&self.world), self.sim.store.time() + std::time::Duration::from_secs(60));
+        self.sim.run_until(POLLS, |store| store.time() > until)?;
+        Ok(newest(&self.world) > before)
     }
 
     /// Everything of ours at both sites.

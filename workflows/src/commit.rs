@@ -1,7 +1,7 @@
 //! Commit: accept a failover. Its points go.
 //!
-//!   lock ─▶ keep extent map ─▶│ withdraw points (one event) ─▶ flatten ─▶ remove their files ─▶ committed
-//!                     cancel until here
+//!   lock ─▶│ keep extent map ─▶ withdraw points (one event) ─▶ flatten ─▶ remove their files ─▶ committed
+//!   cancel until here
 //!
 //! Invariants: 1. The map of what differs from the old source is kept before any point goes. 2. Once the event stands that
 //! withdraws the points, none is offered again. 3. Files go only after the running machine no longer reads them.
@@ -43,6 +43,7 @@ impl Workflow for Commit {
     async fn run(ctx: Context, input: CommitInput) -> Result<Committed, Failure> {
         let mut item = Tracked::lock(&ctx, &input.item).await?;
         item.record()?;
+        item.ctx.point_of_no_return("a commit runs to its end")?;
         item.step(Step::Begin { operation: Operation::Commit })?;
         let committed = accept(&mut item).await;
         item.end(Operation::Commit, committed)
@@ -54,10 +55,9 @@ async fn accept(item: &mut Tracked) -> Result<Committed, Failure> {
     let record = item.record()?;
     let (site, generation, name) = (site_queue(record.active_site()), record.state.generation, item.name.clone());
     let extent_map = ctx.call(site.clone(), &KeepExtentMap { item: name.clone(), generation }).await?;
-    ctx.point_of_no_return("the recovery points are withdrawn; the failover stands")?;
     let withdrawn_up_to = extent_map.newest_point;
     item.note(Fact::PointsWithdrawn { up_to: withdrawn_up_to })?;
-    let ctx = ctx.shielded();
+    item.leave();
     ctx.call(site.clone(), &WithdrawPoints { item: name.clone() }).await?;
     ctx.call(site.clone(), &FlattenMachine { item: name.clone(), generation }).await?;
     ctx.call(site, &RemovePoints { item: name }).await?;

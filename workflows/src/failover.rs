@@ -10,8 +10,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use recovery::{ChosenPoint, Fact, OldMachine, Operation, PointChoice, PointId, ReplicationPolicy, SiteName, Step, resolve};
-use sdk::{CallError, Context, Failure, Saga, TimeoutKind, Workflow};
+use recovery::{ChosenPoint, Fact, Generation, ItemName, OldMachine, Operation, PointChoice, PointId, ReplicationPolicy, SiteName, Step, resolve};
+use sdk::{CallError, Context, Failure, Saga, TaskQueue, TimeoutKind, Workflow};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -22,7 +22,6 @@ use crate::{
     site_queue,
     tracked::Tracked,
 };
-use recovery::ItemName;
 
 /// Longest wait for a recovered machine to serve, before the failover ends without that proof.
 const SERVE_LIMIT: Duration = Duration::from_secs(300);
@@ -104,7 +103,7 @@ struct Ready {
 /// Everything that can be put back. Ends with the point of no return.
 async fn make_ready(item: &mut Tracked, saga: &mut Saga, input: &FailoverInput) -> Result<Ready, Failure> {
     let fenced = fence(item, saga, input).await?;
-    let chosen = choose(item, saga, input).await?;
+    let chosen = choose(item, input).await?;
     let ctx = item.ctx.clone();
     let target = site_queue(item.record()?.target_site());
     let (name, generation, point) = (item.name.clone(), item.generation, chosen.point);
@@ -121,16 +120,16 @@ async fn make_ready(item: &mut Tracked, saga: &mut Saga, input: &FailoverInput) 
 
 /// True: proven. False: accepted unproven.
 async fn fence(item: &mut Tracked, saga: &mut Saga, input: &FailoverInput) -> Result<bool, Failure> {
-    let ctx = item.ctx.clone();
-    let record = item.record()?;
-    let (source, machine) = (site_queue(record.source_site()), record.machine.clone());
-    let name = item.name.clone();
-    let lift = ctx.call(source.clone(), &LiftFence { item: name.clone(), machine: machine.clone() }).queue_timeout(RESUME_LIMIT);
-    let fence = ctx.call(source, &FenceMachine { item: name, machine }).queue_timeout(Duration::from_millis(input.fence_timeout_ms));
-    let answer = fence.await;
-    let never_begun = matches!(answer, Err(CallError::Timeout(TimeoutKind::Queue) | CallError::Cancelled));
-    if !never_begun {
-        saga.on_failure("lift-fence", |_| async move { lift.compensating().await.map_err(Failure::from) });
+    let back = Back::of(item)?;
+    let (name, machine) = (item.name.clone(), back.machine.clone());
+    let fence = item.ctx.call(back.source.clone(), &FenceMachine { item: name, machine });
+    let answer = fence.queue_timeout(Duration::from_millis(input.fence_timeout_ms)).await;
+    if matches!(answer, Err(CallError::Cancelled)) {
+        return Err(sdk::Cancelled.into());
+    }
+    let begun = !matches!(answer, Err(CallError::Timeout(TimeoutKind::Queue)));
+    if begun || input.accept_unfenced.is_some() {
+        saga.on_failure("put-source-back", move |ctx| back.to_source(ctx, begun));
     }
     let why_not = match answer {
         Ok(proof) => {
@@ -138,7 +137,6 @@ async fn fence(item: &mut Tracked, saga: &mut Saga, input: &FailoverInput) -> Re
             item.note(Fact::OldMachineIs { old_machine: OldMachine::Off })?;
             return Ok(true);
         }
-        Err(CallError::Cancelled) => return Err(sdk::Cancelled.into()),
         Err(other) => Failure::from(other),
     };
     let Some(Acceptance { by, reason }) = input.accept_unfenced.clone() else {
@@ -152,22 +150,15 @@ async fn fence(item: &mut Tracked, saga: &mut Saga, input: &FailoverInput) -> Re
             ),
         ));
     };
-    item.note(Fact::UnfencedAccepted { by, reason, at: ctx.now() })?;
+    item.note(Fact::UnfencedAccepted { by, reason, at: item.ctx.now() })?;
     Ok(false)
 }
 
 /// Seals the replica and settles on a point of it.
-async fn choose(item: &mut Tracked, saga: &mut Saga, input: &FailoverInput) -> Result<ChosenPoint, Failure> {
-    let ctx = item.ctx.clone();
-    let record = item.record()?;
-    let (source, target) = (site_queue(record.source_site()), site_queue(record.target_site()));
-    let (machine, policy) = (record.machine.clone(), record.policy.clone());
+async fn choose(item: &mut Tracked, input: &FailoverInput) -> Result<ChosenPoint, Failure> {
+    let target = site_queue(item.record()?.target_site());
     let (name, generation) = (item.name.clone(), item.generation);
-    let seal = ctx.call(target.clone(), &SealReplica { item: name.clone(), generation });
-    saga.on_failure("reopen-replica", {
-        let name = name.clone();
-        move |ctx| resume(ctx, source, target, Resumed { item: name, machine, policy, generation })
-    });
+    let seal = item.ctx.call(target, &SealReplica { item: name.clone(), generation });
     let sealed = seal.await?;
     let point = resolve(&sealed.points, input.choice).map_err(|why| Failure::fatal("no-recovery-point", format!("item {name}: {why}")))?;
     let found = sealed.points.into_iter().find(|p| p.id == point);
@@ -177,19 +168,40 @@ async fn choose(item: &mut Tracked, saga: &mut Saga, input: &FailoverInput) -> R
     Ok(chosen)
 }
 
-struct Resumed {
+/// What is needed to let the source go on as before.
+struct Back {
+    source: TaskQueue,
+    target: TaskQueue,
     item: ItemName,
     machine: String,
     policy: ReplicationPolicy,
-    generation: recovery::Generation,
+    generation: Generation,
 }
 
-/// Opens the replica again and lets the source go on under the new generation.
-async fn resume(ctx: Context, source: sdk::TaskQueue, target: sdk::TaskQueue, what: Resumed) -> Result<(), Failure> {
-    let Resumed { item, machine, policy, generation } = what;
-    let endpoint = ctx.call(target, &ReopenReplica { item: item.clone(), generation }).await?;
-    let start = StartReplication { item, machine, generation, policy, endpoint };
-    Ok(ctx.call(source, &start).queue_timeout(RESUME_LIMIT).await?)
+impl Back {
+    fn of(item: &Tracked) -> Result<Self, Failure> {
+        let record = item.record()?;
+        Ok(Self {
+            source: site_queue(record.source_site()),
+            target: site_queue(record.target_site()),
+            item: item.name.clone(),
+            machine: record.machine.clone(),
+            policy: record.policy.clone(),
+            generation: item.generation,
+        })
+    }
+
+    /// Opens the replica, starts replication under the new generation, lifts the fence: the machine runs last.
+    async fn to_source(self, ctx: Context, fenced: bool) -> Result<(), Failure> {
+        let Self { source, target, item, machine, policy, generation } = self;
+        let endpoint = ctx.call(target, &ReopenReplica { item: item.clone(), generation }).await?;
+        let start = StartReplication { item: item.clone(), machine: machine.clone(), generation, policy, endpoint };
+        ctx.call(source.clone(), &start).queue_timeout(RESUME_LIMIT).await?;
+        if fenced {
+            ctx.call(source, &LiftFence { item, machine }).queue_timeout(RESUME_LIMIT).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Past the point of no return: a failure here leaves the item failed, with the machine's state to be looked at.

@@ -46,6 +46,7 @@ pub(crate) struct Tracked {
     pub(crate) name: ItemName,
     pub(crate) generation: Generation,
     record: Option<ItemRecord>,
+    left: bool,
 }
 
 impl Tracked {
@@ -54,7 +55,7 @@ impl Tracked {
         let (ctx, grant) = ctx.lock(&item_workflow_id(name)).await?;
         let Grant { epoch, era, .. } = grant;
         let record = ctx.call(server_queue(), &LoadItem { item: name.clone() }).await?;
-        Ok(Self { ctx, name: name.clone(), generation: Generation { era, grant_epoch: epoch }, record })
+        Ok(Self { ctx, name: name.clone(), generation: Generation { era, grant_epoch: epoch }, record, left: false })
     }
 
     pub(crate) fn record(&self) -> Result<&ItemRecord, Failure> {
@@ -74,6 +75,11 @@ impl Tracked {
         self.note(Fact::Moved { step })
     }
 
+    /// From here on a failure leaves something behind that nobody puts back.
+    pub(crate) fn leave(&mut self) {
+        self.left = true;
+    }
+
     /// Records how an operation ended, and hands its result on.
     pub(crate) fn end<T>(&mut self, operation: Operation, result: Result<T, Failure>) -> Result<T, Failure> {
         let step = match &result {
@@ -85,7 +91,7 @@ impl Tracked {
     }
 
     fn end_of(&self, operation: Operation, failure: &Failure) -> Step {
-        let kept = failure.detail.get("left_behind").is_none() && self.untouched(operation);
+        let kept = !self.left && failure.detail.get("left_behind").is_none() && self.untouched(operation);
         match (kept, failure.code == "cancelled") {
             (true, true) => Step::Cancel { operation },
             (true, false) => Step::Fail { operation, stand: Stand::Kept },

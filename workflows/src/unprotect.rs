@@ -1,6 +1,7 @@
 //! Unprotect: end replication of an item and remove its replica. The machine itself is not touched.
 //!
-//!   lock ─▶ stop replication (a dead source does not stop us) ─▶ drop replica ─▶ unprotected
+//!   lock ─▶│ stop replication (a dead source does not stop us) ─▶ drop replica ─▶ unprotected
+//!   cancel until here
 
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ impl Workflow for Unprotect {
     async fn run(ctx: Context, input: UnprotectInput) -> Result<Unprotected, Failure> {
         let mut item = Tracked::lock(&ctx, &input.item).await?;
         item.record()?;
+        item.ctx.point_of_no_return("replication is being dismantled")?;
         item.step(Step::Begin { operation: Operation::Unprotect })?;
         let ended = dismantle(&item).await;
         item.end(Operation::Unprotect, ended)

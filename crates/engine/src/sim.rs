@@ -190,11 +190,19 @@ impl Simulation {
     fn advance(&mut self) {
         let now = self.store.time();
         let most = now + TTL / 3;
-        let back = self.actors.iter().filter_map(|actor| actor.back_at).filter(|at| *at > now).min();
+        let back = self.actors.iter().filter_map(|actor| actor.back_at).filter(|at| *at > now && *at < DateTime::<Utc>::MAX_UTC).min();
         let next = [self.store.next_due().filter(|at| *at > now), back].into_iter().flatten().min().unwrap_or(most).min(most);
         let step = (next - now).to_std().unwrap_or(TTL / 3) + Duration::from_millis(1);
         self.store.advance(step);
         (self.tick)();
+    }
+
+    /// Takes an actor away for good: the machine it runs on is gone.
+    pub fn remove(&mut self, place: usize) {
+        if let Some(actor) = self.actors.get_mut(place) {
+            actor.main = None;
+            actor.back_at = Some(DateTime::<Utc>::MAX_UTC);
+        }
     }
 
     /// How often each actor was born, by its place.
