@@ -1,0 +1,156 @@
+//! libvirt calls for which the `virt` crate has no wrapper: backup, checkpoints, block jobs.
+//!
+//! The only unsafe code of the project. Each function borrows a live `Domain`, passes strings that end with NUL, checks the
+//! result and frees what libvirt allocated. All of them block.
+#![expect(unsafe_code, reason = "libvirt's C interface has no safe wrapper for these calls")]
+
+use std::{
+    ffi::{CStr, CString, NulError},
+    ptr,
+};
+
+use virt::{domain::Domain, error::Error, sys};
+
+/// Why a call into libvirt failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// libvirt's own answer.
+    #[error("libvirt: {}", .0.message())]
+    Libvirt(Error),
+    /// A string can't be passed to C.
+    #[error("a text for libvirt contains a zero byte")]
+    ZeroByte(#[source] NulError),
+}
+
+impl From<Error> for CallError {
+    fn from(error: Error) -> Self {
+        Self::Libvirt(error)
+    }
+}
+
+/// How far a block job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BlockJob {
+    pub(crate) done: u64,
+    pub(crate) total: u64,
+}
+
+fn text(s: &str) -> Result<CString, CallError> {
+    CString::new(s).map_err(CallError::ZeroByte)
+}
+
+fn check(result: i32) -> Result<i32, CallError> {
+    if result < 0 { Err(CallError::Libvirt(Error::last_error())) } else { Ok(result) }
+}
+
+/// Starts a backup job, and with it the checkpoint that the next one counts from.
+pub(crate) fn backup_begin(domain: &Domain, backup_xml: &str, checkpoint_xml: Option<&str>) -> Result<(), CallError> {
+    let backup = text(backup_xml)?;
+    let checkpoint = checkpoint_xml.map(text).transpose()?;
+    let checkpoint = checkpoint.as_ref().map_or(ptr::null(), |c| c.as_ptr());
+    // SAFETY: the domain is live while borrowed; both strings outlive the call.
+    check(unsafe { sys::virDomainBackupBegin(domain.as_ptr(), backup.as_ptr(), checkpoint, 0) }).map(drop)
+}
+
+/// The running backup job's description, or an error if there is none.
+pub(crate) fn backup_xml(domain: &Domain) -> Result<String, CallError> {
+    // SAFETY: the domain is live while borrowed; a result that is not null is a string that we own and free.
+    unsafe {
+        let xml = sys::virDomainBackupGetXMLDesc(domain.as_ptr(), 0);
+        if xml.is_null() {
+            return Err(CallError::Libvirt(Error::last_error()));
+        }
+        let copy = CStr::from_ptr(xml).to_string_lossy().into_owned();
+        libc_free(xml);
+        Ok(copy)
+    }
+}
+
+/// # Safety
+/// `memory` was allocated by libvirt for us and is not used any more.
+unsafe fn libc_free(memory: *mut std::ffi::c_char) {
+    unsafe extern "C" {
+        fn free(memory: *mut std::ffi::c_void);
+    }
+    // SAFETY: libvirt allocates with malloc; the caller gives the memory up.
+    unsafe { free(memory.cast()) }
+}
+
+/// Ends the domain's job, such as a backup.
+pub(crate) fn abort_job(domain: &Domain) -> Result<(), CallError> {
+    // SAFETY: the domain is live while borrowed.
+    check(unsafe { sys::virDomainAbortJob(domain.as_ptr()) }).map(drop)
+}
+
+/// Makes a checkpoint of a running domain.
+pub(crate) fn checkpoint_create(domain: &Domain, xml: &str) -> Result<(), CallError> {
+    let xml = text(xml)?;
+    // SAFETY: the domain is live while borrowed, the string outlives the call, and a result that is not null is freed.
+    unsafe {
+        let checkpoint = sys::virDomainCheckpointCreateXML(domain.as_ptr(), xml.as_ptr(), 0);
+        if checkpoint.is_null() {
+            return Err(CallError::Libvirt(Error::last_error()));
+        }
+        check(sys::virDomainCheckpointFree(checkpoint)).map(drop)
+    }
+}
+
+/// Names of the domain's checkpoints.
+pub(crate) fn checkpoint_names(domain: &Domain) -> Result<Vec<String>, CallError> {
+    let mut list: *mut sys::virDomainCheckpointPtr = ptr::null_mut();
+    // SAFETY: libvirt stores an array of `count` checkpoints in `list`; we free each and then the array.
+    unsafe {
+        let count = check(sys::virDomainListAllCheckpoints(domain.as_ptr(), &raw mut list, 0))?;
+        let count = usize::try_from(count).unwrap_or(0);
+        let mut names = Vec::with_capacity(count);
+        for i in 0..count {
+            let checkpoint = *list.add(i);
+            let name = sys::virDomainCheckpointGetName(checkpoint);
+            if !name.is_null() {
+                names.push(CStr::from_ptr(name).to_string_lossy().into_owned());
+            }
+            check(sys::virDomainCheckpointFree(checkpoint))?;
+        }
+        libc_free(list.cast());
+        Ok(names)
+    }
+}
+
+/// Removes a checkpoint: with its marks in the disks, or only libvirt's own record of it.
+pub(crate) fn checkpoint_delete(domain: &Domain, name: &str, record_only: bool) -> Result<(), CallError> {
+    let name = text(name)?;
+    let flags = if record_only { sys::VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY } else { 0 };
+    // SAFETY: the domain is live while borrowed, the string outlives the call, and the checkpoint is freed.
+    unsafe {
+        let checkpoint = sys::virDomainCheckpointLookupByName(domain.as_ptr(), name.as_ptr(), 0);
+        if checkpoint.is_null() {
+            return Err(CallError::Libvirt(Error::last_error()));
+        }
+        let deleted = check(sys::virDomainCheckpointDelete(checkpoint, flags));
+        check(sys::virDomainCheckpointFree(checkpoint))?;
+        deleted.map(drop)
+    }
+}
+
+/// Starts copying everything that a disk still reads from its backing chain into the disk itself.
+pub(crate) fn block_pull(domain: &Domain, disk: &str) -> Result<(), CallError> {
+    let disk = text(disk)?;
+    // SAFETY: the domain is live while borrowed; the string outlives the call.
+    check(unsafe { sys::virDomainBlockPull(domain.as_ptr(), disk.as_ptr(), 0, 0) }).map(drop)
+}
+
+/// The block job of a disk, if one runs.
+pub(crate) fn block_job(domain: &Domain, disk: &str) -> Result<Option<BlockJob>, CallError> {
+    let disk = text(disk)?;
+    let mut job = sys::virDomainBlockJobInfo { type_: 0, bandwidth: 0, cur: 0, end: 0 };
+    // SAFETY: the domain is live while borrowed; libvirt fills the structure that we own.
+    let found = check(unsafe { sys::virDomainGetBlockJobInfo(domain.as_ptr(), disk.as_ptr(), &raw mut job, 0) })?;
+    Ok((found > 0).then_some(BlockJob { done: job.cur, total: job.end }))
+}
+
+/// Ends the block job of a disk; what it has copied stays.
+pub(crate) fn block_job_abort(domain: &Domain, disk: &str) -> Result<(), CallError> {
+    let disk = text(disk)?;
+    // SAFETY: the domain is live while borrowed; the string outlives the call.
+    check(unsafe { sys::virDomainBlockJobAbort(domain.as_ptr(), disk.as_ptr(), 0) }).map(drop)
+}
