@@ -292,7 +292,7 @@ pub fn now<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Asks the store until its answer arrives.
-fn until_stored<T, E, F: Future<Output = Result<T, E>>>(mut ask: impl FnMut() -> F) -> T {
+pub fn until_stored<T, E, F: Future<Output = Result<T, E>>>(mut ask: impl FnMut() -> F) -> T {
     loop {
         if let Ok(answer) = now(ask()) {
             return answer;

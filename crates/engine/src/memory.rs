@@ -64,7 +64,7 @@ impl MemoryStore {
         self.lock().changes
     }
 
-    /// When something becomes due next without anybody's doing.
+    /// When a task or timer becomes due next without anybody's doing.
     #[must_use]
     pub fn next_due(&self) -> Option<DateTime<Utc>> {
         self.lock().next_due()

@@ -28,6 +28,9 @@ use chaos::SeededFaults;
 /// Life of a lease in the simulator.
 pub const TTL: Duration = Duration::from_secs(10);
 
+/// Longest single step through a sleep.
+const STRIDE: Duration = Duration::from_secs(3_600);
+
 type Main = Pin<Box<dyn Future<Output = ()>>>;
 type Birth = Box<dyn Fn(u64, Arc<Mutex<Idle>>) -> Main>;
 
@@ -186,13 +189,15 @@ impl Simulation {
         }
     }
 
-    /// Nobody can move: time passes, to the next due moment, at most a third of a lease.
+    /// Nobody can move: time passes to the next due moment. While one is near, in steps that let leases be renewed; through
+    /// long sleeps in strides, over which leases run out as they do when a machine is suspended.
     fn advance(&mut self) {
         let now = self.store.time();
-        let most = now + TTL / 3;
         let back = self.actors.iter().filter_map(|actor| actor.back_at).filter(|at| *at > now && *at < DateTime::<Utc>::MAX_UTC).min();
-        let next = [self.store.next_due().filter(|at| *at > now), back].into_iter().flatten().min().unwrap_or(most).min(most);
-        let step = (next - now).to_std().unwrap_or(TTL / 3) + Duration::from_millis(1);
+        let due = [self.store.next_due().filter(|at| *at > now), back].into_iter().flatten().min();
+        let far = due.is_some_and(|at| at > now + TTL * 6);
+        let most = now + if far { STRIDE } else { TTL / 3 };
+        let step = (due.unwrap_or(most).min(most) - now).to_std().unwrap_or(TTL / 3) + Duration::from_millis(1);
         self.store.advance(step);
         (self.tick)();
     }
@@ -202,6 +207,13 @@ impl Simulation {
         if let Some(actor) = self.actors.get_mut(place) {
             actor.main = None;
             actor.back_at = Some(DateTime::<Utc>::MAX_UTC);
+        }
+    }
+
+    /// Lets every actor crash and come back at once: nothing but the store is remembered.
+    pub fn everybody_restarts(&mut self) {
+        for actor in &mut self.actors {
+            actor.main = None;
         }
     }
 

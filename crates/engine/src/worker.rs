@@ -224,20 +224,30 @@ impl<S: Store> Worker<S> {
         for row in self.store.read_inbox(&ids).await? {
             by_run.entry(row.run).or_default().push(row);
         }
-        let mut waiting = Vec::new();
+        let (mut waiting, mut prepared) = (Vec::new(), Vec::new());
         for (run, inbox) in by_run {
             let nonce = (self.ids)();
             let Some(owned) = self.runs.get_mut(&run) else { continue };
             owned.last_message = now;
-            let history = match owned.history.take() {
+            let claimed = owned.claimed.clone();
+            let stamp = turns::stamp(now, lease, &claimed, nonce);
+            let history = match owned.history.clone() {
                 Some(history) => history,
-                None => self.store.load_history(run).await?,
+                None => match self.store.load_history(run).await {
+                    Ok(history) => history,
+                    Err(StoreError::Refused { source, .. }) => {
+                        let why = Failure::fatal("unreadable-history", source.to_string());
+                        prepared.push(turns::suspended(&claimed, stamp, &why));
+                        continue;
+                    }
+                    Err(other) => return Err(other),
+                },
             };
-            owned.history = Some(history.clone());
-            let stamp = turns::stamp(now, lease, &owned.claimed, nonce);
-            waiting.push(self.turn_on_a_thread(history, owned_claim(&self.runs, run), inbox, stamp));
+            if let Some(owned) = self.runs.get_mut(&run) {
+                owned.history = Some(history.clone());
+            }
+            waiting.push(self.turn_on_a_thread(history, claimed, inbox, stamp));
         }
-        let mut prepared = Vec::new();
         for answer in waiting {
             if let Ok(turn) = answer.await {
                 prepared.push(turn);
@@ -362,8 +372,4 @@ impl<S: Store> Worker<S> {
         }
         Ok(())
     }
-}
-
-fn owned_claim(runs: &BTreeMap<RunId, Owned>, run: RunId) -> ClaimedRun {
-    runs.get(&run).map_or(ClaimedRun { run, epoch: 0 }, |owned| owned.claimed.clone())
 }

@@ -108,7 +108,8 @@ impl Context {
                 self.drop_timer(timer);
                 return Poll::Ready(Err(Failure::from(Cancelled)));
             }
-            if let Some(body) = self.machine.borrow_mut().take_signal(name) {
+            let buffered = self.machine.borrow_mut().take_signal(name);
+            if let Some(body) = buffered {
                 if let Some(of) = timer {
                     return self.signal_in_time(of, body);
                 }

@@ -131,13 +131,12 @@ impl State {
         self.inbox_keys.range((run, String::new())..).next().is_some_and(|(r, _)| *r == run)
     }
 
-    /// Earliest moment at which a deadline, timer, delay or lease runs out.
+    /// Earliest moment at which a deadline, timer or delay runs out.
     pub(crate) fn next_due(&self) -> Option<DateTime<Utc>> {
         let tasks = self.tasks.values().filter(|t| t.dead.is_none()).flat_map(|t| {
             let waiting = t.holder.is_none();
             [waiting.then_some(t.not_before), t.queue_deadline.filter(|_| t.attempt == 0), t.total_deadline, t.attempt_deadline, t.beat_deadline]
         });
-        let due = tasks.flatten().chain(self.timers.values().copied()).chain(self.leases.values().copied());
-        due.filter(|at| *at >= self.now).min()
+        tasks.flatten().chain(self.timers.values().copied()).filter(|at| *at >= self.now).min()
     }
 }
