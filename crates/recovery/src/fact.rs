@@ -216,11 +216,7 @@ fn registered_state(record: Option<ItemRecord>, name: &ItemName) -> Result<ItemS
     if old.name != *name {
         return Err(FactRefused::OtherItem { fact: name.clone(), record: old.name });
     }
-    let unused = match old.state.main {
-        MainState::Unprotected => true,
-        MainState::Failed { of, .. } => of == Operation::Protect,
-        _ => false,
-    };
+    let unused = matches!(old.state.main, MainState::Unprotected | MainState::Failed { of: Operation::Protect, .. });
     if !unused {
         return Err(FactRefused::InUse { name: name.clone(), state: old.state.main });
     }

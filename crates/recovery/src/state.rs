@@ -259,12 +259,8 @@ impl MainState {
 
     /// Only these can be given up by a person; the others end or fail.
     fn cancelled(self) -> Option<MainState> {
-        match self {
-            MainState::Seeding | MainState::FailingOver { .. } | MainState::Reprotecting => {
-                self.untouched().map(Rest::state)
-            }
-            _ => None,
-        }
+        let by_a_person = matches!(self, MainState::Seeding | MainState::FailingOver { .. } | MainState::Reprotecting);
+        self.untouched().filter(|_| by_a_person).map(Rest::state)
     }
 
     /// The state before the running operation, where it has not been left for good.
