@@ -5,10 +5,12 @@
  * reported was on disk before it was reported. Records have 64 bytes, are numbered from 1 without gaps, and end in a
  * checksum: any hole, tear or reordering that a copy of the disk could suffer shows up in /verify.
  *
- *   GET /            {"vm","boots","seq","bad","uptime_s","wall_ms"}      state; `bad` is from the last check
+ *   GET /            {"vm","boots","found","seq","bad","uptime_s","wall_ms"}   state; `found` is what this boot found on
+ *                                                                       its disk, `bad` is from the last check
  *   GET /append?n=N  {"ok","seq"}                                       N more records, now
  *   GET /verify      {"records","bad"}                                  reads the whole ledger back from the disk
- *   GET /record?n=N  {"seq","wall_ms","vm"}                             one record, with the guest's clock at its writing
+ *   GET /times?from=N  {"from","wall_ms":[…]}                           when records were written, by the guest's clock;
+ *                                                                       up to 500 of them, beginning with number N
  *   GET /write?file=F&mb=M&seed=S   {"wrote_mb"}                        M MiB of reproducible noise: bulk for replication
  *
  * Usage: app TICK_MS VM_NAME. One thread, one poll loop; it must stay small enough to boot in a second under emulation.
@@ -33,12 +35,16 @@ enum {
     CHECKED_BYTES = 12 + 1 + 13 + 1 + 20 + 1,
     HTTP_PORT = 8080,
     MIB = 1 << 20,
+    TIMES_AT_ONCE = 500,
+    /* holds the longest answer: 500 clocks of 13 digits with their commas */
+    BODY_BYTES = 8192,
 };
 
 struct ledger {
     int fd;
-    uint64_t last; /* number of the newest record, 0 when empty */
-    uint64_t bad;  /* found by the latest check */
+    uint64_t last;  /* number of the newest record, 0 when empty */
+    uint64_t bad;   /* by the latest check */
+    uint64_t found; /* records at the start of this boot */
 };
 
 static const char *vm_name = "vm";
@@ -172,6 +178,20 @@ static unsigned write_noise(const char *name, unsigned mib, unsigned seed) {
     return written;
 }
 
+/* The clocks of records from `first` on, as JSON. */
+static void list_times(const struct ledger *ledger, uint64_t first, char *out, size_t room) {
+    char record[RECORD_BYTES + 1] = "";
+    size_t used = (size_t)snprintf(out, room, "{\"from\":%" PRIu64 ",\"wall_ms\":[", first);
+    uint64_t end = first + TIMES_AT_ONCE;
+    for (uint64_t number = first; number != 0 && number <= ledger->last && number < end; number++) {
+        long long at = 0;
+        if (pread(ledger->fd, record, RECORD_BYTES, (off_t)((number - 1) * RECORD_BYTES)) != RECORD_BYTES) break;
+        if (sscanf(record, "%*u %lld", &at) != 1) break;
+        used += (size_t)snprintf(out + used, room - used, "%s%lld", number == first ? "" : ",", at);
+    }
+    snprintf(out + used, room - used, "]}\n");
+}
+
 /* Answers one request; the body goes to `out`. Returns the status line's code and reason. */
 static const char *answer(const char *request, struct ledger *ledger, unsigned long boots, char *out, size_t room) {
     unsigned count = 1, seed = 0;
@@ -189,16 +209,8 @@ static const char *answer(const char *request, struct ledger *ledger, unsigned l
         snprintf(out, room, "{\"wrote_mb\":%u}\n", written);
         return written == count ? "200 OK" : "500 Write failed";
     }
-    if (sscanf(request, "GET /record?n=%llu", &number) == 1) {
-        char record[RECORD_BYTES + 1] = "", vm[21] = "";
-        long long at = 0;
-        if (number == 0 || number > ledger->last ||
-            pread(ledger->fd, record, RECORD_BYTES, (off_t)((number - 1) * RECORD_BYTES)) != RECORD_BYTES ||
-            sscanf(record, "%*u %lld %20s", &at, vm) != 2) {
-            snprintf(out, room, "{\"error\":\"no such record\"}\n");
-            return "404 Not Found";
-        }
-        snprintf(out, room, "{\"seq\":%llu,\"wall_ms\":%lld,\"vm\":\"%s\"}\n", number, at, vm);
+    if (sscanf(request, "GET /times?from=%llu", &number) == 1) {
+        list_times(ledger, number, out, room);
         return "200 OK";
     }
     if (strncmp(request, "GET /verify", 11) == 0) {
@@ -208,9 +220,9 @@ static const char *answer(const char *request, struct ledger *ledger, unsigned l
     }
     if (strncmp(request, "GET / ", 6) == 0 || strncmp(request, "GET /status", 11) == 0) {
         snprintf(out, room,
-                 "{\"vm\":\"%s\",\"boots\":%lu,\"seq\":%" PRIu64 ",\"bad\":%" PRIu64
+                 "{\"vm\":\"%s\",\"boots\":%lu,\"found\":%" PRIu64 ",\"seq\":%" PRIu64 ",\"bad\":%" PRIu64
                  ",\"uptime_s\":%.3f,\"wall_ms\":%lld}\n",
-                 vm_name, boots, ledger->last, ledger->bad, seconds_since_boot(), wall_ms());
+                 vm_name, boots, ledger->found, ledger->last, ledger->bad, seconds_since_boot(), wall_ms());
         return "200 OK";
     }
     snprintf(out, room, "{\"error\":\"unknown request\"}\n");
@@ -218,7 +230,7 @@ static const char *answer(const char *request, struct ledger *ledger, unsigned l
 }
 
 static void serve_one(int listener, struct ledger *ledger, unsigned long boots) {
-    char request[1024] = {0}, body[512] = "", head[160];
+    char request[1024] = {0}, body[BODY_BYTES] = "", head[160];
     int client = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
     if (client < 0) return;
     /* A client that connects and says nothing must not stop the ledger. */
@@ -252,6 +264,7 @@ int main(int argc, char **argv) {
         return 1;
     }
     check_ledger(&ledger);
+    ledger.found = ledger.last;
     unsigned long boots = count_boot();
     int listener = listen_http();
     if (listener < 0) {

@@ -13,7 +13,7 @@ mod accel;
 pub(crate) mod command;
 pub(crate) mod join;
 pub(crate) mod machine;
-mod net;
+pub(crate) mod net;
 mod record;
 mod site;
 mod teardown;
@@ -23,7 +23,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-pub(crate) use record::Lab;
+pub(crate) use record::{Lab, Site};
 pub(crate) use teardown::{down, down_all};
 
 use crate::guest;

@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod demo;
 mod guest;
 mod lab;
 mod paths;
@@ -41,6 +42,7 @@ fn run() -> Result<()> {
         return Ok(());
     }
     match task.as_deref() {
+        Some("demo") => demo::command(args),
         Some("setup") => setup::command(args),
         Some("test") => check::command(args),
         Some("tidy") => tidy::command(args),
@@ -52,6 +54,7 @@ fn run() -> Result<()> {
 
 fn usage(task: Option<&str>) -> &'static str {
     match task {
+        Some("demo") => demo::USAGE,
         Some("setup") => setup::USAGE,
         Some("test") => check::USAGE,
         Some("lab") => lab::command::USAGE,

@@ -35,9 +35,9 @@ impl Place<'_> {
         Path::new(self.path).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default()
     }
 
-    /// Files that hold nothing but tests, by where they are.
+    /// Files that hold nothing but tests, by where they are. What suites share (`tests/src`) is code like any other.
     fn is_test(&self) -> bool {
-        self.path.split('/').any(|part| part == "tests" || part == "tests.rs")
+        !self.path.starts_with("tests/src/") && self.path.split('/').any(|part| part == "tests" || part == "tests.rs")
     }
 }
 

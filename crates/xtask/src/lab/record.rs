@@ -2,12 +2,13 @@
 //!
 //! This is also what `--json` prints; tests of other crates read it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::guest::Guest;
@@ -87,9 +88,15 @@ impl Lab {
         for site in &lab.sites {
             site.make_dirs()?;
         }
-        fs::create_dir_all(REGISTRY)?;
-        std::os::unix::fs::symlink(&lab.dir, Path::new(REGISTRY).join(&lab.prefix))?;
+        lab.register()?;
         Ok(lab)
+    }
+
+    fn register(&self) -> Result<()> {
+        let _held = lock_registry()?;
+        fs::create_dir_all(REGISTRY)?;
+        std::os::unix::fs::symlink(&self.dir, Path::new(REGISTRY).join(&self.prefix))?;
+        Ok(())
     }
 
     pub(crate) fn load(dir: &Path) -> Result<Self> {
@@ -154,6 +161,14 @@ impl Site {
         }
         Ok(())
     }
+}
+
+/// Holds off every other lab that comes or goes. The lock is on the directory itself, so it leaves no file behind.
+pub(crate) fn lock_registry() -> Result<File> {
+    let parent = Path::new(REGISTRY).parent().expect("an absolute path");
+    let held = File::open(parent)?;
+    flock(&held, FlockOperation::LockExclusive)?;
+    Ok(held)
 }
 
 fn unused_prefix() -> Result<String> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
-use super::record::{Lab, MADE_DIRS, REGISTRY, Site};
+use super::record::{Lab, MADE_DIRS, REGISTRY, Site, lock_registry};
 use super::wait;
 use crate::{paths, sh};
 
@@ -52,6 +52,7 @@ pub(crate) fn start_all(lab: &Lab) -> Result<()> {
 
 /// libvirt's directories must exist to be mounted over. What we make is listed first, so that it can be removed.
 fn make_mount_points() -> Result<()> {
+    let _held = lock_registry()?;
     let missing = MOUNTS.iter().map(|(_, point)| point).filter(|point| !Path::new(point).exists());
     let mut list = fs::OpenOptions::new().create(true).append(true).open(Path::new(REGISTRY).join(MADE_DIRS))?;
     for point in missing {

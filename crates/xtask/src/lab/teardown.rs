@@ -12,15 +12,17 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, setsid};
 
-use super::record::{Lab, MADE_DIRS, REGISTRY};
+use super::record::{Lab, MADE_DIRS, REGISTRY, lock_registry};
 use super::wait;
 use crate::sh;
 
 /// Time for databases and machines to end in order before they are killed.
 const GRACE: Duration = Duration::from_secs(4);
+/// How soon the watcher of a lab that was taken down by hand notices that.
+const BETWEEN_LOOKS: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 const NETNS: &str = "/run/netns";
 
 /// Takes down the lab in `dir`. Nothing to do is success.
@@ -54,14 +56,14 @@ pub(crate) fn watch_in_background(lab: &Lab, owner: u32) -> Result<()> {
     Ok(())
 }
 
-/// The watcher itself: outlives the terminal, waits for the owner's end, takes the lab down.
+/// The watcher itself: outlives the terminal, waits for the owner's end, takes the lab down. It goes with the lab.
 pub(crate) fn watch(dir: &Path, owner: i32) -> Result<()> {
     setsid().context("the watcher needs a session of its own")?;
     std::env::set_current_dir("/")?;
     let owner = Pid::from_raw(owner).context("the owner must be a process id")?;
     if let Ok(alive) = pidfd_open(owner, PidfdFlags::empty()) {
         let mut ended = [PollFd::new(&alive, PollFlags::IN)];
-        while !matches!(poll(&mut ended, None), Ok(1..)) {}
+        while dir.join("lab.json").exists() && !matches!(poll(&mut ended, Some(&BETWEEN_LOOKS)), Ok(1..)) {}
     }
     down(dir)
 }
@@ -83,6 +85,7 @@ fn labs() -> Result<Vec<(String, PathBuf)>> {
 
 /// Forgets a lab; the last one also removes the directories that labs had to make.
 fn unregister(prefix: &str) -> Result<()> {
+    let _held = lock_registry()?;
     let registry = Path::new(REGISTRY);
     fs::remove_file(registry.join(prefix)).or_else(tolerate(&[ErrorKind::NotFound]))?;
     if !labs()?.is_empty() {
