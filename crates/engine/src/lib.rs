@@ -14,6 +14,7 @@ pub mod memory;
 pub mod ports;
 pub mod runner;
 pub mod sim;
+pub mod trace;
 pub mod turns;
 pub mod worker;
 

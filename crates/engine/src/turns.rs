@@ -1,7 +1,7 @@
 //! From a turn of the workflow to the rows that the store writes for it.
 
 use chrono::{DateTime, Utc};
-use sdk::{Command, Event, EventBody, Failure, History, Inbound, Message, Registry, Seq, StoredEvent, replay};
+use sdk::{Command, EventBody, Failure, History, Inbound, Message, Registry, Seq, StoredEvent, replay};
 
 use crate::{ClaimedRun, EventRow, InboxRow, LockRow, ProjectionRow, RunState, TaskRow, TimerRow, TurnWrite};
 
@@ -36,7 +36,7 @@ pub fn prepare(registry: &Registry, history: &History, claimed: &ClaimedRun, inb
             Err(error) => return suspended(claimed, stamp, &Failure::fatal("not-deterministic", error.to_string())),
         }
     }
-    let trace = trace_of(history, &turn.events);
+    let trace = trace_parent(history, inbox);
     let mut write = empty(claimed, stamp);
     write.consumed = turn.consumed;
     for stored in &turn.events {
@@ -71,12 +71,13 @@ fn empty(claimed: &ClaimedRun, stamp: replay::Stamp) -> TurnWrite {
     }
 }
 
-fn trace_of(history: &History, new: &[StoredEvent]) -> Option<String> {
-    let first: &Event = &history.events.first().or_else(|| new.first())?.event;
-    match &first.body {
-        EventBody::Inbound(Inbound::RunStarted { trace, .. }) => trace.clone(),
-        EventBody::Inbound(_) | EventBody::Command(_) => None,
+/// W3C trace parent of the request that started the run.
+pub(crate) fn trace_parent(history: &History, inbox: &[InboxRow]) -> Option<String> {
+    let begun = history.events.first().map(|first| &first.event.body);
+    if let Some(EventBody::Inbound(Inbound::RunStarted { trace, .. })) = begun {
+        return trace.clone();
     }
+    inbox.iter().find_map(|row| if let Message::Start { trace, .. } = &row.message { trace.clone() } else { None })
 }
 
 fn add(write: &mut TurnWrite, stored: &StoredEvent, trace: Option<&String>, inbox: &[InboxRow]) {

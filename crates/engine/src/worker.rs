@@ -266,7 +266,9 @@ impl<S: Store> Worker<S> {
         let (answer, receiver) = tokio::sync::oneshot::channel();
         let registry = self.registry.clone();
         self.blocking.run(Box::new(move || {
-            let _span = tracing::info_span!("turn", run = %claimed.run, run_epoch = claimed.epoch, messages = inbox.len()).entered();
+            let span = tracing::info_span!("turn", run = %claimed.run, run_epoch = claimed.epoch, messages = inbox.len());
+            crate::trace::adopt(&span, turns::trace_parent(&history, &inbox).as_deref());
+            let _entered = span.entered();
             let turn = turns::prepare(&registry, &history, &claimed, &inbox, stamp);
             drop(answer.send(turn));
         }));

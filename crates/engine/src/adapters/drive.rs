@@ -1,5 +1,7 @@
 //! Drives workers and task runners on tokio until told to stop.
 
+#![expect(clippy::disallowed_methods, reason = "this is an adapter")]
+
 use std::{sync::Arc, time::Duration};
 
 use sdk::TaskQueue;
@@ -105,6 +107,7 @@ async fn carry_out(runner: &TaskRunner, task: &ClaimedTask) {
     let span = tracing::info_span!(
         "activity", run = %task.run, seq = %task.task.seq, activity = task.task.activity, token = %task.token, attempt = task.token.attempt
     );
+    crate::trace::adopt(&span, task.task.trace.as_deref());
     let verdict = {
         let shown = crate::Shown::default();
         let attempt = runner.attempt(task, &shown).instrument(span.clone());

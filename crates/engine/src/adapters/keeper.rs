@@ -3,6 +3,8 @@
 //! Silence is counted from when a renewal was *sent*, on the clock that runs on during suspend, so that we stop before
 //! the store lets others in.
 
+#![expect(clippy::disallowed_methods, reason = "this is an adapter")]
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
