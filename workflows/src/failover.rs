@@ -129,7 +129,7 @@ async fn fence(item: &mut Tracked, saga: &mut Saga, input: &FailoverInput) -> Re
     }
     let begun = !matches!(answer, Err(CallError::Timeout(TimeoutKind::Queue)));
     if begun || input.accept_unfenced.is_some() {
-        saga.on_failure("put-source-back", move |ctx| back.to_source(ctx, begun));
+        saga.on_failure("put-source-back", move |ctx| back.given_back(ctx, begun));
     }
     let why_not = match answer {
         Ok(proof) => {
@@ -192,7 +192,7 @@ impl Back {
     }
 
     /// Opens the replica, starts replication under the new generation, lifts the fence: the machine runs last.
-    async fn to_source(self, ctx: Context, fenced: bool) -> Result<(), Failure> {
+    async fn given_back(self, ctx: Context, fenced: bool) -> Result<(), Failure> {
         let Self { source, target, item, machine, policy, generation } = self;
         let endpoint = ctx.call(target, &ReopenReplica { item: item.clone(), generation }).await?;
         let start = StartReplication { item: item.clone(), machine: machine.clone(), generation, policy, endpoint };
