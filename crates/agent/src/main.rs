@@ -1,1 +1,49 @@
-fn main() {}
+//! `switchback-agent`: beside each hypervisor, claims its site's activities over HTTPS and carries them out.
+//!
+//!   enroll ─▶ identity on disk ─▶ run: lease ─▶ claim ─▶ perform ─▶ report
+//!                                    └ reports of journals   └ replication: the agents' own, needs no server
+//!
+//! Invariants: 1. It holds no database credentials. 2. Replication goes on while the server is away. 3. Nothing is printed on
+//! standard output but what was asked for; logs go to standard error.
+
+mod arguments;
+mod enrol;
+mod identity;
+mod probing;
+mod reports;
+mod serve;
+mod session;
+mod simulated;
+mod source;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&anyhow::anyhow!(error).context("no runtime could be started")),
+    };
+    let done = runtime.block_on(async {
+        let _telemetry = telemetry::start("switchback-agent");
+        engine::trace::on_span(telemetry::adopt);
+        match arguments.command {
+            Command::Enroll(enroll) => enrol::enrol(&enroll).await,
+            Command::Run(run) => serve::run(run).await,
+        }
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("switchback-agent: {error:#}");
+    ExitCode::FAILURE
+}

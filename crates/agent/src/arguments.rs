@@ -1,0 +1,70 @@
+//! The command line of the agent.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Carries out a site's part of disaster recovery, beside its hypervisor.
+#[derive(Debug, Parser)]
+#[command(name = "switchback-agent", version, about)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Gets this agent's certificate from the server, once, with a token from `switchback agent token --site SITE`.
+    Enroll(Enroll),
+    /// Carries out the site's activities and replicates its machines until it is stopped.
+    Run(Run),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Enroll {
+    /// Where the server is: https://HOST:PORT.
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: String,
+    /// SHA-256 of the server's CA certificate, as `switchback agent token` prints it.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) ca_sha256: String,
+    /// One-time token; its site becomes this agent's site.
+    #[arg(long, env = "SWITCHBACK_ENROLMENT_TOKEN", hide_env_values = true)]
+    pub(crate) token: String,
+    /// Name of this agent: lower-case letters, digits and dashes.
+    #[arg(long)]
+    pub(crate) name: String,
+    /// Where its identity is kept; made if it is missing, readable for its owner only.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/switchback-agent")]
+    pub(crate) state_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Where the identity is kept. With --simulated: one for each site, all in one simulated world.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/switchback-agent")]
+    pub(crate) state_dir: Vec<PathBuf>,
+    /// The hypervisor beside this agent.
+    #[arg(long, value_name = "URI", default_value = "qemu:///system")]
+    pub(crate) libvirt: String,
+    /// Where points and recovered disks are kept.
+    #[arg(long, value_name = "DIR", required_unless_present = "simulated")]
+    pub(crate) storage: Option<PathBuf>,
+    /// Where other sites' agents send data to.
+    #[arg(long, value_name = "IP:PORT", required_unless_present = "simulated")]
+    pub(crate) data_listen: Option<SocketAddr>,
+    /// Hosts simulated sites in memory instead of a hypervisor: for trying things out. All is gone when it stops.
+    #[arg(long, conflicts_with_all = ["storage", "data_listen"])]
+    pub(crate) simulated: bool,
+    /// With --simulated: a Unix socket that takes one JSON command a line (add-machine, write, read, site-down, ledger).
+    #[arg(long, value_name = "PATH", requires = "simulated")]
+    pub(crate) control: Option<PathBuf>,
+    /// Life of the agent's lease without renewal, in seconds: how long its tasks wait when it dies.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = lease_life)]
+    pub(crate) lease_seconds: Duration,
+}
+
+fn lease_life(text: &str) -> Result<Duration, String> {
+    let seconds: u64 = text.parse().map_err(|e| format!("{text:?} is not a number of seconds: {e}"))?;
+    if (2..=120).contains(&seconds) { Ok(Duration::from_secs(seconds)) } else { Err("a lease lives 2 to 120 seconds".into()) }
+}

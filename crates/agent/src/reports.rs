@@ -1,0 +1,79 @@
+//! Forwards what the site's journals say, whenever it changed. Lost reports are made up for by sending all again.
+
+use std::{sync::Arc, time::Duration};
+
+use api::agent::{Done, ItemStatus, ReplicaStatus, ReplicationStatus, SiteStatus};
+use provider::{ItemReport, Phase, Reports, Site};
+use recovery::RecoveryPoint;
+use tokio::sync::watch;
+
+/// How often journals are looked at.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Until `stop` turns true.
+pub(crate) async fn forward(client: Arc<api::Client>, site: Arc<dyn Site>, data_address: Option<String>, mut stop: watch::Receiver<bool>) {
+    let mut told_address = false;
+    while !*stop.borrow() {
+        let looked = site.clone();
+        let items = tokio::task::spawn_blocking(move || Reports::reports(looked.as_ref())).await.unwrap_or_default();
+        if !items.is_empty() || !told_address {
+            let status = SiteStatus { data_address: data_address.clone(), items: items.iter().map(status).collect() };
+            match client.post::<Done>("/v1/agent/status", &status).await {
+                Ok(Done {}) => told_address = true,
+                Err(error) => {
+                    tracing::debug!(%error, "a report did not arrive; all is reported again later");
+                    site.report_all_again();
+                    told_address = false;
+                }
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            _ = stop.changed() => {}
+        }
+    }
+}
+
+fn status(report: &ItemReport) -> ItemStatus {
+    let replica = report.replica.as_ref().map(|replica| ReplicaStatus {
+        generation: replica.generation,
+        sealed: replica.sealed,
+        withdrawn: replica.withdrawn,
+        points: replica.points.iter().map(|point| listed(point, replica.withdrawn)).collect(),
+    });
+    let replication = report.replication.as_ref().map(|status| ReplicationStatus {
+        generation: status.generation,
+        phase: phase(status.phase).into(),
+        bytes_done: status.bytes_done,
+        bytes_total: status.bytes_total,
+        last_point: status.last_point,
+        last_point_taken_at: status.last_point_taken_at,
+        last_error: status.last_error.clone(),
+        bytes_sent_total: status.bytes_sent_total,
+    });
+    ItemStatus { item: report.item.clone(), replica, replication }
+}
+
+fn listed(point: &provider::Point, withdrawn: bool) -> RecoveryPoint {
+    RecoveryPoint {
+        id: point.id,
+        consistency: point.consistency,
+        taken_at: point.taken_at,
+        generation: point.generation,
+        size_bytes: point.bytes,
+        pinned: !point.pins.is_empty(),
+        withdrawn,
+    }
+}
+
+fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Seeding => "seeding",
+        Phase::Replicating => "replicating",
+        Phase::Resyncing => "resyncing",
+        Phase::Paused => "paused",
+        Phase::Broken => "broken",
+        Phase::Superseded => "superseded",
+        Phase::Stopped => "stopped",
+    }
+}

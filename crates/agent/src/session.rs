@@ -1,0 +1,100 @@
+//! The agent's lease: opened, renewed, and opened anew when it is lost; tasks are claimed only under a living one.
+//!
+//! Invariants: 1. A lost lease ends claiming at once; attempts that run go on and are reported: the task decides whether they
+//! count. 2. Nothing here stops replication.
+
+use std::{sync::Arc, time::Duration};
+
+use api::agent::{CloseLease, Done, LeaseOpened, LeaseRenewed, OpenLease, RenewLease};
+use engine::{
+    ActivityRegistry, TaskRunner,
+    adapters::{DriveTuning, run_tasks},
+};
+use sdk::{Lease, TaskQueue};
+use tokio::sync::{Notify, watch};
+
+use crate::source::RemoteTasks;
+
+/// Carries out tasks until `stop` turns true.
+pub(crate) async fn keep_working(
+    client: Arc<api::Client>,
+    queues: Vec<TaskQueue>,
+    registry: ActivityRegistry,
+    ttl: Duration,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut failures = 0_u32;
+    while !*stop.borrow() {
+        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(10_000);
+        match client.post::<LeaseOpened>("/v1/agent/lease/open", &OpenLease { ttl_ms }).await {
+            Ok(opened) => {
+                failures = 0;
+                tracing::info!(epoch = opened.lease.epoch, "connected; claiming tasks");
+                under(&client, opened.lease, ttl, &queues, &registry, stop.clone()).await;
+            }
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                log_refusal(&error, failures);
+                let pause = Duration::from_millis(250 * 2_u64.pow(failures.min(6)));
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    _ = stop.changed() => {}
+                }
+            }
+        }
+    }
+}
+
+fn log_refusal(error: &(dyn std::error::Error + 'static), failures: u32) {
+    tracing::warn!(error, failures, "the server gives no lease; replication goes on, trying again");
+}
+
+/// Works under one lease until it is lost or we stop.
+async fn under(
+    client: &Arc<api::Client>,
+    lease: Lease,
+    ttl: Duration,
+    queues: &[TaskQueue],
+    registry: &ActivityRegistry,
+    mut stop: watch::Receiver<bool>,
+) {
+    let (end, ended) = watch::channel(false);
+    let runner = TaskRunner { registry: registry.clone(), source: Arc::new(RemoteTasks { client: client.clone(), lease }) };
+    let tuning = DriveTuning { poll: Duration::from_millis(20), ..DriveTuning::default() };
+    let working = tokio::spawn(run_tasks(runner, queues.to_vec(), Arc::new(Notify::new()), ended, tuning));
+    let lost = tokio::select! {
+        () = until_lost(client, lease, ttl) => true,
+        _ = stop.wait_for(|stop| *stop) => false,
+    };
+    end.send_replace(true);
+    if lost {
+        tracing::warn!(epoch = lease.epoch, "the lease is lost; asking for a new one");
+        // What still runs reports by itself; a new lease must not wait for it.
+        return;
+    }
+    if tokio::time::timeout(Duration::from_secs(30), working).await.is_err() {
+        tracing::warn!("an activity still runs; it is left to be found by its probe");
+    }
+    if let Err(error) = client.post::<Done>("/v1/agent/lease/close", &CloseLease { lease }).await {
+        tracing::info!(%error, "the lease was not given back; it ends by itself");
+    }
+}
+
+/// Renews every third of the ttl; ends when the server says that the lease is gone, or has said nothing for a ttl.
+async fn until_lost(client: &api::Client, lease: Lease, ttl: Duration) {
+    let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(10_000);
+    let mut heard = tokio::time::Instant::now();
+    loop {
+        tokio::time::sleep(ttl / 3).await;
+        let sent = tokio::time::Instant::now();
+        let renewal = RenewLease { lease, ttl_ms };
+        match client.post_within::<LeaseRenewed>("/v1/agent/lease/renew", &renewal, ttl / 3).await {
+            Ok(LeaseRenewed { held: true }) => heard = sent,
+            Ok(LeaseRenewed { held: false }) => return,
+            Err(error) => tracing::warn!(%error, "a heartbeat had no answer"),
+        }
+        if heard.elapsed() > ttl {
+            return;
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Simulated sites in one process: for trying things out and for demonstrations without a hypervisor.
+//!
+//! A control socket takes one JSON command a line and answers with one line. Time moves as on the wall; replication takes a
+//! point each second.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use chrono::Utc;
+use provider::{
+    Compute,
+    sim::{Clock, SimWorld},
+};
+use recovery::{ItemName, SiteName};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+    sync::watch,
+};
+
+use crate::{arguments::Run, identity::Identity, serve::Served};
+
+/// What the control socket takes.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+enum Control {
+    /// Puts a running machine with one empty disk at a site.
+    AddMachine { site: SiteName, machine: String, blocks: u64 },
+    /// Writes a block in a source machine.
+    Write { site: SiteName, machine: String, block: u64, content: u64 },
+    /// Reads a block of a recovered machine.
+    ReadRecovered { site: SiteName, item: ItemName, block: u64 },
+    /// Takes a site away or brings it back.
+    SiteDown { site: SiteName, down: bool },
+    /// What was really done, by effect.
+    Ledger {},
+    /// What exists of ours at a site.
+    Inventory { site: SiteName },
+}
+
+pub(crate) fn open(arguments: &Run, stop: watch::Receiver<bool>) -> Result<Vec<Served>> {
+    let world = SimWorld::new(Clock::new(Utc::now));
+    let mut served = Vec::new();
+    for dir in &arguments.state_dir {
+        let identity = Identity::load(dir)?;
+        let site = Arc::new(world.site(&identity.site));
+        served.push(Served { identity, site, data_address: None });
+    }
+    tokio::spawn(replicate(world.clone(), stop.clone()));
+    if let Some(path) = &arguments.control {
+        let listener = UnixListener::bind(path).with_context(|| format!("listening at {}", path.display()))?;
+        tokio::spawn(control(listener, world, stop, path.clone()));
+    }
+    Ok(served)
+}
+
+async fn replicate(world: SimWorld, mut stop: watch::Receiver<bool>) {
+    while !*stop.borrow() {
+        world.replicate_all();
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            _ = stop.changed() => {}
+        }
+    }
+}
+
+async fn control(listener: UnixListener, world: SimWorld, mut stop: watch::Receiver<bool>, path: impl AsRef<Path>) {
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(tokio::spawn(converse(stream, world.clone()))),
+                Err(error) => tracing::warn!(%error, "the control socket refused a caller"),
+            },
+            _ = stop.changed() => break,
+        }
+    }
+    if let Err(error) = std::fs::remove_file(path) {
+        tracing::debug!(%error, "the control socket was not removed");
+    }
+}
+
+async fn converse(stream: UnixStream, world: SimWorld) {
+    let (read, mut write) = stream.into_split();
+    let mut lines = BufReader::new(read).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let answer = match serde_json::from_str::<Control>(&line) {
+            Ok(control) => answer(control, &world).await,
+            Err(error) => json!({ "error": error.to_string() }),
+        };
+        if write.write_all(format!("{answer}\n").as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn answer(control: Control, world: &SimWorld) -> Value {
+    match control {
+        Control::AddMachine { site, machine, blocks } => {
+            world.add_machine(&site, &machine, &[("vda", blocks * provider::sim::BLOCK_BYTES, "qcow2")]);
+            json!({ "ok": true })
+        }
+        Control::Write { site, machine, block, content } => json!({ "ok": world.write(&site, &machine, "vda", block, content) }),
+        Control::ReadRecovered { site, item, block } => json!({ "content": world.read_recovered(&site, &item, "vda", block) }),
+        Control::SiteDown { site, down } => {
+            world.set_down(&site, down);
+            json!({ "ok": true })
+        }
+        Control::Ledger {} => {
+            let entries: Vec<Value> = world.ledger().iter().map(|(key, entry)| json!({ "effect": key, "counts": entry })).collect();
+            json!({ "ledger": entries, "applied_more_than_once": world.ledger().applied_more_than_once() })
+        }
+        Control::Inventory { site } => match world.site(&site).inventory().await {
+            Ok(inventory) => json!({ "inventory": inventory }),
+            Err(error) => json!({ "error": error.to_string() }),
+        },
+    }
+}

@@ -1,0 +1,71 @@
+//! The job queue as an agent sees it: over HTTPS, by long poll.
+
+use std::{sync::Arc, time::Duration};
+
+use api::{
+    ClientError, Code,
+    agent::{self, ClaimTasks, PulseTask, ReportTask, TaskPulsed, TaskReported, TasksClaimed},
+};
+use async_trait::async_trait;
+use engine::{ClaimedTask, Reported, StoreError, TaskPulse, TaskRow, TaskSource, Verdict};
+use sdk::{Lease, RunId, Seq, TaskQueue};
+use serde_json::Value;
+
+/// How long one claim waits at the server for a first task.
+const WAIT: Duration = Duration::from_secs(20);
+
+/// Tasks from a server, under a lease.
+pub(crate) struct RemoteTasks {
+    pub(crate) client: Arc<api::Client>,
+    pub(crate) lease: Lease,
+}
+
+#[async_trait]
+impl TaskSource for RemoteTasks {
+    async fn claim(&self, queues: &[TaskQueue], limit: u32) -> Result<Vec<ClaimedTask>, StoreError> {
+        let wait_ms = u64::try_from(WAIT.as_millis()).unwrap_or(agent::MAX_WAIT_MS);
+        let asked = ClaimTasks { lease: self.lease, queues: queues.to_vec(), limit, wait_ms };
+        let answer = self.client.post_within::<TasksClaimed>("/v1/agent/tasks/claim", &asked, WAIT + Duration::from_secs(10)).await;
+        let claimed = answer.map_err(|error| store_error(self.lease, "claiming tasks", error))?;
+        Ok(claimed.tasks.into_iter().map(task).collect())
+    }
+
+    async fn report(&self, task: &ClaimedTask, verdict: &Verdict) -> Result<Reported, StoreError> {
+        let verdict = match verdict.clone() {
+            Verdict::Ended(outcome) => agent::Verdict::Ended { outcome },
+            Verdict::Failed(failure) => agent::Verdict::Failed { failure },
+            Verdict::Buried(failure) => agent::Verdict::Buried { failure },
+        };
+        let report = ReportTask { run: task.run, seq: task.task.seq, attempt: task.token.attempt, verdict };
+        let answer = self.client.post::<TaskReported>("/v1/agent/tasks/report", &report).await;
+        match answer.map_err(|error| store_error(self.lease, "reporting a task", error))? {
+            TaskReported { accepted: true } => Ok(Reported::Accepted),
+            TaskReported { accepted: false } => Ok(Reported::Refused),
+        }
+    }
+
+    async fn pulse(&self, run: RunId, seq: Seq, attempt: i32, detail: Option<&Value>) -> Result<TaskPulse, StoreError> {
+        let pulse = PulseTask { run, seq, attempt, detail: detail.cloned() };
+        let answer = self.client.post::<TaskPulsed>("/v1/agent/tasks/pulse", &pulse).await;
+        Ok(match answer.map_err(|error| store_error(self.lease, "sending a sign of life", error))?.pulse {
+            agent::Pulse::Alive => TaskPulse::Alive,
+            agent::Pulse::CancelRequested => TaskPulse::CancelRequested,
+            agent::Pulse::Gone => TaskPulse::Gone,
+        })
+    }
+}
+
+/// What a refusal or silence of the server means to the engine.
+pub(crate) fn store_error(lease: Lease, attempted: &'static str, error: ClientError) -> StoreError {
+    match error.problem().and_then(api::Problem::code) {
+        Some(Code::LeaseGone) => StoreError::Fenced(lease),
+        Some(Code::DatabaseUnavailable | Code::Internal) | None => StoreError::Again { attempted, source: Box::new(error) },
+        Some(_) => StoreError::Refused { attempted, source: Box::new(error) },
+    }
+}
+
+fn task(task: agent::Task) -> ClaimedTask {
+    let agent::Task { run, seq, queue, activity, input, options, effect, scope, grant, trace, token, in_doubt } = task;
+    let row = TaskRow { seq, queue, activity, input, options, effect, scope, grant, trace };
+    ClaimedTask { run, task: row, token, in_doubt }
+}
