@@ -9,9 +9,12 @@
 //! waits for the client inside a transaction. 2. Every statement has a deadline on both sides; one that ran out leaves its
 //! connection behind. 3. One query a file, under `sql/`; nothing builds SQL from text. 4. Time is the database's.
 
+pub mod access;
 pub mod cluster;
 mod error;
+pub mod items;
 mod leases;
+pub mod look;
 pub mod migrate;
 mod pg;
 pub mod pool;

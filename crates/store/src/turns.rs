@@ -1,6 +1,7 @@
 //! A batch of turns as the parameters of one function call.
 //!
-//! Invariant: whatever the caller hands in arrives in that one call; an absent list is left out rather than sent empty.
+//! Invariants: 1. Whatever the caller hands in arrives in that one call; an absent list is left out rather than sent empty.
+//! 2. U+0000, which Postgres keeps in no text, arrives as U+FFFD in the rows beside the events; the events have it as it was.
 
 use engine::{CommitError, RunState, TaskRow, TurnWrite};
 use sdk::Lease;
@@ -32,7 +33,8 @@ impl PgStore {
     pub(crate) async fn write_turns(&self, lease: Lease, turns: &[TurnWrite]) -> Result<(), CommitError> {
         let query = &sql::COMMIT_TURNS;
         let events = columns(turns);
-        let rest = rest(turns);
+        let mut rest = rest(turns);
+        replace_nul(&mut rest);
         let Columns { runs, seqs, kinds, bodies, keys, turns, hashes, consumed_runs, consumed_keys } = events;
         let (worker, epoch) = (lease.worker.0, lease.epoch);
         let params: Params<'_> =
@@ -82,6 +84,15 @@ fn rest(turns: &[TurnWrite]) -> Value {
     }
     lists.retain(|_, list| list.as_array().is_some_and(|rows| !rows.is_empty()));
     Value::Object(lists)
+}
+
+fn replace_nul(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains('\0') => *text = text.replace('\0', "\u{fffd}"),
+        Value::Array(values) => values.iter_mut().for_each(replace_nul),
+        Value::Object(fields) => fields.values_mut().for_each(replace_nul),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 fn task_row(run: Uuid, run_epoch: i64, task: &TaskRow) -> Value {
