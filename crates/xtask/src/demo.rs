@@ -12,6 +12,8 @@ mod ledger;
 mod outside;
 mod product;
 mod report;
+mod run;
+mod simulated;
 mod stage;
 mod voice;
 
@@ -31,33 +33,42 @@ use voice::Voice;
 pub(crate) const USAGE: &str = "\
 cargo xtask demo [--yes] [--keep]
     Two libvirt sites, one machine; its site dies, the orchestrator is killed in the middle of the failover, and the
-    machine runs at the other site. Needs root and QEMU. --keep leaves everything running for a look around.";
+    machine runs at the other site. Needs root and QEMU. --keep leaves everything running for a look around.
+cargo xtask demo --simulated [--yes]
+    The same with sites that exist in memory only. Needs neither.";
 
 /// Postgres' user must be able to pass, which it could not below /root; QEMU wants direct I/O, which not every /tmp has.
 const BASE: &str = "/var/tmp";
 
 pub(crate) fn command(mut args: Args) -> Result<()> {
-    let (yes, keep) = (args.flag("--yes"), args.flag("--keep"));
+    let (yes, keep, simulated) = (args.flag("--yes"), args.flag("--keep"), args.flag("--simulated"));
     args.finish()?;
-    require_root()?;
-    setup::run(Scope::Real, yes)?;
+    ensure!(!(keep && simulated), "--keep is for real sites; simulated ones are gone with their agent");
+    if !simulated {
+        require_root()?;
+    }
+    setup::run(if simulated { Scope::Simulated } else { Scope::Real }, yes)?;
     let start = Moment::now();
     let mut voice = Voice::new();
     println!("Building the programs (the first time, this is most of the waiting)");
     product::build()?;
     let dir = PathBuf::from(BASE).join(format!("switchback-demo-{}", std::process::id()));
     clean_up_on_signal(&dir)?;
-    let owner = (!keep).then(std::process::id); // what is kept must outlive us
-    let outcome = play(&dir, owner, &mut voice);
-    if outcome.is_err() || !keep {
-        keep_logs_of_a_failure(&dir, outcome.is_err())?;
-        lab::down(&dir).context("cannot clean up")?;
-        outcome?;
-        nothing_is_left(&dir)?;
-        println!("\nNothing is left of it. The demo took {:.0} s.", report::seconds_since(start));
+    let outcome = if simulated {
+        simulated::play(&dir, &mut voice)
+    } else {
+        let owner = (!keep).then(std::process::id); // what is kept must outlive us
+        play(&dir, owner, &mut voice)
+    };
+    if outcome.is_ok() && keep {
+        look_around(&dir);
         return Ok(());
     }
-    look_around(&dir);
+    keep_logs_of_a_failure(&dir, outcome.is_err())?;
+    clean_up(&dir).context("cannot clean up")?;
+    outcome?;
+    ensure!(!dir.exists(), "{} is still there", dir.display());
+    println!("\nNothing is left of it. The demo took {:.0} s.", report::seconds_since(start));
     Ok(())
 }
 
@@ -94,17 +105,26 @@ fn play(dir: &Path, owner: Option<u32>, voice: &mut Voice) -> Result<()> {
     Ok(())
 }
 
-/// Ctrl-C and SIGTERM take the lab down before we go; for SIGKILL there is the lab's watcher.
+/// Ctrl-C and SIGTERM clean up before we go. SIGKILL can't, but the lab has a watcher, and simulated sites end with us.
 fn clean_up_on_signal(dir: &Path) -> Result<()> {
     let dir = dir.to_owned();
     ctrlc::set_handler(move || {
         eprintln!("\nstopped; cleaning up");
-        if let Err(error) = lab::down(&dir) {
+        if let Err(error) = clean_up(&dir) {
             eprintln!("cannot clean up: {error:#}");
         }
         std::process::exit(130);
     })
     .context("cannot prepare for Ctrl-C")
+}
+
+/// Takes the lab down, if there is one, and removes what else there is.
+fn clean_up(dir: &Path) -> Result<()> {
+    lab::down(dir)?;
+    if dir.exists() {
+        fs::remove_dir_all(dir)?;
+    }
+    Ok(())
 }
 
 /// What the programs said is wanted when the demo failed, and is gone with the lab otherwise.
@@ -121,11 +141,6 @@ fn keep_logs_of_a_failure(dir: &Path, failed: bool) -> Result<()> {
         }
     }
     eprintln!("what the programs said is in {}", kept.display());
-    Ok(())
-}
-
-fn nothing_is_left(dir: &Path) -> Result<()> {
-    ensure!(!dir.exists(), "{} is still there", dir.display());
     Ok(())
 }
 

@@ -5,19 +5,17 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use rustix::process::{Pid, Signal, kill_process};
 
 use super::clock::Moment;
 use super::history::History;
 use super::ledger::{Ledger, Status, Verified};
 use super::outside::{self, Inventory, Witness};
 use super::product::Point;
+use super::run::{self, Killed};
 use super::stage::{MACHINE, MACHINE_IP, Stage};
 use super::voice::Voice;
 use crate::lab::{machine, net, wait};
 
-/// The event that the killer waits for: the machine is about to be made at the recovery site, and nobody answers for it yet.
-pub(crate) const KILL_AT: &str = "recover-machine";
 const POINTS: usize = 4;
 const INTERVAL: &str = "3s";
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -38,7 +36,7 @@ pub(crate) struct Disaster {
 pub(crate) struct Failover {
     pub(crate) run: String,
     pub(crate) requested_at: Moment,
-    pub(crate) killed: Vec<(Moment, String)>,
+    pub(crate) killed: Vec<Killed>,
     pub(crate) history: History,
     pub(crate) answered_at: Moment,
     pub(crate) verified: Verified,
@@ -107,11 +105,7 @@ pub(crate) fn failover(stage: &Stage, voice: &mut Voice) -> Result<Failover> {
     let args = ["failover", MACHINE, "--point", "latest-processed", "--accept-unfenced", "--reason", REASON];
     let run = stage.product.request(&[&args[..], &["--fence-timeout", "5s"]].concat())?;
     voice.say(&format!("run {run}: asked for, with the name of whoever accepts that nobody can prove site A to be off"));
-    let mut told = 0;
-    let killed = sabotage(stage, voice, &run, &mut told)?;
-    let history = follow(stage, voice, &run, &mut told, |history| history.end().is_some())?;
-    let end = history.end().context("the run has no end")?;
-    ensure!(end.kind == "run_completed", "the run ended as {}: {}", end.kind, end.body);
+    let (killed, history) = run::survive(&stage.product, voice, &run)?;
     voice.act("Look at the machine at site B");
     let answered_at = first_answer.join().map_err(|_panic| anyhow!("the asking thread panicked"))??;
     let (verified, status) = (ledger.verify()?, ledger.status()?);
@@ -119,45 +113,6 @@ pub(crate) fn failover(stage: &Stage, voice: &mut Voice) -> Result<Failover> {
     voice.say(&format!("reads the whole ledger back: {} records by now, {} bad", verified.records, verified.bad));
     inventories.push(("after the failover", outside::inventory(siteb)?));
     Ok(Failover { run, requested_at, killed, history, answered_at, verified, status, inventories })
-}
-
-/// The killer: waits for its event, then takes the run's owner and the database.
-fn sabotage(stage: &Stage, voice: &mut Voice, run: &str, told: &mut usize) -> Result<Vec<(Moment, String)>> {
-    let history = follow(stage, voice, run, told, |history| history.scheduled(KILL_AT).is_some())?;
-    let owner = history.tenures().pop().context("nobody owns the run")?;
-    let pid = stage.product.worker_pid(&owner.worker)?;
-    let mut killed = Vec::new();
-    kill(pid, Signal::KILL)?;
-    killed.push((Moment::now(), format!("SIGKILL to worker {} (process {pid}), owner of run epoch {}", owner.worker, owner.run_epoch)));
-    let database = stage.product.database_pid()?;
-    kill(database, Signal::QUIT)?; // Postgres' immediate shutdown: it comes back by crash recovery
-    killed.push((Moment::now(), format!("Postgres (process {database}) is stopped without a checkpoint; `up` starts it again")));
-    for (_, what) in &killed {
-        voice.say(&format!("✗ {what}"));
-    }
-    Ok(killed)
-}
-
-fn kill(pid: Pid, signal: Signal) -> Result<()> {
-    kill_process(pid, signal).with_context(|| format!("cannot signal process {pid}"))
-}
-
-/// Tells what a run does until a condition holds. Answers may fail meanwhile: the database may be away.
-fn follow(stage: &Stage, voice: &mut Voice, run: &str, told: &mut usize, done: impl Fn(&History) -> bool) -> Result<History> {
-    wait::until(&format!("run {run}"), PATIENCE, || {
-        let history = stage.product.history(run).inspect_err(|_| voice.progress("no answer; the database is coming back"))?;
-        for event in history.events.iter().skip(*told) {
-            if let Some(words) = history.words(event) {
-                voice.say(&format!("  epoch {} · {words}", event.run_epoch));
-            }
-        }
-        *told = history.events.len();
-        if done(&history) {
-            return Ok(history);
-        }
-        voice.progress(stage.product.tell(&["why", run])?.lines().next().unwrap_or_default());
-        anyhow::bail!("it goes on")
-    })
 }
 
 /// Accepts the failover, and checks that the machine does not notice.
@@ -177,9 +132,7 @@ pub(crate) fn commit(stage: &Stage, voice: &mut Voice, failover: &mut Failover) 
 pub(crate) fn judge(disaster: &Disaster, failover: &Failover, witness: &Witness) -> Result<()> {
     let Verified { records, bad } = failover.verified;
     ensure!(bad == 0, "{bad} of {records} records are bad");
-    let tenures = failover.history.tenures();
-    ensure!(tenures.len() >= 2, "the run was never taken over: the killer missed");
-    ensure!(tenures[0].worker != tenures[1].worker, "the killed worker went on writing");
+    run::was_taken_over(&failover.history)?;
     let starts = witness.sightings()?.into_iter().filter(|seen| seen.site == "siteb" && seen.said.contains("Started"));
     let starts = starts.count();
     ensure!(starts == 1, "libvirt of site B saw {starts} starts of the machine, expected one");

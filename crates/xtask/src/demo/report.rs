@@ -2,13 +2,20 @@
 
 use std::path::Path;
 
-use super::acts::{Cut, Disaster, Failover, KILL_AT};
+use super::acts::{Cut, Disaster, Failover};
 use super::clock::Moment;
+use super::history::History;
 use super::outside::{Inventory, Sighting};
+use super::run::{KILL_AT, Killed};
 
 /// Prints all of it.
 pub(crate) fn print(disaster: &Disaster, failover: &Failover, cut: &Cut, seen: &[Sighting]) {
-    timeline(disaster, failover);
+    let told = [
+        (disaster.at, "QEMU is killed, the site is cut off"),
+        (failover.requested_at, "the failover is asked for"),
+        (failover.answered_at, "the guest has answered at site B"),
+    ];
+    timeline(disaster.at, &told, &failover.killed, &failover.history);
     println!("\nCost");
     let measured = failover.history.fact("measured");
     let ms = |key: &str| measured.and_then(|fact| fact[key].as_f64()).map_or("?".to_owned(), |ms| format!("{:.1} s", ms / 1000.0));
@@ -21,29 +28,28 @@ pub(crate) fn print(disaster: &Disaster, failover: &Failover, cut: &Cut, seen: &
     println!("               {:>9}   lost (at least); the first one was written {:.2} s after the point", cut.lost, cut.first_lost_s);
     let bytes: u64 = disaster.points.iter().map(|point| point.bytes).sum();
     println!("  replication  {:>5} KiB   for {} points of a disk of 512 MiB", bytes / 1024, disaster.points.len());
-    owners(failover);
-    outside(disaster, failover, seen);
+    owners(&failover.run, &failover.history);
+    outside(disaster.at, failover, seen);
 }
 
-fn timeline(disaster: &Disaster, failover: &Failover) {
-    println!("\nTimeline, in seconds after the machine's death");
-    let mut lines = vec![(disaster.at, "QEMU is killed, the site is cut off".to_owned())];
-    lines.push((failover.requested_at, "the failover is asked for".into()));
-    lines.extend(failover.killed.iter().map(|(at, what)| (*at, format!("✗ {what}"))));
-    let history = &failover.history;
+/// The run's events and what was done to it, in seconds after the source's death.
+pub(crate) fn timeline(death: Moment, told: &[(Moment, &str)], killed: &[Killed], history: &History) {
+    println!("\nTimeline, in seconds after the source's death");
+    let mut lines: Vec<(Moment, String)> = told.iter().map(|(at, what)| (*at, (*what).to_owned())).collect();
+    lines.extend(killed.iter().map(|killed| (killed.at, format!("✗ {}", killed.what))));
     for event in &history.events {
         lines.extend(history.words(event).map(|words| (event.at, format!("epoch {} · {words}", event.run_epoch))));
     }
-    lines.push((failover.answered_at, "the guest has answered at site B".into()));
     lines.sort_by_key(|(at, _)| *at);
     for (at, what) in lines {
-        println!("  {:>7.2}  {what}", at.seconds_after(disaster.at));
+        println!("  {:>7.2}  {what}", at.seconds_after(death));
     }
 }
 
-fn owners(failover: &Failover) {
-    println!("\nWho carried out run {}", failover.run);
-    for tenure in failover.history.tenures() {
+/// Which worker held the run when.
+pub(crate) fn owners(run: &str, history: &History) {
+    println!("\nWho carried out run {run}");
+    for tenure in history.tenures() {
         let (epoch, worker) = (tenure.run_epoch, &tenure.worker);
         println!("  run epoch {epoch}   worker {worker}   wrote events {} to {}", tenure.first_seq, tenure.last_seq);
     }
@@ -51,10 +57,10 @@ fn owners(failover: &Failover) {
 }
 
 /// Nothing here was told by the product.
-fn outside(disaster: &Disaster, failover: &Failover, seen: &[Sighting]) {
-    println!("\nSeen from outside: libvirt's events at both sites, in seconds after the machine's death");
+fn outside(death: Moment, failover: &Failover, seen: &[Sighting]) {
+    println!("\nSeen from outside: libvirt's events at both sites, in seconds after its death");
     for Sighting { site, at, said } in seen {
-        println!("  {:>7.2}  {site}  {said}", at.seconds_after(disaster.at));
+        println!("  {:>7.2}  {site}  {said}", at.seconds_after(death));
     }
     println!("\nSeen from outside: the disks of site B");
     let mut before: Option<&Inventory> = None;

@@ -1,0 +1,205 @@
+//! The demo without machines: the same programs, workflows, database and killer, on sites that exist in an agent's memory.
+//!
+//! Needs neither root nor QEMU. The simulated world counts what was done to it, which is the ledger at the end.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use super::clock::Moment;
+use super::product::{self, Product};
+use super::voice::Voice;
+use super::{report, run};
+use crate::lab::wait;
+
+const ITEM: &str = "db9";
+const SITES: [&str; 2] = ["sitea", "siteb"];
+/// Blocks of 64 KiB of the machine's disk. Record number N is block N.
+const BLOCKS: u64 = 8192;
+const PATIENCE: Duration = Duration::from_secs(60);
+const REASON: &str = "site A is gone";
+
+/// The programs, stopped in order when this is dropped; by the kernel when we are killed.
+pub(crate) struct Simulation {
+    dir: PathBuf,
+    product: Product,
+    running: Vec<Child>,
+}
+
+/// Plays the whole demo in `dir`, which is removed afterwards.
+pub(crate) fn play(dir: &Path, voice: &mut Voice) -> Result<()> {
+    voice.act("Two simulated sites and a real orchestrator");
+    let mut simulation = Simulation::start(dir)?;
+    voice.say("database, server, two workers and the agent of both sites are up");
+    simulation.control(&json!({ "do": "add-machine", "site": SITES[0], "machine": ITEM, "blocks": BLOCKS }))?;
+    let written = protect(&simulation, voice)?;
+    voice.act("The site dies");
+    let product = &simulation.product;
+    simulation.control(&json!({ "do": "site-down", "site": SITES[0], "down": true }))?;
+    let death = Moment::now();
+    voice.say(&format!("site A is away; {written} records had been written there"));
+    voice.act("Fail over, while the orchestrator is being killed");
+    let args = ["failover", ITEM, "--point", "latest-processed", "--accept-unfenced", "--reason", REASON];
+    let requested_at = Moment::now();
+    let run = product.request(&[&args[..], &["--fence-timeout", "5s"]].concat())?;
+    let (killed, history) = run::survive(product, voice, &run)?;
+    run::was_taken_over(&history)?;
+    let kept = simulation.kept(written)?;
+    voice.say(&format!("{kept} records are at site B without a gap, {} are lost", written - kept));
+    ensure!(kept > 0, "no record has arrived at site B");
+    voice.act("Commit: the failover is accepted, its points go");
+    product.run(&["commit", ITEM, "--wait"])?;
+    ensure!(simulation.kept(written)? == kept, "the commit changed what the machine holds");
+    report::timeline(death, &[(requested_at, "the failover is asked for")], &killed, &history);
+    report::owners(&run, &history);
+    simulation.ledger()?;
+    simulation.stop()
+}
+
+/// Writes records and waits for points; returns how many records there are at the end, the last of them after the last point.
+fn protect(simulation: &Simulation, voice: &mut Voice) -> Result<u64> {
+    voice.act("Protect the machine");
+    let product = &simulation.product;
+    product.run(&["protect", ITEM, "--from", SITES[0], "--to", SITES[1], "--interval", "1s", "--wait"])?;
+    let mut written = 0;
+    let mut known = 0;
+    for _ in 0..4 {
+        written = simulation.write(written, 5)?;
+        let points = wait::until("another point", PATIENCE, || {
+            let points = product.points(ITEM)?;
+            points.iter().any(|point| point.id > known).then_some(points).context("no new point yet")
+        })?;
+        for point in points.iter().filter(|point| point.id > known) {
+            voice.say(&format!("point {:>2}: {:>8} KiB over the line", point.id, point.bytes / 1024));
+        }
+        known = points.iter().map(|point| point.id).max().unwrap_or(known);
+    }
+    simulation.write(written, 3)
+}
+
+impl Simulation {
+    fn start(dir: &Path) -> Result<Self> {
+        fs::create_dir_all(dir)?;
+        let state = dir.join("hq");
+        let mut simulation = Self { dir: dir.to_owned(), product: Product::at(&state), running: Vec::new() };
+        // Free now; nobody else on this machine is after it.
+        let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let state = state.display().to_string();
+        let args = ["up", "--state-dir", &state, "--listen", &listen, "--workers", "2", "--lease-seconds", "3"];
+        simulation.spawn("orchestrator", &product::switchback(), &args)?;
+        wait::until("the orchestrator", PATIENCE, || simulation.product.ask(&["agent", "list"]))?;
+        let mut dirs = Vec::new();
+        for site in SITES {
+            let enrolment = simulation.product.agent_token(site)?;
+            let state = simulation.dir.join(format!("agent-{site}")).display().to_string();
+            let mut enroll = Command::new(product::switchback_agent());
+            enroll.args(["enroll", "--server", &format!("https://{listen}"), "--ca-sha256", &enrolment.ca_sha256]);
+            enroll.args(["--token", &enrolment.token, "--name", &format!("agent-{site}"), "--state-dir", &state]);
+            crate::sh::capture(&mut enroll)?;
+            dirs.push(state);
+        }
+        let control = simulation.socket().display().to_string();
+        let args = ["run", "--simulated", "--control", &control, "--state-dir", &dirs[0], "--state-dir", &dirs[1]];
+        simulation.spawn("agents", &product::switchback_agent(), &args)?;
+        for site in SITES {
+            let name = format!("agent-{site}");
+            wait::until_true(&name, PATIENCE, || simulation.product.agent_is_connected(&name))?;
+        }
+        Ok(simulation)
+    }
+
+    /// Starts a program that gets SIGTERM when we end, however that happens.
+    fn spawn(&mut self, name: &str, program: &Path, args: &[&str]) -> Result<()> {
+        let out = File::create(self.dir.join(format!("{name}.log")))?;
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM", "--"]).arg(program).args(args);
+        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).process_group(0);
+        self.running.push(command.spawn().with_context(|| format!("cannot start {}", program.display()))?);
+        Ok(())
+    }
+
+    /// Stops the programs, agents first, and removes their directory.
+    fn stop(&mut self) -> Result<()> {
+        while let Some(mut child) = self.running.pop() {
+            let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a child without a process id")?;
+            if child.try_wait()?.is_none() {
+                kill_process(pid, Signal::TERM)?;
+            }
+            wait::until_true("the end of a program", PATIENCE, || Ok(child.try_wait()?.is_some()))?;
+        }
+        Ok(())
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.join("world.sock")
+    }
+
+    /// Tells the simulated world something, and returns its answer.
+    fn control(&self, order: &Value) -> Result<Value> {
+        let mut stream = UnixStream::connect(self.socket()).context("the simulated world does not listen")?;
+        writeln!(stream, "{order}")?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line)?;
+        let answer: Value = serde_json::from_str(&line).with_context(|| format!("{order}: {line:?}"))?;
+        match answer.get("error") {
+            Some(error) => bail!("{order}: {error}"),
+            None => Ok(answer),
+        }
+    }
+
+    /// Writes more records; returns their number.
+    fn write(&self, written: u64, more: u64) -> Result<u64> {
+        for record in written + 1..=written + more {
+            let order = json!({ "do": "write", "site": SITES[0], "machine": ITEM, "block": record, "content": record });
+            ensure!(self.control(&order)?["ok"] == true, "the machine took no write");
+        }
+        Ok(written + more)
+    }
+
+    /// How many records the recovered machine has, from the first on; a record behind a gap is an error.
+    fn kept(&self, written: u64) -> Result<u64> {
+        let mut kept = 0;
+        for record in 1..=written {
+            let order = json!({ "do": "read-recovered", "site": SITES[1], "item": ITEM, "block": record });
+            if self.control(&order)?["content"] == record {
+                ensure!(kept + 1 == record, "record {record} is there, record {} is not", kept + 1);
+                kept = record;
+            }
+        }
+        Ok(kept)
+    }
+
+    /// What the world counted; an effect that was applied twice fails the demo.
+    fn ledger(&self) -> Result<()> {
+        let answer = self.control(&json!({ "do": "ledger" }))?;
+        println!("\nSeen from outside: what was done to the simulated world");
+        for entry in answer["ledger"].as_array().into_iter().flatten() {
+            let (effect, counts) = (&entry["effect"], &entry["counts"]);
+            let applied = counts["applied"].as_u64().unwrap_or(0);
+            if applied > 0 && effect["point"].is_null() {
+                let line = format!("{} {} applied {applied}, repeated {}", effect["site"], effect["op"], counts["repeats"]);
+                println!("  {}", line.replace('"', ""));
+            }
+        }
+        let twice = answer["applied_more_than_once"].as_array().map_or(0, Vec::len);
+        ensure!(twice == 0, "{twice} effects were applied more than once");
+        Ok(())
+    }
+}
+
+impl Drop for Simulation {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            eprintln!("cannot stop the programs: {error:#}");
+        }
+    }
+}
