@@ -113,8 +113,9 @@ impl Event {
         (self.kind == "activity_scheduled").then(|| self.body["activity"].as_str()).flatten()
     }
 
+    /// What became true of an item; it stands beside the item's name and the record that results.
     fn fact(&self) -> Option<&Value> {
-        (self.kind == "recorded").then(|| &self.body["fact"])
+        (self.kind == "recorded").then(|| &self.body["fact"]["fact"])
     }
 }
 
@@ -166,6 +167,17 @@ mod tests {
         let history = history();
         let words: Vec<_> = history.events.iter().filter_map(|event| history.words(event)).collect();
         assert_eq!(words, ["pin-point waits for site:b", "pin-point is done"]);
+    }
+
+    #[test]
+    fn a_recorded_fact_is_found_by_its_name() {
+        let chosen = json!({ "fact": "point_chosen", "chosen": { "point": 7, "taken_at": "2026-11-22T23:47:50Z" } });
+        let change = json!({ "item": "db9", "fact": chosen, "record": { "name": "db9" } });
+        let recorded = json!({ "command": { "kind": "recorded", "projection": "recovery.item", "fact": change } });
+        let history = History::read(&json!({ "events": [event(0, 1, "w", &recorded)] })).expect("well formed");
+        assert_eq!(history.fact("point_chosen"), Some(&chosen));
+        let words = history.words(&history.events[0]);
+        assert_eq!(words.as_deref(), Some("point 7 of 2026-11-22T23:47:50Z is chosen"));
     }
 
     #[test]
