@@ -2,6 +2,7 @@
 //!
 //!   Scene ─▶ Simulation (engine) + SimWorld (provider) ─▶ runs ─▶ item records, ledger, inventories
 
+pub mod product;
 pub mod programs;
 
 use std::{collections::BTreeMap, pin::pin, sync::Arc, task};
@@ -246,7 +247,7 @@ pub fn site(name: &str) -> SiteName {
 }
 
 fn input(work: Work) -> (&'static str, serde_json::Value) {
-    let json = |value: Result<serde_json::Value, _>| value.unwrap_or_else(|_: serde_json::Error| serde_json::Value::Null);
+    let json = |value: Result<serde_json::Value, serde_json::Error>| value.unwrap_or(serde_json::Value::Null);
     let failover = |accept_unfenced| FailoverInput { item: item(), choice: recovery::PointChoice::LatestProcessed, accept_unfenced, fence_timeout_ms: 10_000 };
     match work {
         Work::Protect => {
@@ -277,8 +278,8 @@ fn run_of(store: &MemoryStore, run: RunId) -> Option<MemoryRun> {
 /// The last record that committed turns recorded for an item.
 #[must_use]
 pub fn projected(store: &MemoryStore, item: &ItemName) -> Option<ItemRecord> {
-    let changes = store.projections().into_iter().filter_map(|(_, row)| serde_json::from_value::<ItemChange>(row.fact).ok());
-    changes.filter(|change| change.item == *item).last().map(|change| change.record)
+    let mut changes = store.projections().into_iter().filter_map(|(_, row)| serde_json::from_value::<ItemChange>(row.fact).ok());
+    changes.rfind(|change| change.item == *item).map(|change| change.record)
 }
 
 /// Polls a future that needs nobody else.

@@ -27,7 +27,14 @@ use crate::{arguments::Run, identity::Identity, serve::Served};
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 enum Control {
     /// Puts a running machine with one empty disk at a site.
-    AddMachine { site: SiteName, machine: String, blocks: u64 },
+    AddMachine {
+        site: SiteName,
+        machine: String,
+        blocks: u64,
+        /// Of its disk.
+        #[serde(default = "qcow2")]
+        format: String,
+    },
     /// Writes a block in a source machine.
     Write { site: SiteName, machine: String, block: u64, content: u64 },
     /// Reads a block of a recovered machine.
@@ -38,6 +45,10 @@ enum Control {
     Ledger {},
     /// What exists of ours at a site.
     Inventory { site: SiteName },
+}
+
+fn qcow2() -> String {
+    "qcow2".into()
 }
 
 pub(crate) fn open(arguments: &Run, stop: watch::Receiver<bool>) -> Result<Vec<Served>> {
@@ -97,8 +108,8 @@ async fn converse(stream: UnixStream, world: SimWorld) {
 
 async fn answer(control: Control, world: &SimWorld) -> Value {
     match control {
-        Control::AddMachine { site, machine, blocks } => {
-            world.add_machine(&site, &machine, &[("vda", blocks * provider::sim::BLOCK_BYTES, "qcow2")]);
+        Control::AddMachine { site, machine, blocks, format } => {
+            world.add_machine(&site, &machine, &[("vda", blocks * provider::sim::BLOCK_BYTES, &format)]);
             json!({ "ok": true })
         }
         Control::Write { site, machine, block, content } => json!({ "ok": world.write(&site, &machine, "vda", block, content) }),

@@ -1,0 +1,195 @@
+//! The product's processes on simulated sites: the whole cycle, kills, zombies, traces, bad input.
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test panics where its sentence does not hold")]
+
+mod collector;
+
+use serde_json::{Value, json};
+use switchback_tests::product::{Product, wait_until};
+
+const PROTECT: [&str; 9] = ["protect", "db9", "--from", "a", "--to", "b", "--interval", "1s", "--wait"];
+const UNFENCED: [&str; 7] = ["failover", "db9", "--accept-unfenced", "--reason", "the site burns", "--fence-timeout", "2s"];
+
+fn protected(name: &str) -> Product {
+    let mut product = Product::start(name, &[]);
+    product.host_simulated_sites(&[]);
+    drop(product.ask(&PROTECT));
+    product
+}
+
+fn source_down(product: &Product) {
+    product.world(json!({ "do": "site-down", "site": "a", "down": true }));
+}
+
+fn events(product: &Product, run: &str) -> Vec<Value> {
+    product.ask(&["history", run])["events"].as_array().unwrap().clone()
+}
+
+fn state(product: &Product) -> String {
+    product.ask(&["get", "item", "db9"])["state"].as_str().unwrap().to_owned()
+}
+
+/// Waits until an event of this run mentions `what`; the events so far.
+fn seen(product: &Product, run: &str, what: &str) -> Vec<Value> {
+    wait_until(&format!("{what} stands in the history"), || {
+        let said = product.say(&["-o", "json", "history", run]);
+        let events = (said.code == 0).then(|| said.json()["events"].as_array().cloned())??;
+        events.iter().any(|event| event["body"].to_string().contains(what)).then_some(events)
+    })
+}
+
+#[test]
+fn a_machine_is_protected_failed_over_and_committed_while_its_workers_and_database_are_killed() {
+    let product = protected("cycle");
+    for (block, content) in [(1, 11), (2, 22)] {
+        product.world(json!({ "do": "write", "site": "a", "machine": "db9", "block": block, "content": content }));
+    }
+    let points = product.ask(&["points", "db9"])["items"].as_array().unwrap().len();
+    wait_until("two more points", || (product.ask(&["points", "db9"])["items"].as_array()?.len() > points + 1).then_some(()));
+    source_down(&product);
+    let run = product.ask(&UNFENCED)["run"].as_str().unwrap().to_owned();
+    let owner = seen(&product, &run, "fence-machine").last().unwrap()["worker"].as_str().unwrap().to_owned();
+    let worker = product.worker_named(&owner).unwrap();
+    product.signal(product.pid(&worker).unwrap(), "KILL");
+    product.signal(product.pid("database").unwrap(), "QUIT");
+    let view = product.ended(&run);
+    assert_eq!(view["state"], "completed", "{view}");
+    assert_eq!(state(&product), "commit pending");
+    let read = |block| product.world(json!({ "do": "read-recovered", "site": "b", "item": "db9", "block": block }))["content"].clone();
+    assert_eq!((read(1), read(2)), (json!(11), json!(22)));
+    let epochs: std::collections::BTreeSet<i64> = events(&product, &run).iter().map(|event| event["run_epoch"].as_i64().unwrap()).collect();
+    assert!(epochs.len() >= 2, "the run was taken over: {epochs:?}");
+    assert_eq!(product.ask(&["commit", "db9", "--wait"])["run"]["state"], "completed");
+    assert_eq!(state(&product), "committed");
+    assert_eq!(product.world(json!({ "do": "ledger" }))["applied_more_than_once"], json!([]));
+    assert_eq!(product.ask(&["verify"])["differences"], json!([]));
+}
+
+#[test]
+fn a_worker_that_slept_past_its_lease_writes_nothing_when_it_wakes() {
+    let product = protected("zombie");
+    source_down(&product);
+    let run = product.ask(&UNFENCED)["run"].as_str().unwrap().to_owned();
+    let owner = seen(&product, &run, "fence-machine").last().unwrap()["worker"].as_str().unwrap().to_owned();
+    let worker = product.worker_named(&owner).unwrap();
+    let pid = product.pid(&worker).unwrap();
+    product.signal(pid, "STOP");
+    let view = product.ended(&run);
+    assert_eq!(view["state"], "completed", "{view}");
+    let written = events(&product, &run);
+    let last_of_sleeper = written.iter().rposition(|event| event["worker"] == json!(owner)).unwrap();
+    assert!(last_of_sleeper + 1 < written.len(), "somebody else finished the run");
+    product.signal(pid, "CONT");
+    wait_until("the sleeper notices that it is fenced", || product.log().contains("fenced").then_some(()));
+    assert_eq!(events(&product, &run), written, "nothing was written by the sleeper");
+    assert_eq!(product.ask(&["verify"])["differences"], json!([]));
+}
+
+#[test]
+fn a_trace_of_a_failover_goes_from_the_request_to_the_site() {
+    let collector = collector::start();
+    let endpoint = collector.endpoint();
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "200"),
+    ];
+    let mut product = Product::start("trace", &environment);
+    product.host_simulated_sites(&environment);
+    drop(product.ask(&PROTECT));
+    let run = product.ask(&["failover", "db9"])["run"].as_str().unwrap().to_owned();
+    let view = product.ended(&run);
+    let trace = view["trace_id"].as_str().unwrap().to_owned();
+    let wanted = ["switchback-server", "switchback-worker", "switchback-agent"];
+    let spans = wait_until("spans of all three processes", || {
+        let spans: Vec<collector::Span> = collector.spans().into_iter().filter(|span| span.trace == trace).collect();
+        wanted.iter().all(|service| spans.iter().any(|span| span.service == *service)).then_some(spans)
+    });
+    let named = |name: &str| spans.iter().filter(|span| span.name == name).count();
+    assert!(named("turn") > 0 && named("activity") > 0, "{spans:?}");
+    wait_until("the call to start the machine", || {
+        let spans = collector.spans();
+        spans.iter().any(|span| span.trace == trace && span.attributes.contains("start-machine")).then_some(())
+    });
+}
+
+/// A refusal: exit code, problem code, and something to do next; nothing may have changed.
+fn refused(product: &Product, environment: &[(&str, &str)], words: &[&str], code: i32, problem: &str) -> String {
+    let before = product.ask(&["get", "items"]);
+    let said = product.say_as(environment, words);
+    assert_eq!((said.code, said.out.as_str()), (code, ""), "{words:?}: {said:?}");
+    assert!(said.err.contains(&format!("code:  {problem}")), "{words:?}: {said:?}");
+    assert!(said.err.contains("next:  ") && said.err.contains("data:  "), "{words:?}: {said:?}");
+    let after = product.ask(&["get", "items"]);
+    let records = |items: &Value| items["items"].as_array().unwrap().iter().map(|item| item["record"].clone()).collect::<Vec<_>>();
+    assert_eq!(records(&before), records(&after), "{words:?} changed something");
+    said.err
+}
+
+#[test]
+fn bad_input_is_refused_with_a_code_and_a_next_step_and_changes_nothing() {
+    let product = protected("refusals");
+    refused(&product, &[], &["failover", "db8"], 3, "unknown-item");
+    refused(&product, &[], &["points", "db8"], 3, "unknown-item");
+    refused(&product, &[], &["why", "0193a000-0000-7000-8000-000000000000"], 3, "unknown-run");
+    let told = refused(&product, &[], &["commit", "db9"], 4, "operation-not-allowed");
+    assert!(told.contains("allowed:  failover, unprotect"), "{told}");
+    refused(&product, &[], &["protect", "db9", "--from", "a", "--to", "b"], 4, "operation-not-allowed");
+    refused(&product, &[], &["protect", "db1", "--from", "a", "--to", "nowhere"], 3, "unknown-site");
+    refused(&product, &[], &["failover", "db9", "--point", "4000000"], 4, "no-recovery-point");
+    source_down(&product);
+    let waiting = product.ask(&["failover", "db9", "--fence-timeout", "60s"])["run"].as_str().unwrap().to_owned();
+    let told = refused(&product, &[], &["failover", "db9"], 4, "run-in-progress");
+    assert!(told.contains(&waiting), "{told}");
+    assert_eq!(product.say(&["cancel", &waiting, "--wait"]).code, 1);
+    assert_eq!(state(&product), "protected");
+    let viewer = product.ask(&["token", "create", "--name", "eve", "--role", "viewer"])["token"].as_str().unwrap().to_owned();
+    let ca = product.state_dir().join("pki/ca.crt");
+    let server = format!("https://{}", product.listen());
+    let remote = [("SWITCHBACK_SERVER", server.as_str()), ("SWITCHBACK_CA", ca.to_str().unwrap()), ("SWITCHBACK_TOKEN", viewer.as_str())];
+    assert_eq!(product.say_as(&remote, &["get", "items"]).code, 0, "a viewer may look");
+    refused(&product, &remote, &["failover", "db9"], 5, "forbidden");
+    let stranger = [remote[0], remote[1], ("SWITCHBACK_TOKEN", "sb_0000_wrong")];
+    refused(&product, &stranger, &["get", "items"], 5, "unauthenticated");
+}
+
+#[test]
+fn a_machine_whose_disk_is_not_qcow2_is_not_protected() {
+    let mut product = Product::start("raw", &[]);
+    product.host_simulated_sites(&[]);
+    product.world(json!({ "do": "add-machine", "site": "a", "machine": "old1", "blocks": 8, "format": "raw" }));
+    let said = product.say(&["protect", "old1", "--from", "a", "--to", "b", "--wait"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains("disk-not-qcow2") && said.err.contains("qemu-img convert"), "{said:?}");
+    let item = product.ask(&["get", "item", "old1"]);
+    assert_eq!(item["state"], "failed(protect), still unprotected");
+    for site in ["a", "b"] {
+        assert_eq!(product.world(json!({ "do": "inventory", "site": site }))["inventory"]["objects"], json!([]));
+    }
+}
+
+#[test]
+fn an_agent_that_is_not_enrolled_is_told_what_to_do() {
+    let product = Product::start("stranger", &[]);
+    let dir = product.dir().join("nobody");
+    let run = |words: &[&str]| {
+        let output = std::process::Command::new(switchback_tests::product::program("switchback-agent")).args(words).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, told) = run(&["run", "--simulated", "--state-dir", dir.to_str().unwrap()]);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("not enrolled") && told.contains("switchback agent token --site SITE"), "{told}");
+    let token = product.ask(&["agent", "token", "--site", "a"]);
+    let server = format!("https://{}", product.listen());
+    let enroll = |ca: &str, token: &str| {
+        run(&["enroll", "--server", &server, "--ca-sha256", ca, "--token", token, "--name", "x", "--state-dir", dir.to_str().unwrap()])
+    };
+    let ca = token["ca_sha256"].as_str().unwrap();
+    let (code, told) = enroll(ca, "sb_not_a_token");
+    assert!(code == Some(1) && told.contains("enrol"), "{told}");
+    let (code, _) = enroll(&"0".repeat(64), token["token"].as_str().unwrap());
+    assert_eq!(code, Some(1), "a server of another CA gets no token");
+    assert!(!dir.join("identity.json").exists());
+    assert_eq!(enroll(ca, token["token"].as_str().unwrap()).0, Some(0));
+    let (code, told) = enroll(ca, token["token"].as_str().unwrap());
+    assert!(code == Some(1) && told.contains("already holds an identity"), "{told}");
+}
