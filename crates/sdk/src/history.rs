@@ -135,3 +135,118 @@ impl History {
         self.events.last().is_some_and(|e| matches!(&e.event.body, crate::EventBody::Command(c) if c.closes()))
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]
+mod tests {
+    use chrono::DateTime;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{Command, EventBody, Failure, Grant, Inbound, Outcome, WorkerId};
+
+    fn run() -> RunId {
+        RunId(Uuid::from_u64_pair(1, 2))
+    }
+
+    fn bodies() -> Vec<EventBody> {
+        let started = Inbound::RunStarted {
+            workflow: "failover".into(),
+            input: json!({"item": "db9"}),
+            workflow_id: "item:db9".into(),
+            requested_by: "ada".into(),
+            trace: None,
+        };
+        let granted = Inbound::LocksGranted { of: Seq(1), grants: vec![Grant { resource: "item:db9".into(), epoch: 3, era: 1 }] };
+        let failed = Outcome::Failed { failure: Failure::retryable("busy", "the disk is busy").not_applied(), attempts: 2 };
+        vec![
+            EventBody::Inbound(started),
+            EventBody::Command(Command::LocksRequested { resources: vec!["item:db9".into()] }),
+            EventBody::Inbound(granted),
+            EventBody::Command(Command::TimerStarted { due_at: DateTime::UNIX_EPOCH, label: "sleep".into() }),
+            EventBody::Inbound(Inbound::ActivityFinished { of: Seq(3), outcome: failed }),
+            EventBody::Command(Command::RunFailed { failure: Failure::fatal("busy", "the disk is busy") }),
+        ]
+    }
+
+    fn history() -> History {
+        let mut history = History::new(run());
+        for body in bodies() {
+            let seq = history.next_seq();
+            history.push(Event {
+                v: 1,
+                seq,
+                at: DateTime::UNIX_EPOCH,
+                worker: WorkerId(Uuid::nil()),
+                lease_epoch: 4,
+                run_epoch: 5,
+                turn: Uuid::nil(),
+                msg_key: None,
+                body,
+            });
+        }
+        history
+    }
+
+    fn reread(stored: &[StoredEvent]) -> Result<History, HistoryError> {
+        let mut history = History::new(run());
+        for (place, event) in stored.iter().enumerate() {
+            history.push_stored(Seq(i32::try_from(place).unwrap()), event.bytes.clone(), event.hash)?;
+        }
+        Ok(history)
+    }
+
+    #[test]
+    fn a_stored_history_reads_back() {
+        assert_eq!(reread(&history().events).unwrap(), history());
+        assert!(history().closed());
+    }
+
+    #[test]
+    fn any_changed_byte_is_found_at_its_event() {
+        let events = history().events;
+        for (place, event) in events.iter().enumerate() {
+            for byte in 0..event.bytes.len() {
+                let mut changed = events.clone();
+                changed[place].bytes[byte] ^= 1;
+                let found = match reread(&changed).unwrap_err() {
+                    HistoryError::Unreadable { seq, .. } | HistoryError::Broken { seq, .. } => seq,
+                    HistoryError::Gap { expected, .. } => expected,
+                };
+                assert_eq!(found, events[place].event.seq, "byte {byte}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_event_and_another_runs_events_are_found() {
+        let mut events = history().events;
+        let mut other = History::new(RunId(Uuid::nil()));
+        assert!(matches!(other.push_stored(Seq(0), events[0].bytes.clone(), events[0].hash), Err(HistoryError::Broken { .. })));
+        events.remove(2);
+        assert!(matches!(reread(&events), Err(HistoryError::Gap { expected: Seq(2), found: Seq(3), .. })));
+    }
+
+    /// The persisted form: a change here needs a new version and a reader of the old one.
+    #[test]
+    fn the_form_of_an_event_does_not_change_unnoticed() {
+        let history = history();
+        let text = |place: usize| String::from_utf8(history.events[place].bytes.clone()).unwrap();
+        assert_eq!(
+            text(0),
+            r#"{"v":1,"seq":0,"at":"1970-01-01T00:00:00Z","worker":"00000000-0000-0000-0000-000000000000","lease_epoch":4,"run_epoch":5,"turn":"00000000-0000-0000-0000-000000000000","body":{"inbound":{"kind":"run_started","workflow":"failover","input":{"item":"db9"},"workflow_id":"item:db9","requested_by":"ada","trace":null}}}"#
+        );
+        assert_eq!(
+            text(4),
+            r#"{"v":1,"seq":4,"at":"1970-01-01T00:00:00Z","worker":"00000000-0000-0000-0000-000000000000","lease_epoch":4,"run_epoch":5,"turn":"00000000-0000-0000-0000-000000000000","body":{"inbound":{"kind":"activity_finished","of":3,"result":{"outcome":"failed","failure":{"code":"busy","message":"the disk is busy","retryable":true,"applied":"no"},"attempts":2}}}}"#
+        );
+    }
+
+    #[test]
+    fn an_unknown_field_of_a_newer_writer_is_read_over() {
+        let text = r#"{"v":1,"seq":0,"at":"1970-01-01T00:00:00Z","worker":"00000000-0000-0000-0000-000000000000","lease_epoch":4,"run_epoch":5,"turn":"00000000-0000-0000-0000-000000000000","colour":"green","body":{"command":{"kind":"point_of_no_return","reason":"x","colour":"green"}}}"#;
+        let event: Event = serde_json::from_str(text).unwrap();
+        assert_eq!(event.body, EventBody::Command(Command::PointOfNoReturn { reason: "x".into() }));
+    }
+}

@@ -23,7 +23,10 @@ impl PlainThreads {
             let work = work.clone();
             std::thread::Builder::new().name(format!("turns-{number}")).spawn(move || {
                 while let Some(job) = next(&work) {
-                    job();
+                    // A job that panics loses its answer, not its thread.
+                    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
+                        tracing::error!("a turn panicked outside its workflow");
+                    }
                 }
             })?;
         }
