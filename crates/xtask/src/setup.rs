@@ -20,12 +20,13 @@ use anyhow::{Context, Result, bail};
 use crate::args::Args;
 use crate::sh;
 use apt::{Plan, View};
+pub(crate) use needs::headers as has_libvirt_headers;
 use needs::{Need, Remedy};
 
 pub(crate) const USAGE: &str = "\
 cargo xtask setup [--yes] [--simulated]
-    Installs what demo and tests need; asks first unless --yes or CI answers. --simulated leaves out QEMU and libvirt's
-    daemon. Only adds packages, and starts no service.";
+    Installs what demo and tests need; asks first unless --yes or CI answers. --simulated is for `demo
+    --simulated` alone and leaves out QEMU and libvirt. Only adds packages, and starts no service.";
 
 /// What the set-up is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +35,15 @@ pub(crate) enum Scope {
     Real,
     /// The simulated provider: a database, and what the programs are built with.
     Simulated,
+    /// All tests but those with real machines.
+    Tests,
+    /// All tests.
+    TestsWithMachines,
 }
 
 pub(crate) fn command(mut args: Args) -> Result<()> {
     let yes = args.flag("--yes");
-    let scope = if args.flag("--simulated") { Scope::Simulated } else { Scope::Real };
+    let scope = if args.flag("--simulated") { Scope::Simulated } else { Scope::TestsWithMachines };
     args.finish()?;
     run(scope, yes)?;
     println!("setup: everything is here");

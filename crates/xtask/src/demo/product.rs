@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::clock::Moment;
 use super::history::History;
-use crate::{paths, sh};
+use crate::{paths, setup, sh};
 
 /// The command line, pointed at one installation.
 pub(crate) struct Product {
@@ -39,11 +39,15 @@ pub(crate) fn switchback_agent() -> PathBuf {
     paths::target().join("debug/switchback-agent")
 }
 
-/// Builds the programs, on our terminal: the first time this is most of the waiting.
+/// Builds the programs, on our terminal: the first time this is most of the waiting. Where libvirt's headers are missing the
+/// agent is built without its hypervisor; where they are not, a build for simulated sites would only replace the better one.
 pub(crate) fn build() -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["build", "--quiet", "-p", "switchback-cli", "-p", "switchback-agent", "--bins"]);
+    if !setup::has_libvirt_headers()? {
+        command.arg("--no-default-features");
+    }
     sh::show(command.current_dir(paths::root())).context("cannot build the programs")
 }
 

@@ -40,16 +40,22 @@ const OLDEST_POSTGRES: u32 = 15;
 
 type Look = fn() -> Result<bool>;
 
-const FOR_ALL: &[(&str, &str, Remedy, Look)] = &[
+type Row = (&'static str, &'static str, Remedy, Look);
+
+const FOR_ALL: &[Row] = &[
     ("Postgres 15 or newer", "holds every step of every run", Remedy::Packages(&["postgresql"]), postgres),
     ("C compiler", "links the programs, compiles the guest's ledger", Remedy::Packages(&["gcc", "libc6-dev"]), || {
         Ok(sh::have("gcc"))
     }),
-    ("libvirt headers", "the agent is linked against libvirt", Remedy::Packages(&["libvirt-dev", "pkg-config"]), headers),
-    ("cargo-nextest", "runs the tests", Remedy::Cargo("cargo-nextest"), || Ok(sh::have("cargo-nextest"))),
 ];
 
-const FOR_REAL: &[(&str, &str, Remedy, Look)] = &[
+const FOR_TESTS: &[Row] = &[("cargo-nextest", "runs the tests", Remedy::Cargo("cargo-nextest"), || Ok(sh::have("cargo-nextest")))];
+
+/// Everything is compiled for tests, and the agent with its hypervisor for real sites.
+const FOR_LIBVIRT: &[Row] =
+    &[("libvirt headers", "the agent is linked against libvirt", Remedy::Packages(&["libvirt-dev", "pkg-config"]), headers)];
+
+const FOR_REAL: &[Row] = &[
     ("QEMU", "runs the machines", Remedy::Packages(&["qemu-system-x86"]), || Ok(sh::have("qemu-system-x86_64"))),
     ("QEMU disk tools", "make and serve disks", Remedy::Packages(&["qemu-utils"]), || {
         Ok(["qemu-img", "qemu-nbd"].into_iter().all(sh::have))
@@ -72,12 +78,14 @@ const FOR_REAL: &[(&str, &str, Remedy, Look)] = &[
 const LIBVIRT: Remedy = Remedy::Packages(&["libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-daemon-driver-network"]);
 
 pub(crate) fn missing(scope: Scope) -> Result<Vec<Need>> {
-    let lists = match scope {
-        Scope::Real => [FOR_ALL, FOR_REAL],
-        Scope::Simulated => [FOR_ALL, &[]],
+    let lists: &[&[Row]] = match scope {
+        Scope::Simulated => &[FOR_ALL],
+        Scope::Real => &[FOR_ALL, FOR_LIBVIRT, FOR_REAL],
+        Scope::Tests => &[FOR_ALL, FOR_TESTS, FOR_LIBVIRT],
+        Scope::TestsWithMachines => &[FOR_ALL, FOR_TESTS, FOR_LIBVIRT, FOR_REAL],
     };
     let mut missing = Vec::new();
-    for (what, why, remedy, present) in lists.into_iter().flatten() {
+    for (what, why, remedy, present) in lists.iter().copied().flatten() {
         if !present()? {
             missing.push(Need { what, why, remedy: remedy.copy() });
         }
@@ -114,7 +122,8 @@ fn postgres() -> Result<bool> {
     Ok(false)
 }
 
-fn headers() -> Result<bool> {
+/// Whether the agent can be linked against libvirt here.
+pub(crate) fn headers() -> Result<bool> {
     if !sh::have("pkg-config") {
         return Ok(false);
     }

@@ -12,7 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("crates/store", &["sdk", "engine", "recovery"]),
     ("crates/provider", &["recovery"]),
     ("crates/provider-kvm", &["provider", "recovery"]),
-    ("crates/activities", &["sdk", "provider", "recovery", "workflows"]),
+    ("crates/activities", &["sdk", "engine", "provider", "recovery", "workflows"]),
     ("workflows", &["sdk", "recovery"]),
     ("crates/api", &["sdk", "recovery"]),
     ("crates/agent", &["api", "sdk", "engine", "activities", "provider", "provider-kvm", "recovery", "workflows", "telemetry"]),

@@ -20,9 +20,14 @@ const LEFT_OPEN_CODE: [&str; 2] = [concat!("todo", "!("), concat!("unimplemented
 /// Crates that are programs, or speak to people; all others log.
 const SPEAKING: [&str; 4] = ["crates/cli/", "crates/agent/", "crates/xtask/", "tests/"];
 
+/// The engine that the simulator runs is the one that ships: threads, tasks and clocks are its adapters' business.
+const ENGINE: &str = "crates/engine/src/";
+const ADAPTERS: &str = "crates/engine/src/adapters";
+const RUNTIME: [&str; 5] = ["select!", "tokio::spawn", "tokio::time", "tokio::task", "thread::spawn"];
+
 pub(crate) fn check(place: &Place<'_>, text: &str, found: &mut Vec<Finding>) {
     let source = Source::read(text, place.is_test());
-    let rules = [story, size, names, left_open, sleeping_tests, printing];
+    let rules = [story, size, names, left_open, sleeping_tests, printing, runtime_in_the_engine];
     for rule in rules {
         rule(place, text, &source, found);
     }
@@ -136,6 +141,17 @@ fn printing(place: &Place<'_>, _: &str, source: &Source, found: &mut Vec<Finding
     }
 }
 
+fn runtime_in_the_engine(place: &Place<'_>, _: &str, source: &Source, found: &mut Vec<Finding>) {
+    if !place.path.starts_with(ENGINE) || place.path.starts_with(ADAPTERS) {
+        return;
+    }
+    for (number, line) in source.numbered().filter(|(number, _)| !source.is_test(*number)) {
+        for word in RUNTIME.iter().filter(|word| line.contains(**word)) {
+            found.push(place.at(number, &format!("`{word}` in the engine belongs in its adapters: the simulator must run the same code")));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,6 +206,13 @@ mod tests {
         let text = "//! S.\nfn a() { println!(\"\") }\n";
         assert_eq!(findings("crates/x/src/a.rs", text).len(), 1);
         assert_eq!(findings("crates/cli/src/a.rs", text).len(), 0);
+    }
+
+    #[test]
+    fn a_task_in_the_engine_is_found_unless_an_adapter_starts_it() {
+        let text = "//! S.\nfn a() { tokio::spawn(b); tokio::select! {} }\n";
+        assert_eq!(findings("crates/engine/src/turns.rs", text).len(), 2);
+        assert_eq!(findings("crates/engine/src/adapters/drive.rs", text).len(), 0);
     }
 
     #[test]
