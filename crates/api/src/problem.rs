@@ -57,6 +57,7 @@ pub enum Code {
 
 /// The fixed part of a code: status, title, what it means for the data, what to do next.
 struct Entry {
+    code: Code,
     word: &'static str,
     status: u16,
     title: &'static str,
@@ -64,118 +65,148 @@ struct Entry {
     next: &'static str,
 }
 
-const fn entry(word: &'static str, status: u16, title: &'static str, data: &'static str, next: &'static str) -> Entry {
-    Entry { word, status, title, data, next }
+const fn entry(code: Code, word: &'static str, status: u16, title: &'static str, data: &'static str, next: &'static str) -> Entry {
+    Entry { code, word, status, title, data, next }
 }
 
 const UNTOUCHED: &str = "Nothing was changed.";
 
+/// One row a code, in the order of [`Code`].
+const TABLE: [Entry; 20] = [
+    entry(Code::InvalidRequest, "invalid-request", 400, "The request is not valid", UNTOUCHED, "Correct what the detail names and ask again."),
+    entry(
+        Code::UnknownItem,
+        "unknown-item",
+        404,
+        "There is no such item",
+        UNTOUCHED,
+        "See `switchback get items` for the names, or protect the machine first.",
+    ),
+    entry(Code::UnknownRun, "unknown-run", 404, "There is no such run", UNTOUCHED, "See `switchback runs` for the ids."),
+    entry(
+        Code::UnknownSite,
+        "unknown-site",
+        404,
+        "There is no such site",
+        UNTOUCHED,
+        "See `switchback get sites`; a site exists as soon as an agent was enrolled for it.",
+    ),
+    entry(Code::UnknownTask, "unknown-task", 404, "There is no such task", UNTOUCHED, "See `switchback queue dead` for run and number."),
+    entry(
+        Code::UnknownPath,
+        "unknown-path",
+        404,
+        "There is nothing at this path",
+        UNTOUCHED,
+        "Check that client and server are of the same version.",
+    ),
+    entry(
+        Code::OperationNotAllowed,
+        "operation-not-allowed",
+        409,
+        "The item's state does not allow this",
+        UNTOUCHED,
+        "Choose one of the allowed operations, or wait until the running one has ended.",
+    ),
+    entry(
+        Code::OperationNotOffered,
+        "operation-not-offered",
+        409,
+        "This version can't do that yet",
+        UNTOUCHED,
+        "Choose one of the allowed operations.",
+    ),
+    entry(
+        Code::RunInProgress,
+        "run-in-progress",
+        409,
+        "Another run has the item",
+        "Nothing was changed; the other run goes on.",
+        "Watch it with `switchback why RUN`, wait for its end, or cancel it with `switchback cancel RUN`.",
+    ),
+    entry(Code::RunEnded, "run-ended", 409, "The run has ended", UNTOUCHED, "See `switchback history RUN` for how it ended."),
+    entry(
+        Code::NoRecoveryPoint,
+        "no-recovery-point",
+        409,
+        "There is no such recovery point",
+        "Nothing was changed; the points that exist are kept.",
+        "See `switchback points ITEM` for what can be chosen.",
+    ),
+    entry(Code::NameTaken, "name-taken", 409, "The name is taken", UNTOUCHED, "Choose another name."),
+    entry(
+        Code::IdempotencyConflict,
+        "idempotency-conflict",
+        422,
+        "The key belongs to another request",
+        "This request changed nothing; the first one with the key counts.",
+        "Use a new Idempotency-Key for a new request; repeat the very same request to get its answer.",
+    ),
+    entry(
+        Code::Unauthenticated,
+        "unauthenticated",
+        401,
+        "Nobody knows who asks",
+        UNTOUCHED,
+        "Set SWITCHBACK_TOKEN, or ask on the server's machine over its socket.",
+    ),
+    entry(Code::Forbidden, "forbidden", 403, "You may not do this", UNTOUCHED, "Ask somebody whose role allows it, or for a token with that role."),
+    entry(
+        Code::AgentNotEnrolled,
+        "agent-not-enrolled",
+        401,
+        "This agent is not enrolled here",
+        "Nothing was changed; replication between enrolled agents goes on.",
+        "Make a token with `switchback agent token --site SITE` and run `switchback-agent enroll`.",
+    ),
+    entry(
+        Code::EnrolmentRefused,
+        "enrolment-refused",
+        403,
+        "The enrolment token does not hold",
+        UNTOUCHED,
+        "Tokens hold once and for an hour: make a new one with `switchback agent token --site SITE`.",
+    ),
+    entry(
+        Code::LeaseGone,
+        "lease-gone",
+        409,
+        "The agent's lease is gone",
+        "Results of attempts that others have begun again are not accepted.",
+        "Open a new lease; the agent does so by itself.",
+    ),
+    entry(
+        Code::DatabaseUnavailable,
+        "database-unavailable",
+        503,
+        "The database does not answer",
+        "Points go on being taken: the agents do not need the database. Runs go on where they were when it is back.",
+        "Ask again; if it lasts, look at the database's log.",
+    ),
+    entry(
+        Code::Internal,
+        "internal",
+        500,
+        "The server is at fault",
+        "What was recorded before is safe.",
+        "Ask again; if it lasts, report it with the trace id.",
+    ),
+];
+
 impl Code {
     /// Every code.
-    pub const ALL: [Code; 20] = [
-        Code::InvalidRequest,
-        Code::UnknownItem,
-        Code::UnknownRun,
-        Code::UnknownSite,
-        Code::UnknownTask,
-        Code::UnknownPath,
-        Code::OperationNotAllowed,
-        Code::OperationNotOffered,
-        Code::RunInProgress,
-        Code::RunEnded,
-        Code::NoRecoveryPoint,
-        Code::NameTaken,
-        Code::IdempotencyConflict,
-        Code::Unauthenticated,
-        Code::Forbidden,
-        Code::AgentNotEnrolled,
-        Code::EnrolmentRefused,
-        Code::LeaseGone,
-        Code::DatabaseUnavailable,
-        Code::Internal,
-    ];
-
-    fn entry(self) -> Entry {
-        match self {
-            Code::InvalidRequest => entry("invalid-request", 400, "The request is not valid", UNTOUCHED, "Correct what the detail names and ask again."),
-            Code::UnknownItem => {
-                entry("unknown-item", 404, "There is no such item", UNTOUCHED, "See `switchback get items` for the names, or protect the machine first.")
-            }
-            Code::UnknownRun => entry("unknown-run", 404, "There is no such run", UNTOUCHED, "See `switchback runs` for the ids."),
-            Code::UnknownSite => {
-                entry("unknown-site", 404, "There is no such site", UNTOUCHED, "See `switchback get sites`; a site exists as soon as an agent was enrolled for it.")
-            }
-            Code::UnknownTask => entry("unknown-task", 404, "There is no such task", UNTOUCHED, "See `switchback queue dead` for run and number."),
-            Code::UnknownPath => entry("unknown-path", 404, "There is nothing at this path", UNTOUCHED, "Check that client and server are of the same version."),
-            Code::OperationNotAllowed => entry(
-                "operation-not-allowed",
-                409,
-                "The item's state does not allow this",
-                UNTOUCHED,
-                "Choose one of the allowed operations, or wait until the running one has ended.",
-            ),
-            Code::OperationNotOffered => {
-                entry("operation-not-offered", 409, "This version can't do that yet", UNTOUCHED, "Choose one of the allowed operations.")
-            }
-            Code::RunInProgress => entry(
-                "run-in-progress",
-                409,
-                "Another run has the item",
-                "Nothing was changed; the other run goes on.",
-                "Watch it with `switchback why RUN`, wait for its end, or cancel it with `switchback cancel RUN`.",
-            ),
-            Code::RunEnded => entry("run-ended", 409, "The run has ended", UNTOUCHED, "See `switchback history RUN` for how it ended."),
-            Code::NoRecoveryPoint => entry(
-                "no-recovery-point",
-                409,
-                "There is no such recovery point",
-                "Nothing was changed; the points that exist are kept.",
-                "See `switchback points ITEM` for what can be chosen.",
-            ),
-            Code::NameTaken => entry("name-taken", 409, "The name is taken", UNTOUCHED, "Choose another name."),
-            Code::IdempotencyConflict => entry(
-                "idempotency-conflict",
-                422,
-                "The key belongs to another request",
-                "This request changed nothing; the first one with the key counts.",
-                "Use a new Idempotency-Key for a new request; repeat the very same request to get its answer.",
-            ),
-            Code::Unauthenticated => {
-                entry("unauthenticated", 401, "Nobody knows who asks", UNTOUCHED, "Set SWITCHBACK_TOKEN, or ask on the server's machine over its socket.")
-            }
-            Code::Forbidden => entry("forbidden", 403, "You may not do this", UNTOUCHED, "Ask somebody whose role allows it, or for a token with that role."),
-            Code::AgentNotEnrolled => entry(
-                "agent-not-enrolled",
-                401,
-                "This agent is not enrolled here",
-                "Nothing was changed; replication between enrolled agents goes on.",
-                "Make a token with `switchback agent token --site SITE` and run `switchback-agent enroll`.",
-            ),
-            Code::EnrolmentRefused => entry(
-                "enrolment-refused",
-                403,
-                "The enrolment token does not hold",
-                UNTOUCHED,
-                "Tokens hold once and for an hour: make a new one with `switchback agent token --site SITE`.",
-            ),
-            Code::LeaseGone => entry(
-                "lease-gone",
-                409,
-                "The agent's lease is gone",
-                "Results of attempts that others have begun again are not accepted.",
-                "Open a new lease; the agent does so by itself.",
-            ),
-            Code::DatabaseUnavailable => entry(
-                "database-unavailable",
-                503,
-                "The database does not answer",
-                "Points go on being taken: the agents do not need the database. Runs go on where they were when it is back.",
-                "Ask again; if it lasts, look at the database's log.",
-            ),
-            Code::Internal => {
-                entry("internal", 500, "The server is at fault", "What was recorded before is safe.", "Ask again; if it lasts, report it with the trace id.")
-            }
+    pub const ALL: [Code; TABLE.len()] = {
+        let mut all = [Code::InvalidRequest; TABLE.len()];
+        let mut at = 0;
+        while at < all.len() {
+            all[at] = TABLE[at].code;
+            at += 1;
         }
+        all
+    };
+
+    fn entry(self) -> &'static Entry {
+        &TABLE[self as usize]
     }
 
     /// The word in its type URI.
@@ -193,7 +224,7 @@ impl Code {
     /// Its page, as plain text.
     #[must_use]
     pub fn page(self) -> String {
-        let Entry { word, status, title, data, next } = self.entry();
+        let Entry { word, status, title, data, next, .. } = self.entry();
         format!("{word} ({status})\n\n{title}.\n\nWhat it means for the data: {data}\n\nWhat to do: {next}\n")
     }
 
@@ -234,14 +265,14 @@ pub struct Problem {
 impl Problem {
     /// A problem of this code; `detail` says what happened to what.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        let Entry { word, status, title, data, next } = code.entry();
+        let Entry { word, status, title, data, next, .. } = code.entry();
         Self {
             kind: format!("/problems/{word}"),
-            title: title.to_owned(),
-            status,
+            title: (*title).to_owned(),
+            status: *status,
             detail: detail.into(),
-            data: data.to_owned(),
-            next_step: next.to_owned(),
+            data: (*data).to_owned(),
+            next_step: (*next).to_owned(),
             allowed_operations: None,
             run: None,
             trace_id: None,
@@ -288,6 +319,14 @@ mod tests {
             assert!((400..600).contains(&code.status()));
             assert!(code.page().contains("What to do"));
         }
+    }
+
+    #[test]
+    fn the_table_is_in_the_order_of_the_codes() {
+        for code in Code::ALL {
+            assert_eq!(code.entry().code, code);
+        }
+        assert_eq!(Code::ALL[Code::ALL.len() - 1], Code::Internal);
     }
 
     #[test]

@@ -149,7 +149,7 @@ impl Cluster {
         let binaries = Binaries::find(made_by(&dir)?.as_deref(), &dir)?;
         let cluster = Self { dir, binaries, account, _lock: lock };
         cluster.reachable()?;
-        leftover::stop(&cluster.data())?;
+        leftover::stop(&cluster.data_dir())?;
         cluster.make()?;
         make_dir(&cluster.dir.join("sock"), cluster.account.as_ref())?;
         Ok(cluster)
@@ -184,7 +184,7 @@ impl Cluster {
     #[must_use]
     pub fn postmaster(&self) -> Command {
         let mut command = self.program("postgres");
-        command.arg("-D").arg(self.data());
+        command.arg("-D").arg(self.data_dir());
         for setting in [
             "listen_addresses=",
             "port=5432",
@@ -230,7 +230,7 @@ impl Cluster {
         Ok(())
     }
 
-    fn data(&self) -> PathBuf {
+    fn data_dir(&self) -> PathBuf {
         self.dir.join("data")
     }
 
@@ -259,7 +259,7 @@ impl Cluster {
 
     /// Makes the cluster under another name, so that one which has the right name is whole.
     fn make(&self) -> Result<(), ClusterError> {
-        let (data, part) = (self.data(), self.dir.join("data.part"));
+        let (data, part) = (self.data_dir(), self.dir.join("data.part"));
         if data.exists() {
             return Ok(());
         }

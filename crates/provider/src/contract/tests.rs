@@ -1,3 +1,5 @@
+//! The contract holds for the simulated sites.
+
 use std::{
     pin::pin,
     sync::Arc,

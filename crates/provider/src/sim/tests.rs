@@ -1,3 +1,5 @@
+//! Simulated sites on their own: lost answers, planned faults, hooks, sites that are down, the ledger.
+
 use std::{
     pin::pin,
     sync::{Arc, Mutex},
