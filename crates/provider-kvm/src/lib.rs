@@ -3,6 +3,8 @@
 mod durable;
 mod ffi;
 mod guard;
+mod machines;
 mod nbd;
 mod os_process;
 mod qemu;
+mod replica;

@@ -23,6 +23,8 @@ use crate::{
 
 /// A server that is not there by then never will be.
 const START_PATIENCE: Duration = Duration::from_secs(30);
+/// A server that has lost its client and does not end by then is killed.
+const END_PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(5);
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
@@ -34,7 +36,7 @@ pub(crate) enum Access {
     Write,
 }
 
-/// A served image and the conversation with its server. Dropped, the server is ended without being asked.
+/// A served image and the conversation with its server. Dropped, the server closes the image and ends.
 #[derive(Debug)]
 pub(crate) struct Served {
     child: Child,
@@ -71,7 +73,8 @@ impl Served {
         loop {
             match Client::connect(&self.socket, "disk", Some(context)) {
                 Ok(client) => return Ok(client),
-                Err(NbdError::Io(error)) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {}
+                // Not there yet, or there no more: then its own words say why.
+                Err(NbdError::Io(_)) => {}
                 Err(error) => return Err(failed(&self.image, format!("{error}: {:?}", std::error::Error::source(&error)))),
             }
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -114,11 +117,15 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        self.client = None;
-        if matches!(self.child.try_wait(), Ok(None)) {
-            if let Err(error) = self.child.kill().and_then(|()| self.child.wait().map(drop)) {
-                tracing::warn!(image = %self.image.display(), %error, "could not end qemu-nbd");
-            }
+        self.client = None; // the server closes the image and ends, as it does when the agent is killed
+        let deadline = Instant::now() + END_PATIENCE;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            thread::sleep(POLL);
+        }
+        if matches!(self.child.try_wait(), Ok(None))
+            && let Err(error) = self.child.kill().and_then(|()| self.child.wait().map(drop))
+        {
+            tracing::warn!(image = %self.image.display(), %error, "could not end qemu-nbd");
         }
         if let Err(error) = fs::remove_file(&self.socket)
             && error.kind() != io::ErrorKind::NotFound

@@ -1,0 +1,28 @@
+//! The recovery points of one item: qcow2 files in a chain, and the journal that says which of them are points.
+//!
+//! ```text
+//!   ITEM/journal-w7.0.jsonl      the truth; the greatest writer and count is the one in force
+//!   ITEM/p1-w5.0.vda.qcow2 ◀─ p2-w5.1.vda.qcow2 ◀─ p3-w7.0.vda.qcow2 ◀─ p4-w7.1.vda.qcow2.part (no point yet)
+//! ```
+//!
+//! Invariants: 1. A point is written under a temporary name, closed, synced, renamed, and only then recorded; the record is the
+//! point. 2. What is not recorded is deleted at opening. 3. Names carry the writer, so a late process collides with nothing, and
+//! its records go to a journal that is in force no more. 4. To prune a point, the one above it is merged into its files: the
+//! points above stay right at every moment, and the merge can be repeated. 5. Nothing is merged while a machine runs on the
+//! chain.
+
+mod append;
+mod journal;
+mod prune;
+mod record;
+mod store;
+
+pub(crate) use append::{Append, Base};
+pub(crate) use record::{Record, StoredPoint};
+pub(crate) use store::{ItemStore, NewPoint};
+
+/// Points and pruning leftovers together never make a chain longer than this; the hypervisor refuses 200.
+pub(crate) const MAX_CHAIN: usize = 160;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! What the journal says, and the state that follows from it. Pure.
+
+use std::collections::BTreeMap;
+
+use provider::{ExtentMap, Machine, Pin, Point, Replica};
+use recovery::{Generation, ItemName, PointId, ReplicationPolicy};
+use serde::{Deserialize, Serialize};
+
+/// Files of one point or copy, by disk target.
+pub(crate) type Files = BTreeMap<String, String>;
+
+/// A point with what only its own site needs to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredPoint {
+    pub(crate) point: Point,
+    /// The source's checkpoint from which the next changes are counted.
+    pub(crate) mark: String,
+    pub(crate) files: Files,
+}
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "record")]
+pub(crate) enum Record {
+    /// The first line of every journal file.
+    Opened { version: u32, state: Option<State> },
+    Prepared { generation: Generation, machine: Machine, policy: ReplicationPolicy },
+    Sealed { generation: Generation },
+    /// A first copy is being received into these files.
+    Seeding { files: Files },
+    Point { stored: StoredPoint },
+    /// From here on the point is not offered; its files are being overwritten.
+    Pruning { point: PointId },
+    /// The point above it has its files now.
+    Pruned { point: PointId },
+    Pinned { point: PointId, pin: Pin },
+    Unpinned { point: PointId, pin: Pin },
+    ExtentsKept { generation: Generation, map: ExtentMap },
+    Withdrawn,
+    /// The points' files are being removed.
+    Removed,
+}
+
+/// A replica as its journal describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
+    pub(crate) generation: Generation,
+    pub(crate) sealed: bool,
+    pub(crate) withdrawn: bool,
+    pub(crate) removed: bool,
+    pub(crate) machine: Machine,
+    pub(crate) policy: ReplicationPolicy,
+    /// Each one's files lie on those of the one before it.
+    pub(crate) points: Vec<StoredPoint>,
+    pub(crate) last_id: u64,
+    pub(crate) seeding: Option<Files>,
+    pub(crate) pruning: Option<PointId>,
+    pub(crate) extent_maps: BTreeMap<Generation, ExtentMap>,
+}
+
+impl State {
+    /// The state after one more record; `None` before the first `Prepared`.
+    pub(crate) fn after(state: Option<State>, record: Record) -> Option<State> {
+        let mut state = match (state, record) {
+            (_, Record::Opened { state, .. }) => return state,
+            (None, Record::Prepared { generation, machine, policy }) => return Some(State::new(generation, machine, policy)),
+            (None, _) => return None,
+            (Some(mut state), record) => {
+                state.apply(record);
+                state
+            }
+        };
+        state.points.sort_by_key(|p| p.point.id);
+        Some(state)
+    }
+
+    fn new(generation: Generation, machine: Machine, policy: ReplicationPolicy) -> Self {
+        Self {
+            generation,
+            sealed: false,
+            withdrawn: false,
+            removed: false,
+            machine,
+            policy,
+            points: vec![],
+            last_id: 0,
+            seeding: None,
+            pruning: None,
+            extent_maps: BTreeMap::new(),
+        }
+    }
+
+    fn apply(&mut self, record: Record) {
+        match record {
+            Record::Opened { .. } => {}
+            Record::Prepared { generation, machine, policy } => {
+                (self.generation, self.sealed, self.machine, self.policy) = (generation, false, machine, policy);
+            }
+            Record::Sealed { generation } => (self.generation, self.sealed) = (generation, true),
+            Record::Seeding { files } => self.seeding = Some(files),
+            Record::Point { stored } => {
+                self.last_id = self.last_id.max(stored.point.id.0);
+                self.seeding = None;
+                self.points.push(stored);
+            }
+            Record::Pruning { point } => self.pruning = Some(point),
+            Record::Pruned { point } => {
+                self.pruning = None;
+                if let Some(at) = self.points.iter().position(|p| p.point.id == point) {
+                    let files = self.points.remove(at).files;
+                    if let Some(above) = self.points.get_mut(at) {
+                        above.files = files;
+                    }
+                }
+            }
+            Record::Pinned { point, pin } => {
+                for pins in self.pins(point) {
+                    if let Err(at) = pins.binary_search(&pin) {
+                        pins.insert(at, pin.clone());
+                    }
+                }
+            }
+            Record::Unpinned { point, pin } => self.pins(point).for_each(|pins| pins.retain(|p| *p != pin)),
+            Record::ExtentsKept { generation, map } => {
+                self.extent_maps.insert(generation, map);
+            }
+            Record::Withdrawn => (self.withdrawn, self.sealed) = (true, true),
+            Record::Removed => {
+                (self.removed, self.seeding, self.pruning) = (true, None, None);
+                self.points.clear();
+            }
+        }
+    }
+
+    fn pins(&mut self, point: PointId) -> impl Iterator<Item = &mut Vec<Pin>> {
+        self.points.iter_mut().filter(move |p| p.point.id == point).map(|p| &mut p.point.pins)
+    }
+
+    /// Points that may be chosen.
+    pub(crate) fn offered(&self) -> impl Iterator<Item = &StoredPoint> {
+        self.points.iter().filter(|p| !self.withdrawn && self.pruning != Some(p.point.id))
+    }
+
+    pub(crate) fn describe(&self, item: &ItemName) -> Replica {
+        Replica {
+            item: item.clone(),
+            generation: self.generation,
+            sealed: self.sealed,
+            withdrawn: self.withdrawn,
+            points: self.offered().map(|p| p.point.clone()).collect(),
+            machine: self.machine.clone(),
+            policy: self.policy.clone(),
+        }
+    }
+
+    /// Every file that the journal knows.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &String> {
+        self.points.iter().flat_map(|p| p.files.values()).chain(self.seeding.iter().flat_map(|f| f.values()))
+    }
+}

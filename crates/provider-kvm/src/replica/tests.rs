@@ -1,0 +1,256 @@
+use std::{
+    path::Path,
+    sync::Arc,
+};
+
+use chrono::Utc;
+use provider::{Definition, Disk, Endpoint, Machine, Pin, PowerState, PrepareReplica, ProviderError};
+use recovery::{Consistency, Generation, ItemName, PointId, ReplicationPolicy};
+
+use super::*;
+use crate::{
+    guard::Guard,
+    qemu::{Access, Served},
+};
+
+const MIB: u64 = 1 << 20;
+const BLOCK: u64 = 65_536;
+const GENERATION: Generation = Generation { era: 1, grant_epoch: 1 };
+
+fn machine() -> Machine {
+    let disk = |target: &str, capacity_bytes| Disk { target: target.into(), path: "x".into(), format: "qcow2".into(), capacity_bytes };
+    Machine {
+        name: "vm".into(),
+        uuid: "u".into(),
+        power: PowerState::Running,
+        autostart: true,
+        disks: vec![disk("vda", 8 * MIB), disk("vdb", MIB)],
+        definition: Definition("<domain/>".into()),
+    }
+}
+
+struct Fixture {
+    dir: tempfile::TempDir,
+    store: Arc<ItemStore>,
+}
+
+impl Fixture {
+    fn new(retention_points: u32) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("run")).unwrap();
+        let store = open(dir.path());
+        prepare(&store, GENERATION, retention_points).unwrap();
+        Self { dir, store }
+    }
+
+    /// As an agent that was killed and started again.
+    fn reopen(&mut self) {
+        self.store = open(self.dir.path());
+    }
+
+    fn item_dir(&self) -> std::path::PathBuf {
+        self.dir.path().join("storage/vm")
+    }
+
+    fn begin(&self, resume: bool) -> Append {
+        self.store.begin(GENERATION, resume, &self.dir.path().join("run")).unwrap()
+    }
+
+    fn append(&self, writes: &[(&str, u64, u8)]) -> PointId {
+        let mut append = self.begin(false);
+        for (disk, block, byte) in writes {
+            append.write(disk, block * BLOCK, &[*byte; BLOCK as usize]).unwrap();
+        }
+        append.commit(new_point("m")).unwrap()
+    }
+
+    fn offered(&self) -> Vec<u64> {
+        self.store.describe().unwrap().points.iter().map(|p| p.id.0).collect()
+    }
+
+    fn byte(&self, point: PointId, disk: &str, block: u64) -> u8 {
+        let (_, files) = self.store.point(point).unwrap();
+        let mut served = Served::open(&self.dir.path().join("run"), &self.item_dir().join(&files[disk]), Access::Read, None).unwrap();
+        let mut byte = [0];
+        served.client().unwrap().read(block * BLOCK, &mut byte).unwrap();
+        byte[0]
+    }
+
+    fn files(&self) -> Vec<String> {
+        let names = crate::durable::names(&self.item_dir()).unwrap();
+        names.into_iter().filter(|n| n.contains("qcow2")).collect()
+    }
+}
+
+fn open(root: &Path) -> Arc<ItemStore> {
+    let item: ItemName = "vm".parse().unwrap();
+    let guard = Arc::new(Guard::take_over(&root.join("state"), 1).unwrap());
+    Arc::new(ItemStore::open(item, root.join("storage/vm"), guard).unwrap())
+}
+
+fn prepare(store: &ItemStore, generation: Generation, retention_points: u32) -> Result<Endpoint, ProviderError> {
+    let policy = ReplicationPolicy::new(1, retention_points, 3600, None).unwrap();
+    let endpoint = Endpoint { address: "x:1".into(), tls_name: "x".into() };
+    store.prepare(PrepareReplica { item: "vm".parse().unwrap(), generation, machine: machine(), policy }, endpoint)
+}
+
+fn new_point(mark: &str) -> NewPoint {
+    NewPoint { generation: GENERATION, mark: mark.into(), consistency: Consistency::Crash, taken_at: Utc::now(), bytes: 1 }
+}
+
+#[test]
+fn points_hold_what_was_written_into_them_and_survive_a_restart() {
+    let mut f = Fixture::new(24);
+    let first = f.append(&[("vda", 0, 1), ("vdb", 3, 9)]);
+    let second = f.append(&[("vda", 0, 2), ("vda", 5, 5)]);
+    f.reopen();
+    assert_eq!(f.offered(), [1, 2]);
+    assert_eq!((f.byte(first, "vda", 0), f.byte(first, "vda", 5), f.byte(first, "vdb", 3)), (1, 0, 9));
+    assert_eq!((f.byte(second, "vda", 0), f.byte(second, "vda", 5), f.byte(second, "vdb", 3)), (2, 5, 9));
+    assert_eq!(f.append(&[]), PointId(3));
+}
+
+#[test]
+fn a_point_that_was_not_committed_is_never_offered_and_leaves_nothing() {
+    let mut f = Fixture::new(24);
+    let first = f.append(&[("vda", 0, 1)]);
+    let mut torn = f.begin(false);
+    torn.write("vda", 0, &[7; 4096]).unwrap();
+    std::mem::forget(torn.commit_not_at_all());
+    assert_eq!(f.files().len(), 4);
+    f.reopen();
+    assert_eq!((f.offered(), f.files().len()), (vec![1], 2));
+    assert_eq!(f.byte(first, "vda", 0), 1);
+    f.begin(false).abandon();
+    assert_eq!(f.files().len(), 2);
+}
+
+impl Append {
+    /// Ends the servers as a killed agent does, without removing anything.
+    fn commit_not_at_all(self) -> ItemName {
+        "gone".parse().unwrap()
+    }
+}
+
+#[test]
+fn a_first_copy_that_was_cut_goes_on_from_what_it_has() {
+    let mut f = Fixture::new(24);
+    let mut seed = f.begin(false);
+    seed.write("vda", 0, &[7; BLOCK as usize]).unwrap();
+    drop(seed);
+    f.reopen();
+    assert_eq!(f.store.base(GENERATION).unwrap(), Base { newest: None, seed: true });
+    assert_eq!(f.offered(), [0; 0]);
+    let mut seed = f.begin(true);
+    let mut byte = [0];
+    seed.read("vda", 0, &mut byte).unwrap();
+    assert_eq!(byte, [7]);
+    seed.write("vda", BLOCK, &[8; BLOCK as usize]).unwrap();
+    let point = seed.commit(new_point("m")).unwrap();
+    assert_eq!((f.byte(point, "vda", 0), f.byte(point, "vda", 1)), (7, 8));
+    assert_eq!(f.files().len(), 2);
+}
+
+#[test]
+fn pruning_keeps_every_other_point_as_it_was() {
+    let mut f = Fixture::new(3);
+    let pinned = f.append(&[("vda", 0, 1), ("vda", 1, 1)]);
+    f.store.pin(pinned, Pin("x".into())).unwrap();
+    for n in 2..12 {
+        f.append(&[("vda", 0, n), ("vda", u64::from(n), n)]);
+    }
+    f.reopen();
+    let offered = f.offered();
+    assert_eq!((offered.len(), offered[0], *offered.last().unwrap()), (4, 1, 11));
+    assert_eq!(f.files().len(), 8);
+    for id in offered {
+        let byte = u8::try_from(id).unwrap();
+        assert_eq!(f.byte(PointId(id), "vda", 0), byte);
+        for n in 2..12_u8 {
+            let expected = if n <= byte { n } else { 0 };
+            assert_eq!(f.byte(PointId(id), "vda", n.into()), expected, "point {id} block {n}");
+        }
+    }
+}
+
+#[test]
+fn a_pruning_that_was_interrupted_anywhere_is_completed() {
+    for stop_after in 0..4 {
+        let mut f = Fixture::new(24);
+        for n in 1..=4 {
+            f.append(&[("vda", 0, n), ("vda", u64::from(n), n)]);
+        }
+        // What an agent does that is killed after so many steps of pruning point 2.
+        let dir = f.item_dir();
+        let file = |id| dir.join(&f.store.point(PointId(id)).unwrap().1["vda"]);
+        let (second, third, fourth) = (file(2), file(3), file(4));
+        f.store.record(&mut f.store.lock(), Record::Pruning { point: PointId(2) }).unwrap();
+        if stop_after >= 1 {
+            crate::qemu::commit(&third, &second).unwrap();
+        }
+        if stop_after >= 2 {
+            crate::qemu::rebase(&fourth, &second).unwrap();
+        }
+        if stop_after >= 3 {
+            crate::qemu::commit(&third, &second).unwrap();
+        }
+        assert_eq!(f.offered(), [1, 3, 4]);
+        f.reopen();
+        assert_eq!(f.offered(), [1, 3, 4], "stopped after {stop_after}");
+        assert_eq!(f.files().len(), 6);
+        for id in [1_u8, 3, 4] {
+            assert_eq!(f.byte(PointId(id.into()), "vda", 0), id);
+            let blocks: Vec<u8> = (1..=4).map(|n| f.byte(PointId(id.into()), "vda", n)).collect();
+            let expected: Vec<u8> = (1..=4).map(|n| if n <= id { n } else { 0 }).collect();
+            assert_eq!(blocks, expected, "stopped after {stop_after}, point {id}");
+        }
+    }
+}
+
+#[test]
+fn a_sealed_replica_refuses_even_an_append_that_was_begun_before() {
+    let f = Fixture::new(24);
+    f.append(&[("vda", 0, 1)]);
+    let late = f.begin(false);
+    let newer = Generation { era: 1, grant_epoch: 2 };
+    f.store.seal(newer).unwrap();
+    let superseded = ProviderError::Superseded { item: "vm".parse().unwrap(), given: GENERATION, newest: newer };
+    assert_eq!(late.commit(new_point("m")), Err(superseded.clone()));
+    assert_eq!(f.store.base(GENERATION), Err(superseded));
+    assert_eq!(f.offered(), [1]);
+    prepare(&f.store, newer, 24).unwrap();
+    assert!(f.store.base(newer).unwrap().newest.is_some());
+}
+
+#[test]
+fn another_machine_does_not_fit_the_replica() {
+    let f = Fixture::new(24);
+    let mut other = machine();
+    other.disks[0].capacity_bytes = 9 * MIB;
+    let wanted = PrepareReplica { item: "vm".parse().unwrap(), generation: GENERATION, machine: other, policy: ReplicationPolicy::default() };
+    let refused = f.store.prepare(wanted, Endpoint { address: "x:1".into(), tls_name: "x".into() });
+    assert!(matches!(refused, Err(ProviderError::ReplicaMismatch { .. })));
+}
+
+#[test]
+fn a_late_writer_can_record_nothing() {
+    let f = Fixture::new(24);
+    f.append(&[("vda", 0, 1)]);
+    let late = f.begin(false);
+    let newer = open(f.dir.path());
+    assert!(matches!(late.commit(new_point("late")), Err(ProviderError::NotWriter { .. })));
+    assert_eq!(newer.describe().unwrap().points.len(), 1);
+    assert_eq!(f.byte(PointId(1), "vda", 0), 1);
+}
+
+#[test]
+fn a_dropped_replica_leaves_no_file() {
+    let f = Fixture::new(24);
+    f.append(&[("vda", 0, 1)]);
+    f.store.drop_replica().unwrap();
+    f.store.drop_replica().unwrap();
+    assert_eq!(crate::durable::names(&f.item_dir()).unwrap(), [""; 0]);
+    assert_eq!(f.store.describe(), None);
+    prepare(&f.store, GENERATION, 24).unwrap();
+    assert_eq!(f.append(&[("vda", 0, 1)]), PointId(1));
+}
