@@ -94,9 +94,14 @@ mod tests {
 
     #[test]
     fn a_handle_outlives_its_process_and_then_reaches_nobody() {
-        let mark = format!("{}.25", 86_400 + std::process::id());
-        let mut child = Command::new("sleep").arg(&mark).spawn().unwrap();
-        let found = Process::find(|args| args.get(1).is_some_and(|a| a == mark.as_bytes())).unwrap();
+        let mark = format!("30.{}", std::process::id());
+        let mut child = Command::new("sleep").arg(&mark).stdout(std::process::Stdio::null()).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut found = vec![];
+        while found.is_empty() && Instant::now() < deadline {
+            // A process has no arguments yet at the very moment when it begins.
+            found = Process::find(|args| args.get(1).is_some_and(|a| a == mark.as_bytes())).unwrap();
+        }
         assert_eq!(found.iter().map(Process::pid).collect::<Vec<_>>(), [child.id().cast_signed()]);
         assert!(!found[0].wait(Duration::ZERO).unwrap());
         found[0].terminate().unwrap();
