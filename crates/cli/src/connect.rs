@@ -1,45 +1,43 @@
-//! Finds the server and the right to use it.
+//! Where the installation is, and how it is reached.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use api::{Client, Trust, client::Address};
 
-use crate::arguments::Arguments;
+use crate::arguments::Global;
 
-/// The state directory: as named, else where this user's server keeps it.
-pub(crate) fn state_dir(arguments: &Arguments) -> Result<PathBuf> {
-    if let Some(dir) = &arguments.state_dir {
-        return std::path::absolute(dir).with_context(|| format!("{} is no path", dir.display()));
+/// The state directory that was named, or the usual one.
+pub(crate) fn state_dir(named: Option<&Path>) -> Result<PathBuf> {
+    if let Some(named) = named {
+        return Ok(named.to_owned());
     }
     if rustix::process::geteuid().is_root() {
-        return Ok(PathBuf::from("/var/lib/switchback"));
+        return Ok("/var/lib/switchback".into());
     }
-    let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
-    let base = base.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share")));
-    Ok(base.context("neither XDG_DATA_HOME nor HOME is set; name a directory with --state-dir")?.join("switchback"))
+    let data_home = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share"));
+    let base = data_home.or_else(home).context("no state directory: neither XDG_DATA_HOME nor HOME is set; use --state-dir")?;
+    Ok(base.join("switchback"))
 }
 
-pub(crate) fn client(arguments: &Arguments) -> Result<Client> {
-    let address = match &arguments.server {
-        Some(text) => text.parse::<Address>()?,
-        None => Address::Unix(state_dir(arguments)?.join("api.sock")),
+/// A client of the server that was named, or of the one on this machine.
+pub(crate) fn client(global: &Global) -> Result<Client> {
+    let address = match &global.server {
+        Some(named) => named.parse()?,
+        None => {
+            let named = std::env::var_os("SWITCHBACK_STATE_DIR").map(PathBuf::from);
+            Address::Unix(state_dir(named.as_deref())?.join("api.sock"))
+        }
     };
-    let client = match address {
-        Address::Unix(path) => Client::unix(path)?,
-        Address::Https(authority) => Client::https(&authority, &trust(arguments)?, None, arguments.token.clone())?,
-    };
-    Ok(client.traced(telemetry::traceparent()))
-}
-
-fn trust(arguments: &Arguments) -> Result<Trust> {
-    let Some(ca) = &arguments.ca else {
-        bail!("an https server is known by its CA: name its file or fingerprint with --ca (on the server: STATE_DIR/pki/ca.crt)");
-    };
-    if ca.len() == 64 && ca.chars().all(|c| c.is_ascii_hexdigit()) {
-        let digit_pair = |at: usize| u8::from_str_radix(&ca[at * 2..at * 2 + 2], 16);
-        let bytes = (0..32).map(digit_pair).collect::<Result<Vec<u8>, _>>()?;
-        return Ok(Trust::Pinned(bytes.try_into().unwrap_or([0; 32])));
+    match address {
+        Address::Unix(path) => Ok(Client::unix(path)?),
+        Address::Https(authority) => {
+            let Some(ca) = &global.ca else {
+                bail!("https://{authority} is known by its CA: name the file with --ca or SWITCHBACK_CA (on the server it is STATE_DIR/pki/ca.crt)")
+            };
+            let pem = std::fs::read(ca).with_context(|| format!("reading the CA in {}", ca.display()))?;
+            Ok(Client::https(&authority, &Trust::Ca(pem), None, global.token.clone())?)
+        }
     }
-    Ok(Trust::Ca(std::fs::read(ca).with_context(|| format!("reading the CA {ca}"))?))
 }

@@ -1,0 +1,44 @@
+//! What each command does.
+
+mod access;
+mod installation;
+mod items;
+mod look;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::{
+    arguments::{Arguments, Command},
+    connect,
+};
+
+/// Carries a command out.
+pub(crate) async fn carry_out(arguments: Arguments) -> Result<ExitCode> {
+    let Arguments { global, command } = arguments;
+    let output = global.output;
+    let client = || connect::client(&global);
+    match command {
+        Command::Up(up) => installation::up(up).await,
+        Command::Server(server) => installation::server(server).await,
+        Command::Worker(worker) => installation::worker(worker).await,
+        Command::Protect(protect) => items::protect(&client()?, output, protect).await,
+        Command::Points { item } => items::points(&client()?, output, &item).await,
+        Command::Failover(failover) => items::failover(&client()?, output, failover).await,
+        Command::Commit(operation) => items::plain(&client()?, output, "commit", &operation).await,
+        Command::Unprotect(operation) => items::plain(&client()?, output, "unprotect", &operation).await,
+        Command::Cancel { run, reason } => look::cancel(&client()?, output, run, reason).await,
+        Command::History { run } => look::history(&client()?, output, run).await,
+        Command::Why { run } => look::why(&client()?, output, run).await,
+        Command::Runs { item, open } => look::runs(&client()?, output, item.as_ref(), open).await,
+        Command::Queue { command } => look::queue(&client()?, output, command).await,
+        Command::Get { kind, name } => look::get(&client()?, output, kind, name.as_deref()).await,
+        Command::Describe { kind, name } => look::describe(&client()?, output, kind, &name).await,
+        Command::Verify => access::verify(&client()?, output).await,
+        Command::Resume { run, reason } => look::resume(&client()?, output, run, reason).await,
+        Command::Agent { command } => access::agent(&client()?, output, command).await,
+        Command::Token { command } => access::token(&client()?, output, command).await,
+        Command::Version => access::version(client().ok().as_ref(), output).await,
+    }
+}

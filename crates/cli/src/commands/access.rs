@@ -1,0 +1,107 @@
+//! Agents, tokens, versions, and the check of the projection.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use api::{
+    Client, Code,
+    access::{AgentView, EnrolmentTokenCreated, EnrolmentTokenRequest, TokenCreated, TokenRequest, VerifyView, VersionView},
+    items::Listed,
+};
+use serde::Serialize;
+
+use super::look::missing;
+use crate::{
+    arguments::{AgentCommand, Output, TokenCommand},
+    exit, output,
+    output::{or_dash, table},
+};
+
+pub(super) async fn agent(client: &Client, output: Output, command: AgentCommand) -> Result<ExitCode> {
+    match command {
+        AgentCommand::List => agents(client, output, None).await,
+        AgentCommand::Token { site } => {
+            let created: EnrolmentTokenCreated = client.post("/v1/agents/tokens", &EnrolmentTokenRequest { site }).await?;
+            output::answer(output, &created, enrolment_words)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn enrolment_words(created: &EnrolmentTokenCreated) -> String {
+    let EnrolmentTokenCreated { site, token, expires_at, ca_sha256, server } = created;
+    let Some(server) = server else {
+        return format!(
+            "token for an agent of site {site}, once, until {expires_at}:\n\n  {token}\n\n\
+             The server does not listen on the network yet: start it with --listen IP:PORT, then run on the agent's host\n\n  \
+             switchback-agent enroll --server https://IP:PORT --ca-sha256 {ca_sha256} --token {token} --name NAME"
+        );
+    };
+    format!(
+        "run on the host of an agent of site {site}, once, until {expires_at}:\n\n  \
+         switchback-agent enroll --server {server} --ca-sha256 {ca_sha256} --token {token} --name NAME"
+    )
+}
+
+pub(super) async fn agents(client: &Client, output: Output, name: Option<&str>) -> Result<ExitCode> {
+    let mut agents: Listed<AgentView> = client.get("/v1/agents").await?;
+    if let Some(name) = name {
+        agents.items.retain(|agent| agent.name == name);
+        if agents.items.is_empty() {
+            return Err(missing(Code::AgentNotEnrolled, format!("no agent is called {name}")).into());
+        }
+    }
+    output::answer(output, &agents, |agents| {
+        let rows = agents.items.iter().map(|agent| {
+            [
+                agent.name.clone(),
+                agent.site.to_string(),
+                if agent.connected { "connected" } else { "away" }.to_owned(),
+                or_dash(agent.data_address.as_ref()),
+                or_dash(agent.build.as_ref()),
+                or_dash(agent.seen_at.map(|at| at.format("%Y-%m-%d %H:%M:%S"))),
+            ]
+        });
+        table(["AGENT", "SITE", "STATE", "TAKES DATA AT", "VERSION", "SEEN AT (UTC)"], rows, "no agent is enrolled")
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn token(client: &Client, output: Output, command: TokenCommand) -> Result<ExitCode> {
+    let TokenCommand::Create { name, role } = command;
+    let created: TokenCreated = client.post("/v1/tokens", &TokenRequest { name, role }).await?;
+    output::answer(output, &created, |created| created.token.clone())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn verify(client: &Client, output: Output) -> Result<ExitCode> {
+    let view: VerifyView = client.post("/v1/verify", &serde_json::json!({})).await?;
+    output::answer(output, &view, |view| {
+        let VerifyView { runs, facts, items, differences } = view;
+        let mut lines = vec![format!("{runs} histories checked, {facts} facts folded, {items} items compared: {} differences", differences.len())];
+        for difference in differences {
+            let item = difference.item.as_ref().map(|item| format!("item {item}: ")).unwrap_or_default();
+            lines.push(format!("  {item}{}", difference.what));
+        }
+        lines.join("\n")
+    })?;
+    Ok(if view.differences.is_empty() { ExitCode::SUCCESS } else { exit::DEGRADED.into() })
+}
+
+#[derive(Serialize)]
+struct Versions {
+    client: &'static str,
+    server: Option<VersionView>,
+}
+
+pub(super) async fn version(client: Option<&Client>, output: Output) -> Result<ExitCode> {
+    let server = match client {
+        Some(client) => client.get("/v1/version").await.ok(),
+        None => None,
+    };
+    output::answer(output, &Versions { client: env!("CARGO_PKG_VERSION"), server }, |versions| match &versions.server {
+        Some(server) => format!("switchback {}\nserver {} with schema {}", versions.client, server.version, server.schema),
+        None => format!("switchback {}\nno server answers", versions.client),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

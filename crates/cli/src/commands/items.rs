@@ -1,0 +1,113 @@
+//! Operations on items, and their points.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use api::{
+    Client, ClientError,
+    items::{AcceptUnfenced, Accepted, FailoverRequest, Listed, PlainRequest, PointView, ProtectRequest},
+};
+use recovery::{ItemName, ReplicationPolicy};
+use serde::Serialize;
+
+use crate::{
+    arguments::{Failover, ItemOperation, Output, Protect, Waiting},
+    exit, output, span,
+    wait::{self, Ended, Waited},
+};
+
+/// How often a request whose answer was lost is repeated; its key makes it count once.
+const REPEATS: u32 = 3;
+
+pub(super) async fn protect(client: &Client, output: Output, arguments: Protect) -> Result<ExitCode> {
+    let interval_s = u32::try_from(arguments.interval.as_secs()).unwrap_or(u32::MAX);
+    let policy = ReplicationPolicy::new(interval_s, arguments.retention_points, arguments.retention_window.as_secs(), None);
+    let policy = match policy {
+        Ok(policy) => policy,
+        Err(error) => {
+            eprintln!("switchback: {error}");
+            return Ok(2.into());
+        }
+    };
+    let request = ProtectRequest { from: arguments.from, to: arguments.to, machine: arguments.machine, policy, checks: arguments.check };
+    begin(client, output, &arguments.item, "protect", &request, arguments.waiting).await
+}
+
+pub(super) async fn failover(client: &Client, output: Output, arguments: Failover) -> Result<ExitCode> {
+    let accept_unfenced = arguments.reason.filter(|_| arguments.accept_unfenced).map(|reason| AcceptUnfenced { reason });
+    let fence_timeout_ms = u64::try_from(arguments.fence_timeout.as_millis()).context("the time for the fence is too long")?;
+    let request = FailoverRequest { point: arguments.point, accept_unfenced, fence_timeout_ms };
+    begin(client, output, &arguments.item, "failover", &request, arguments.waiting).await
+}
+
+pub(super) async fn plain(client: &Client, output: Output, operation: &str, arguments: &ItemOperation) -> Result<ExitCode> {
+    begin(client, output, &arguments.item, operation, &PlainRequest {}, arguments.waiting).await
+}
+
+pub(super) async fn points(client: &Client, output: Output, item: &ItemName) -> Result<ExitCode> {
+    let points: Listed<PointView> = client.get(&format!("/v1/items/{item}/points")).await?;
+    output::answer(output, &points, |points| {
+        let rows = points.items.iter().map(|PointView { site, point }| {
+            let marks = [(point.pinned, "pinned"), (point.withdrawn, "withdrawn")];
+            let marks: Vec<&str> = marks.iter().filter(|(set, _)| *set).map(|(_, word)| *word).collect();
+            [
+                point.id.to_string(),
+                point.taken_at.format("%Y-%m-%d %H:%M:%S").to_string(),
+                point.consistency.to_string(),
+                span::size(point.size_bytes),
+                site.to_string(),
+                point.generation.to_string(),
+                marks.join(", "),
+            ]
+        });
+        output::table(["POINT", "TAKEN AT (UTC)", "CONSISTENCY", "RECEIVED", "SITE", "GENERATION", ""], rows, "there are no points")
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn begin(client: &Client, output: Output, item: &ItemName, operation: &str, request: &impl Serialize, waiting: Waiting) -> Result<ExitCode> {
+    let accepted = asked(client, &format!("/v1/items/{item}/{operation}"), request).await?;
+    let run = accepted.run;
+    if !waiting.wait {
+        output::answer(output, &accepted, |Accepted { run }| format!("run {run} was begun; see `switchback why {run}`"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    match wait::until_ended(client, run, waiting).await? {
+        Waited::Ended(ended) => {
+            output::answer(output, &ended, |ended| sentence(operation, item, ended))?;
+            Ok(ended.exit_code().into())
+        }
+        Waited::InVain => {
+            eprintln!("switchback: run {run} has not ended in time; it goes on, see `switchback why {run}`");
+            Ok(exit::WAITED_IN_VAIN.into())
+        }
+        Waited::Interrupted => {
+            eprintln!("switchback: run {run} goes on; `switchback cancel {run}` asks it to stop");
+            Ok(exit::INTERRUPTED.into())
+        }
+    }
+}
+
+/// Repeated if the answer was lost: the key makes it count once.
+async fn asked(client: &Client, path: &str, request: &impl Serialize) -> Result<Accepted, ClientError> {
+    let key = uuid::Uuid::new_v4().to_string();
+    let mut repeats = 0;
+    loop {
+        match client.post_once(path, &key, request).await {
+            Err(ClientError::Unreachable { source, .. }) if repeats < REPEATS && !source.is_connect() => {
+                repeats += 1;
+                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+fn sentence(operation: &str, item: &ItemName, ended: &Ended) -> String {
+    let detail = match (&ended.output, &ended.problem) {
+        (_, Some(problem)) => format!(": {problem}"),
+        (Some(output), None) if !output.is_null() => format!(": {output}"),
+        _ => String::new(),
+    };
+    format!("{operation} of {item} is {}{detail}\nrun {}", ended.state.as_str(), ended.run)
+}

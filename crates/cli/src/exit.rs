@@ -1,0 +1,79 @@
+//! Exit codes, and how an error is told.
+//!
+//! ```text
+//!   0 ok   1 failed   2 usage   3 not found   4 precondition, conflict   5 who are you, you may not
+//!   6 degraded   124 waited in vain   130 interrupted
+//! ```
+
+use std::process::ExitCode;
+
+use api::{ClientError, Code, Problem};
+
+/// It failed.
+pub(crate) const FAILED: u8 = 1;
+/// Something is not as it should be, although nothing failed.
+pub(crate) const DEGRADED: u8 = 6;
+/// `--wait` ran into its limit.
+pub(crate) const WAITED_IN_VAIN: u8 = 124;
+/// Ctrl-C; what was begun goes on.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// Tells an error on standard error, and gives its code.
+pub(crate) fn told(error: &anyhow::Error) -> ExitCode {
+    let problem = error.chain().find_map(|cause| cause.downcast_ref::<ClientError>()).and_then(ClientError::problem);
+    let Some(problem) = problem else {
+        eprintln!("switchback: {error:#}");
+        return FAILED.into();
+    };
+    eprintln!("switchback: {problem}");
+    if let Some(allowed) = &problem.allowed_operations {
+        let words: Vec<&str> = allowed.iter().map(|operation| operation.as_str()).collect();
+        eprintln!("  allowed:   {}", if words.is_empty() { "nothing, for now".to_owned() } else { words.join(", ") });
+    }
+    if let Some(run) = problem.run {
+        eprintln!("  run:       {run}");
+    }
+    eprintln!("  data:      {}", problem.data);
+    eprintln!("  next step: {}", problem.next_step);
+    eprintln!("  problem:   {}{}", problem.kind, problem.trace_id.as_ref().map(|id| format!(", trace {id}")).unwrap_or_default());
+    of(problem).into()
+}
+
+fn of(problem: &Problem) -> u8 {
+    match problem.code() {
+        Some(Code::InvalidRequest | Code::UnknownPath) => 2,
+        Some(Code::UnknownItem | Code::UnknownRun | Code::UnknownSite | Code::UnknownTask) => 3,
+        Some(
+            Code::OperationNotAllowed
+            | Code::OperationNotOffered
+            | Code::RunInProgress
+            | Code::RunEnded
+            | Code::NoRecoveryPoint
+            | Code::NameTaken
+            | Code::IdempotencyConflict
+            | Code::LeaseGone,
+        ) => 4,
+        Some(Code::Unauthenticated | Code::Forbidden | Code::AgentNotEnrolled | Code::EnrolmentRefused) => 5,
+        Some(Code::DatabaseUnavailable | Code::Internal) => FAILED,
+        None => match problem.status {
+            400 => 2,
+            401 | 403 => 5,
+            404 => 3,
+            409 | 412 | 422 => 4,
+            _ => FAILED,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_that_is_not_known_here_ends_as_its_status_says() {
+        let mut problem = Problem::new(Code::UnknownItem, "x");
+        problem.kind = "/problems/from-the-future".to_owned();
+        assert_eq!(of(&problem), 3);
+        assert_eq!(of(&Problem::new(Code::Forbidden, "x")), 5);
+    }
+}

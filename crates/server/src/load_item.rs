@@ -1,0 +1,39 @@
+//! The one activity that is carried out beside the store: reading an item's record.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use engine::{ActivityRegistry, Fault, Job, Perform, Probed};
+use recovery::ItemRecord;
+use sdk::Failure;
+use store::PgStore;
+use workflows::declared::{LoadItem, SiteError};
+
+struct FromStore(Arc<PgStore>);
+
+/// The activities of the queue `server`.
+pub(crate) fn registry(store: Arc<PgStore>) -> ActivityRegistry {
+    ActivityRegistry::default().with::<LoadItem, _>(FromStore(store))
+}
+
+impl FromStore {
+    async fn load(&self, wanted: &LoadItem) -> Result<Option<ItemRecord>, Failure> {
+        let rows = self.0.items(Some(wanted.item.as_str())).await;
+        let rows = rows.map_err(|lost| Failure::retryable("store-silent", format!("reading item {}: {lost}", wanted.item)).not_applied())?;
+        let record = rows.into_iter().next().map(|row| serde_json::from_value(row.record));
+        let unreadable = |error| Failure::fatal("unreadable-record", format!("the record of item {} can't be read: {error}", wanted.item));
+        record.transpose().map_err(|error| unreadable(error).not_applied())
+    }
+}
+
+#[async_trait]
+impl Perform<LoadItem> for FromStore {
+    async fn perform(&self, _: &Job, wanted: LoadItem) -> Result<Option<ItemRecord>, Fault<SiteError>> {
+        self.load(&wanted).await.map_err(Fault::Other)
+    }
+
+    /// Looking twice is looking.
+    async fn probe(&self, _: &Job, _: &LoadItem) -> Result<Probed<Option<ItemRecord>>, Failure> {
+        Ok(Probed::NotDone)
+    }
+}

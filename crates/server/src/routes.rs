@@ -1,0 +1,94 @@
+//! The table of routes, and small ones that belong to nobody in particular.
+
+mod access;
+mod agents;
+mod items;
+mod runs;
+
+use api::{Code, access::VersionView};
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+
+use crate::{
+    app::App,
+    caller::Caller,
+    problem::{Answer, Refusal},
+};
+
+/// All routes of the server.
+pub(crate) fn table() -> Router<App> {
+    Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/problems/{code}", get(problem_page))
+        .route("/v1/version", get(version))
+        .route("/v1/items", get(items::list))
+        .route("/v1/items/{item}", get(items::one))
+        .route("/v1/items/{item}/points", get(items::points))
+        .route("/v1/items/{item}/{operation}", post(items::begin))
+        .route("/v1/runs", get(runs::list))
+        .route("/v1/runs/{run}", get(runs::one))
+        .route("/v1/runs/{run}/history", get(runs::history))
+        .route("/v1/runs/{run}/why", get(runs::why))
+        .route("/v1/runs/{run}/cancel", post(runs::cancel))
+        .route("/v1/runs/{run}/resume", post(runs::resume))
+        .route("/v1/queues", get(runs::queues))
+        .route("/v1/queues/dead", get(runs::dead))
+        .route("/v1/tasks/{run}/{seq}/retry", post(runs::retry_dead))
+        .route("/v1/tasks/{run}/{seq}/discard", post(runs::discard_dead))
+        .route("/v1/verify", post(access::verify_all))
+        .route("/v1/sites", get(access::sites))
+        .route("/v1/agents", get(access::agents))
+        .route("/v1/agents/tokens", post(access::enrolment_token))
+        .route("/v1/tokens", post(access::api_token))
+        .route("/v1/agent/enroll", post(agents::enroll))
+        .route("/v1/agent/lease/open", post(agents::open_lease))
+        .route("/v1/agent/lease/renew", post(agents::renew_lease))
+        .route("/v1/agent/lease/close", post(agents::close_lease))
+        .route("/v1/agent/tasks/claim", post(agents::claim))
+        .route("/v1/agent/tasks/report", post(agents::report))
+        .route("/v1/agent/tasks/pulse", post(agents::pulse))
+        .route("/v1/agent/status", post(agents::status))
+        .route("/v1/agent/peers", get(agents::peers))
+}
+
+/// Ready means: the database answers and has this build's schema, which was checked at the start and only a newer build changes.
+async fn ready(State(app): State<App>) -> Response {
+    match app.store.ping().await {
+        Ok(()) => "ready\n".into_response(),
+        Err(lost) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {lost}\n")).into_response(),
+    }
+}
+
+async fn metrics(caller: Caller, State(app): State<App>) -> Result<Response, Refusal> {
+    tracing::trace!(caller = caller.name, "metrics are read");
+    let mut text = telemetry::metrics_text();
+    for gauge in app.store.gauges().await? {
+        let label = if gauge.label.is_empty() { String::new() } else { format!("{{state=\"{}\"}}", gauge.label) };
+        text += &format!("switchback_{}{label} {}\n", gauge.name, gauge.value);
+    }
+    for queue in app.store.queues().await? {
+        let name = queue.queue.replace(['"', '\\', '\n'], "_");
+        for (state, depth) in [("queued", queue.queued), ("claimed", queue.claimed), ("dead", queue.dead)] {
+            text += &format!("switchback_tasks{{queue=\"{name}\",state=\"{state}\"}} {depth}\n");
+        }
+        let age_ms = u32::try_from(queue.oldest_age_ms.max(0)).unwrap_or(u32::MAX);
+        text += &format!("switchback_oldest_task_age_seconds{{queue=\"{name}\"}} {}\n", f64::from(age_ms) / 1000.0);
+    }
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+}
+
+async fn problem_page(Path(code): Path<String>) -> Result<String, Refusal> {
+    let known = Code::of(&code).map(Code::page);
+    known.ok_or_else(|| Refusal::new(Code::UnknownPath, format!("no problem is called {code}")))
+}
+
+async fn version(_: Caller) -> Answer<VersionView> {
+    Ok(Json(VersionView { version: env!("CARGO_PKG_VERSION").to_owned(), schema: store::migrate::known() }))
+}

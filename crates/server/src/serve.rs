@@ -1,0 +1,122 @@
+//! The server process: schema up to date, certificate authority, socket, TLS, until a signal says stop.
+
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
+
+use store::{Limits, OpenError, PgStore, migrate, pool::Target};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::JoinSet,
+};
+
+use crate::{
+    app::{App, router},
+    ca::{Authority, CaError},
+    listen,
+    state_dir::{StateDir, StateDirError},
+};
+
+/// How a server is run.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Where its files are.
+    pub state_dir: StateDir,
+    /// Its database.
+    pub database_url: String,
+    /// Where it listens on the network, if it does; with TLS.
+    pub listen: Option<SocketAddr>,
+    /// Names that its certificate holds beside its addresses.
+    pub tls_names: Vec<String>,
+}
+
+/// Why a server does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The database can't be used.
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    /// A file can't be used.
+    #[error(transparent)]
+    Files(#[from] StateDirError),
+    /// Certificates can't be made.
+    #[error("the server's certificates can't be made")]
+    Certificates(#[from] CaError),
+    /// An address can't be listened on.
+    #[error("could not listen on {address}")]
+    Listen {
+        /// Which.
+        address: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Serves until `stop` turns true.
+///
+/// # Errors
+/// [`ServeError`]; nothing was served then.
+pub async fn serve(options: ServerOptions, stop: watch::Receiver<bool>) -> Result<(), ServeError> {
+    let limits = Limits { lease: Duration::from_secs(10), connections: 16 };
+    let migrated = migrate::run(&Target::new(&options.database_url, limits.statement())?).await?;
+    if migrated.from != migrated.to {
+        tracing::info!(from = migrated.from, to = migrated.to, "the schema was brought up to date");
+    }
+    let store = Arc::new(PgStore::open(&options.database_url, limits).await?);
+    let authority = Arc::new(Authority::open(&options.state_dir.pki())?);
+    let public = options.listen.map(public_address);
+    let app = router(App { store, authority: authority.clone(), public: public.map(|at| format!("https://{at}")), stop: stop.clone() });
+    let mut serving = JoinSet::new();
+    if let Some(address) = options.listen {
+        let identity = authority.for_server(&names(&options.tls_names), &addresses(address))?;
+        let config = listen::tls_config(&authority, identity)?;
+        let listener = TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address: address.to_string(), source })?;
+        tracing::info!(%address, ca_sha256 = authority.fingerprint(), "listening with TLS");
+        serving.spawn(listen::tls(listener, config, app.clone(), stop.clone()));
+    }
+    let path = options.state_dir.socket();
+    let listener = listen::unix_listener(&path).map_err(|source| ServeError::Listen { address: path.display().to_string(), source })?;
+    tracing::info!(socket = %path.display(), "listening");
+    serving.spawn(listen::unix(listener, app, stop));
+    while serving.join_next().await.is_some() {}
+    if let Err(error) = std::fs::remove_file(&path) {
+        tracing::debug!(%error, "the socket was not removed");
+    }
+    Ok(())
+}
+
+/// Where others reach us: the address itself, or that of the way out if all are listened on.
+fn public_address(listen: SocketAddr) -> SocketAddr {
+    let ip = if listen.ip().is_unspecified() { way_out(listen).unwrap_or(listen.ip()) } else { listen.ip() };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// No packet is sent: connecting a datagram socket only asks for a route.
+fn way_out(listen: SocketAddr) -> Option<IpAddr> {
+    let (any, far) = if listen.is_ipv4() { ("0.0.0.0:0", "192.0.2.1:9") } else { ("[::]:0", "[2001:db8::1]:9") };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(far).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+fn addresses(listen: SocketAddr) -> Vec<IpAddr> {
+    let loopback: [IpAddr; 2] = [[127, 0, 0, 1].into(), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)];
+    let mut addresses = vec![public_address(listen).ip()];
+    addresses.extend(loopback);
+    addresses.dedup();
+    addresses
+}
+
+fn names(given: &[String]) -> Vec<String> {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let plain = |name: &String| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'));
+    let mut names = vec!["localhost".to_owned(), host];
+    names.extend(given.iter().cloned());
+    names.retain(plain);
+    names.dedup();
+    names
+}
