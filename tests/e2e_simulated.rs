@@ -4,7 +4,7 @@
 mod collector;
 
 use serde_json::{Value, json};
-use switchback_tests::product::{Product, wait_until};
+use switchback_tests::product::{Product, signal, wait_until};
 
 const PROTECT: [&str; 9] = ["protect", "db9", "--from", "a", "--to", "b", "--interval", "1s", "--wait"];
 const UNFENCED: [&str; 7] = ["failover", "db9", "--accept-unfenced", "--reason", "the site burns", "--fence-timeout", "2s"];
@@ -20,46 +20,28 @@ fn source_down(product: &Product) {
     product.world(json!({ "do": "site-down", "site": "a", "down": true }));
 }
 
-fn events(product: &Product, run: &str) -> Vec<Value> {
-    product.ask(&["history", run])["events"].as_array().unwrap().clone()
-}
-
-fn state(product: &Product) -> String {
-    product.ask(&["get", "item", "db9"])["state"].as_str().unwrap().to_owned()
-}
-
-/// Waits until an event of this run mentions `what`; the events so far.
-fn seen(product: &Product, run: &str, what: &str) -> Vec<Value> {
-    wait_until(&format!("{what} stands in the history"), || {
-        let said = product.say(&["-o", "json", "history", run]);
-        let events = (said.code == 0).then(|| said.json()["events"].as_array().cloned())??;
-        events.iter().any(|event| event["body"].to_string().contains(what)).then_some(events)
-    })
-}
-
 #[test]
 fn a_machine_is_protected_failed_over_and_committed_while_its_workers_and_database_are_killed() {
     let product = protected("cycle");
     for (block, content) in [(1, 11), (2, 22)] {
         product.world(json!({ "do": "write", "site": "a", "machine": "db9", "block": block, "content": content }));
     }
-    let points = product.ask(&["points", "db9"])["items"].as_array().unwrap().len();
-    wait_until("two more points", || (product.ask(&["points", "db9"])["items"].as_array()?.len() > points + 1).then_some(()));
+    let newest = |product: &Product| product.points("db9").into_keys().next_back().unwrap_or(0);
+    let before = newest(&product);
+    wait_until("two more points", || (newest(&product) > before + 1).then_some(()));
     source_down(&product);
-    let run = product.ask(&UNFENCED)["run"].as_str().unwrap().to_owned();
-    let owner = seen(&product, &run, "fence-machine").last().unwrap()["worker"].as_str().unwrap().to_owned();
-    let worker = product.worker_named(&owner).unwrap();
-    product.signal(product.pid(&worker).unwrap(), "KILL");
-    product.signal(product.pid("database").unwrap(), "QUIT");
+    let run = product.begin(&UNFENCED);
+    signal(product.owner(&product.seen(&run, "fence-machine")), "KILL");
+    signal(product.pid("database").unwrap(), "QUIT");
     let view = product.ended(&run);
     assert_eq!(view["state"], "completed", "{view}");
-    assert_eq!(state(&product), "commit pending");
+    assert_eq!(product.item_state("db9"), "commit pending");
     let read = |block| product.world(json!({ "do": "read-recovered", "site": "b", "item": "db9", "block": block }))["content"].clone();
     assert_eq!((read(1), read(2)), (json!(11), json!(22)));
-    let epochs: std::collections::BTreeSet<i64> = events(&product, &run).iter().map(|event| event["run_epoch"].as_i64().unwrap()).collect();
+    let epochs: std::collections::BTreeSet<i64> = product.events(&run).iter().map(|event| event["run_epoch"].as_i64().unwrap()).collect();
     assert!(epochs.len() >= 2, "the run was taken over: {epochs:?}");
     assert_eq!(product.ask(&["commit", "db9", "--wait"])["run"]["state"], "completed");
-    assert_eq!(state(&product), "committed");
+    assert_eq!(product.item_state("db9"), "committed");
     assert_eq!(product.world(json!({ "do": "ledger" }))["applied_more_than_once"], json!([]));
     assert_eq!(product.ask(&["verify"])["differences"], json!([]));
 }
@@ -68,19 +50,18 @@ fn a_machine_is_protected_failed_over_and_committed_while_its_workers_and_databa
 fn a_worker_that_slept_past_its_lease_writes_nothing_when_it_wakes() {
     let product = protected("zombie");
     source_down(&product);
-    let run = product.ask(&UNFENCED)["run"].as_str().unwrap().to_owned();
-    let owner = seen(&product, &run, "fence-machine").last().unwrap()["worker"].as_str().unwrap().to_owned();
-    let worker = product.worker_named(&owner).unwrap();
-    let pid = product.pid(&worker).unwrap();
-    product.signal(pid, "STOP");
+    let run = product.begin(&UNFENCED);
+    let begun = product.seen(&run, "fence-machine");
+    let (sleeper, pid) = (begun.last().unwrap()["worker"].clone(), product.owner(&begun));
+    signal(pid, "STOP");
     let view = product.ended(&run);
     assert_eq!(view["state"], "completed", "{view}");
-    let written = events(&product, &run);
-    let last_of_sleeper = written.iter().rposition(|event| event["worker"] == json!(owner)).unwrap();
+    let written = product.events(&run);
+    let last_of_sleeper = written.iter().rposition(|event| event["worker"] == sleeper).unwrap();
     assert!(last_of_sleeper + 1 < written.len(), "somebody else finished the run");
-    product.signal(pid, "CONT");
+    signal(pid, "CONT");
     wait_until("the sleeper notices that it is fenced", || product.log().contains("fenced").then_some(()));
-    assert_eq!(events(&product, &run), written, "nothing was written by the sleeper");
+    assert_eq!(product.events(&run), written, "nothing was written by the sleeper");
     assert_eq!(product.ask(&["verify"])["differences"], json!([]));
 }
 
@@ -96,7 +77,7 @@ fn a_trace_of_a_failover_goes_from_the_request_to_the_site() {
     let mut product = Product::start("trace", &environment);
     product.host_simulated_sites(&environment);
     drop(product.ask(&PROTECT));
-    let run = product.ask(&["failover", "db9"])["run"].as_str().unwrap().to_owned();
+    let run = product.begin(&["failover", "db9"]);
     let view = product.ended(&run);
     let trace = view["trace_id"].as_str().unwrap().to_owned();
     let wanted = ["switchback-server", "switchback-worker", "switchback-agent"];
@@ -137,11 +118,11 @@ fn bad_input_is_refused_with_a_code_and_a_next_step_and_changes_nothing() {
     refused(&product, &[], &["protect", "db1", "--from", "a", "--to", "nowhere"], 3, "unknown-site");
     refused(&product, &[], &["failover", "db9", "--point", "4000000"], 4, "no-recovery-point");
     source_down(&product);
-    let waiting = product.ask(&["failover", "db9", "--fence-timeout", "60s"])["run"].as_str().unwrap().to_owned();
+    let waiting = product.begin(&["failover", "db9", "--fence-timeout", "60s"]);
     let told = refused(&product, &[], &["failover", "db9"], 4, "run-in-progress");
     assert!(told.contains(&waiting), "{told}");
     assert_eq!(product.say(&["cancel", &waiting, "--wait"]).code, 1);
-    assert_eq!(state(&product), "protected");
+    assert_eq!(product.item_state("db9"), "protected");
     let viewer = product.ask(&["token", "create", "--name", "eve", "--role", "viewer"])["token"].as_str().unwrap().to_owned();
     let ca = product.state_dir().join("pki/ca.crt");
     let server = format!("https://{}", product.listen());

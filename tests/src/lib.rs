@@ -2,6 +2,8 @@
 //!
 //!   Scene ─▶ Simulation (engine) + SimWorld (provider) ─▶ runs ─▶ item records, ledger, inventories
 
+pub mod lab;
+pub mod place;
 pub mod product;
 pub mod programs;
 

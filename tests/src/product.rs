@@ -1,67 +1,32 @@
-//! The product as processes: `switchback up` and an agent that hosts two simulated sites, in a directory of its own.
+//! The product as processes: `switchback up` and its agents, in a directory of its own, at any place.
 //! Everything is asked and told by the command line, as a user would.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{BufRead, BufReader, Write},
     net::TcpListener,
-    os::unix::{fs::PermissionsExt, net::UnixStream, process::CommandExt},
+    os::unix::{fs::PermissionsExt, net::UnixStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    time::{Duration, Instant},
+    process::Command,
 };
 
 use serde_json::{Value, json};
 
-/// Longest wait for something that must happen.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub use crate::place::{PATIENCE, Place, Running, Said, program, signal, wait_until, wait_until_within};
+
+/// How much of each log is shown when a test fails.
+const SHOWN_LINES: usize = 60;
 
 /// The running product.
 pub struct Product {
     dir: PathBuf,
+    state_dir: PathBuf,
     listen: String,
-    up: Child,
-    agent: Option<Child>,
-}
-
-/// What a command said and how it ended.
-#[derive(Debug)]
-pub struct Said {
-    /// Exit code.
-    pub code: i32,
-    /// Standard output.
-    pub out: String,
-    /// Standard error.
-    pub err: String,
-}
-
-impl Said {
-    /// The answer of a command that was run with `-o json`.
-    #[must_use]
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
-    }
-}
-
-/// Path of a program of the workspace.
-#[must_use]
-pub fn program(name: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
-    let path = target.join("debug").join(name);
-    assert!(path.exists(), "{} is not built; run `cargo build --workspace --bins` first", path.display());
-    path
-}
-
-/// Waits until `look` gives something.
-pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < until, "{what} did not happen within {PATIENCE:?}");
-        std::thread::park_timeout(Duration::from_millis(100));
-    }
+    place: Place,
+    environment: Vec<(String, String)>,
+    agents: BTreeMap<String, Running>,
+    up: Option<Running>,
 }
 
 /// A directory that other users may enter: the database runs as one.
@@ -75,44 +40,59 @@ pub fn scratch(name: &str) -> PathBuf {
 }
 
 impl Product {
-    /// Starts database, server and two workers with short leases.
+    /// Starts database, server and two workers with short leases on this machine.
     #[must_use]
     pub fn start(name: &str, environment: &[(&str, &str)]) -> Self {
-        let dir = scratch(name);
         let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map(|address| address.port());
         let listen = format!("127.0.0.1:{}", port.unwrap_or_else(|error| panic!("no free port: {error}")));
-        let log = fs::File::create(dir.join("up.log")).unwrap_or_else(|error| panic!("no log: {error}"));
-        let errors = log.try_clone().unwrap_or_else(|error| panic!("no log: {error}"));
-        let up = Command::new(program("switchback"))
-            .arg("--state-dir")
-            .arg(dir.join("state"))
-            .args(["up", "--listen", &listen, "--workers", "2", "--lease-seconds", "3"])
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(errors)
-            .process_group(0)
-            .spawn()
-            .unwrap_or_else(|error| panic!("starting the product: {error}"));
-        let mut product = Self { dir, listen, up, agent: None };
-        wait_until("the server answers", || {
-            let ended = product.up.try_wait().ok().flatten();
-            assert!(ended.is_none(), "`up` has ended ({ended:?}):\n{}", product.log());
-            (product.say(&["-o", "json", "get", "items"]).code == 0).then_some(())
-        });
+        let dir = scratch(name);
+        Self::start_at(Place::here(), dir.join("state"), dir, listen, environment)
+    }
+
+    /// Starts them at a place. `dir` is for logs and the tests' own files and is removed in the end.
+    #[must_use]
+    pub fn start_at(place: Place, state_dir: PathBuf, dir: PathBuf, listen: String, environment: &[(&str, &str)]) -> Self {
+        let environment = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let mut product = Self { dir, state_dir, listen, place, environment, agents: BTreeMap::new(), up: None };
+        product.start_again();
         product
     }
 
-    /// What the processes said so far.
+    /// Starts database, server and workers after [`stop`](Self::stop).
+    pub fn start_again(&mut self) {
+        let mut command = self.place.command(&program("switchback"));
+        command.arg("--state-dir").arg(&self.state_dir);
+        command.args(["up", "--listen", &self.listen, "--workers", "2", "--lease-seconds", "3"]);
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
+        let mut up = Running::start(command, &self.dir.join("up.log"));
+        wait_until("the server answers", || {
+            let ended = up.ended();
+            assert!(ended.is_none(), "`up` has ended ({ended:?}):\n{}", self.log());
+            (self.say(&["-o", "json", "get", "items"]).code == 0).then_some(())
+        });
+        self.up = Some(up);
+    }
+
+    /// Stops database, server and workers. Agents go on.
+    pub fn stop(&mut self) {
+        if let Some(mut up) = self.up.take() {
+            up.end();
+        }
+    }
+
+    /// What the processes of `up` said so far.
     #[must_use]
     pub fn log(&self) -> String {
-        fs::read_to_string(self.dir.join("up.log")).unwrap_or_default()
+        let mut paths = vec![self.dir.join("up.log")];
+        let logs = fs::read_dir(self.state_dir.join("log")).into_iter().flatten().flatten();
+        paths.extend(logs.map(|entry| entry.path()));
+        paths.iter().map(|path| fs::read_to_string(path).unwrap_or_default()).collect()
     }
 
     /// Directory of the server's state.
     #[must_use]
     pub fn state_dir(&self) -> PathBuf {
-        self.dir.join("state")
+        self.state_dir.clone()
     }
 
     /// Where it listens on the network.
@@ -137,49 +117,118 @@ impl Product {
     #[must_use]
     pub fn say_as(&self, environment: &[(&str, &str)], words: &[&str]) -> Said {
         let mut command = Command::new(program("switchback"));
-        command.env("SWITCHBACK_STATE_DIR", self.state_dir()).env_remove("SWITCHBACK_SERVER").envs(environment.iter().copied());
-        let output = command.args(words).stdin(Stdio::null()).output();
-        said(&output.unwrap_or_else(|error| panic!("running switchback: {error}")))
+        command.env("SWITCHBACK_STATE_DIR", &self.state_dir).env_remove("SWITCHBACK_SERVER").envs(environment.iter().copied());
+        Said::by(command.args(words))
     }
 
     /// Runs a command that must succeed; its JSON answer.
     #[must_use]
     pub fn ask(&self, words: &[&str]) -> Value {
         let said = self.say(&[&["-o", "json"], words].concat());
-        assert_eq!(said.code, 0, "switchback {words:?}: {said:?}\n{}", self.log());
+        assert_eq!(said.code, 0, "switchback {words:?}: {said:?}");
         said.json()
+    }
+
+    /// Begins an operation; its run.
+    #[must_use]
+    pub fn begin(&self, words: &[&str]) -> String {
+        let answer = self.ask(words);
+        answer["run"].as_str().unwrap_or_else(|| panic!("no run in {answer}")).to_owned()
+    }
+
+    /// The points of an item, by number.
+    #[must_use]
+    pub fn points(&self, item: &str) -> BTreeMap<u64, Value> {
+        let answer = self.ask(&["points", item]);
+        let points = answer["items"].as_array().into_iter().flatten().map(|listed| listed["point"].clone());
+        points.map(|point| (point["id"].as_u64().unwrap_or_else(|| panic!("no number in {point}")), point)).collect()
+    }
+
+    /// Events of a run.
+    #[must_use]
+    pub fn events(&self, run: &str) -> Vec<Value> {
+        let history = self.ask(&["history", run]);
+        history["events"].as_array().unwrap_or_else(|| panic!("no events in {history}")).clone()
+    }
+
+    /// The main state of an item, in words.
+    #[must_use]
+    pub fn item_state(&self, item: &str) -> String {
+        let item = self.ask(&["get", "item", item]);
+        item["state"].as_str().unwrap_or_else(|| panic!("no state in {item}")).to_owned()
+    }
+
+    /// Waits until an event of a run mentions `what`; the events so far.
+    #[must_use]
+    pub fn seen(&self, run: &str, what: &str) -> Vec<Value> {
+        wait_until(&format!("{what} stands in the history"), || {
+            let said = self.say(&["-o", "json", "history", run]);
+            let events = (said.code == 0).then(|| said.json()["events"].as_array().cloned())??;
+            events.iter().any(|event| event["body"].to_string().contains(what)).then_some(events)
+        })
+    }
+
+    /// Waits until a run has ended; its view.
+    #[must_use]
+    pub fn ended(&self, run: &str) -> Value {
+        wait_until(&format!("run {run} ends"), || {
+            let view = self.say(&["-o", "json", "describe", "run", run]);
+            let view = (view.code == 0).then(|| view.json())?;
+            matches!(view["state"].as_str(), Some("completed" | "failed" | "cancelled" | "suspended")).then_some(view)
+        })
+    }
+
+    /// Enrolls an agent for a site, from that place, with an identity in `dir`.
+    pub fn enroll(&self, place: &Place, name: &str, site: &str, dir: &Path) {
+        let token = self.ask(&["agent", "token", "--site", site]);
+        let text = |key: &str| token[key].as_str().unwrap_or_else(|| panic!("no {key} in {token}")).to_owned();
+        let mut command = place.command(&program("switchback-agent"));
+        command.args(["enroll", "--server", &format!("https://{}", self.listen), "--ca-sha256", &text("ca_sha256"), "--token", &text("token")]);
+        command.args(["--name", name]).arg("--state-dir").arg(dir);
+        let said = Said::by(&mut command);
+        assert_eq!(said.code, 0, "enrolling: {said:?}");
+    }
+
+    /// Starts an agent process and waits until the agents of these names are connected.
+    pub fn run_agent(&mut self, name: &str, command: Command, connected: &[&str]) {
+        let mut running = Running::start(command, &self.dir.join(format!("agent-{name}.log")));
+        wait_until(&format!("agents {connected:?} are connected"), || {
+            let ended = running.ended();
+            assert!(ended.is_none(), "the agent has ended ({ended:?}):\n{}", running.log());
+            connected.iter().all(|name| self.is_connected(name)).then_some(())
+        });
+        self.agents.insert(name.to_owned(), running);
+    }
+
+    /// Whether an agent has a lease.
+    #[must_use]
+    pub fn is_connected(&self, agent: &str) -> bool {
+        let agents = self.ask(&["agent", "list"]);
+        agents["items"].as_array().into_iter().flatten().any(|listed| listed["name"] == *agent && listed["connected"] == true)
+    }
+
+    /// A running agent process.
+    #[must_use]
+    pub fn agent(&self, name: &str) -> &Running {
+        self.agents.get(name).unwrap_or_else(|| panic!("no agent {name} was started"))
+    }
+
+    /// Ends an agent process.
+    pub fn end_agent(&mut self, name: &str) {
+        self.agents.remove(name);
     }
 
     /// Enrolls sites `a` and `b`, hosts them in one simulated world with a machine `db9` at `a`, and waits for both.
     pub fn host_simulated_sites(&mut self, environment: &[(&str, &str)]) {
-        for site in ["a", "b"] {
-            self.enroll(site);
-        }
-        let log = fs::File::create(self.dir.join("agent.log")).unwrap_or_else(|error| panic!("no log: {error}"));
         let mut command = Command::new(program("switchback-agent"));
         command.arg("run").arg("--simulated").args(["--lease-seconds", "3"]).arg("--control").arg(self.control());
         for site in ["a", "b"] {
+            self.enroll(&Place::here(), &format!("{site}-agent"), site, &self.dir.join(site));
             command.arg("--state-dir").arg(self.dir.join(site));
         }
-        command.envs(environment.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0);
-        self.agent = Some(command.spawn().unwrap_or_else(|error| panic!("starting the agent: {error}")));
-        wait_until("both agents are connected", || {
-            let agents = self.ask(&["agent", "list"]);
-            let connected = agents["items"].as_array()?.iter().filter(|agent| agent["connected"] == true).count();
-            (connected == 2).then_some(())
-        });
+        command.envs(environment.iter().copied());
+        self.run_agent("simulated", command, &["a-agent", "b-agent"]);
         self.world(json!({ "do": "add-machine", "site": "a", "machine": "db9", "blocks": 64 }));
-    }
-
-    /// Enrolls an agent for a site.
-    pub fn enroll(&self, site: &str) {
-        let token = self.ask(&["agent", "token", "--site", site]);
-        let text = |key: &str| token[key].as_str().unwrap_or_else(|| panic!("no {key} in {token}")).to_owned();
-        let mut command = Command::new(program("switchback-agent"));
-        command.args(["enroll", "--server", &format!("https://{}", self.listen), "--ca-sha256", &text("ca_sha256"), "--token", &text("token")]);
-        command.args(["--name", &format!("{site}-agent")]).arg("--state-dir").arg(self.dir.join(site));
-        let said = said(&command.output().unwrap_or_else(|error| panic!("running the agent: {error}")));
-        assert_eq!(said.code, 0, "enrolling: {said:?}");
     }
 
     /// Moves or asks the simulated world.
@@ -199,57 +248,43 @@ impl Product {
     /// Process ids that `up` wrote down, by name (`database`, `server`, `worker-1`, …).
     #[must_use]
     pub fn pid(&self, name: &str) -> Option<i32> {
-        let text = fs::read_to_string(self.state_dir().join("run").join(format!("{name}.pid"))).ok()?;
+        let text = fs::read_to_string(self.state_dir.join("run").join(format!("{name}.pid"))).ok()?;
         text.split_whitespace().next()?.parse().ok()
     }
 
     /// Name of the worker process (`worker-N`) that writes events under this id.
     #[must_use]
     pub fn worker_named(&self, id: &str) -> Option<String> {
-        let entries = fs::read_dir(self.state_dir().join("run")).ok()?;
+        let entries = fs::read_dir(self.state_dir.join("run")).ok()?;
         let mut names = entries.flatten().filter(|entry| fs::read_to_string(entry.path()).unwrap_or_default().contains(id));
         Some(names.next()?.path().file_stem()?.to_string_lossy().into_owned())
     }
 
-    /// Sends a signal to a process that the product started.
-    pub fn signal(&self, pid: i32, signal: &str) {
-        let sent = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "signal {signal} to {pid}");
-    }
-
-    /// Waits until a run has ended; its view.
+    /// Process of the worker that wrote the newest of these events.
     #[must_use]
-    pub fn ended(&self, run: &str) -> Value {
-        wait_until(&format!("run {run} ends"), || {
-            let view = self.say(&["-o", "json", "describe", "run", run]);
-            let view = (view.code == 0).then(|| view.json())?;
-            matches!(view["state"].as_str(), Some("completed" | "failed" | "cancelled" | "suspended")).then_some(view)
-        })
+    pub fn owner(&self, events: &[Value]) -> i32 {
+        let worker = events.last().and_then(|event| event["worker"].as_str()).unwrap_or_else(|| panic!("nobody wrote {events:?}"));
+        let named = self.worker_named(worker).and_then(|name| self.pid(&name));
+        named.unwrap_or_else(|| panic!("no process says that it is worker {worker}"))
     }
-}
 
-fn said(output: &Output) -> Said {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+    fn show_logs(&self) {
+        let logs = [self.dir.clone(), self.state_dir.join("log")].into_iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten());
+        for path in logs.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "log")) {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            eprintln!("── {} ended with\n{}", path.display(), lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n"));
+        }
+    }
 }
 
 impl Drop for Product {
     fn drop(&mut self) {
-        let mut children: Vec<&mut Child> = self.agent.as_mut().into_iter().collect();
-        children.push(&mut self.up);
-        for child in children {
-            drop(Command::new("kill").arg("-TERM").arg(child.id().to_string()).status());
-            let until = Instant::now() + Duration::from_secs(20);
-            while child.try_wait().is_ok_and(|ended| ended.is_none()) && Instant::now() < until {
-                std::thread::park_timeout(Duration::from_millis(50));
-            }
-            drop(Command::new("kill").arg("-KILL").arg("--").arg(format!("-{}", child.id())).stderr(Stdio::null()).status());
-            drop(child.wait());
-        }
         if std::thread::panicking() {
-            eprintln!("kept for a look: {}", self.dir.display());
-        } else {
-            drop(fs::remove_dir_all(&self.dir));
+            self.show_logs();
         }
+        self.agents.clear();
+        self.stop();
+        drop(fs::remove_dir_all(&self.dir));
     }
 }

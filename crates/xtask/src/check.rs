@@ -77,12 +77,13 @@ fn clippy() -> Result<String> {
     Ok("no warnings".into())
 }
 
-/// Runs cargo on our terminal. The tests are told where this program is: they build their labs with it.
+/// Runs cargo on our terminal. The tests are told where this program is: they build their labs with it. That it is not asked
+/// for its own path has a reason: cargo may have replaced it meanwhile.
 fn cargo(args: &[&str]) -> Result<()> {
     println!("\n$ cargo {}", args.join(" "));
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(args).current_dir(paths::root()).env("SWITCHBACK_XTASK", std::env::current_exe()?);
+    command.args(args).current_dir(paths::root()).env("SWITCHBACK_XTASK", paths::target().join("debug/xtask"));
     sh::show(&mut command)
 }
 
