@@ -51,6 +51,10 @@ pub enum Code {
     LeaseGone,
     /// The database does not answer.
     DatabaseUnavailable,
+    /// The database belongs to something else, or is too old.
+    WrongDatabase,
+    /// The database was brought up to date by a newer build.
+    NewerDatabase,
     /// The server is at fault.
     Internal,
 }

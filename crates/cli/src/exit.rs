@@ -8,6 +8,7 @@
 use std::process::ExitCode;
 
 use api::{ClientError, Code, Problem};
+use server::OpenError;
 
 /// It failed.
 pub(crate) const FAILED: u8 = 1;
@@ -20,11 +21,32 @@ pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Tells an error on standard error, and gives its code.
 pub(crate) fn told(error: &anyhow::Error) -> ExitCode {
-    let problem = error.chain().find_map(|cause| cause.downcast_ref::<ClientError>()).and_then(ClientError::problem);
-    let Some(problem) = problem else {
-        eprintln!("switchback: {error:#}");
-        return FAILED.into();
-    };
+    let refused = error.chain().find_map(|cause| cause.downcast_ref::<ClientError>()).and_then(ClientError::problem);
+    let database = || error.chain().find_map(|cause| cause.downcast_ref::<OpenError>()).and_then(of_database);
+    match refused.cloned().or_else(database) {
+        Some(problem) => refusal(&problem),
+        None => {
+            eprintln!("switchback: {error:#}");
+            FAILED.into()
+        }
+    }
+}
+
+/// A database that must not be used, as a problem.
+fn of_database(error: &OpenError) -> Option<Problem> {
+    match error {
+        OpenError::NotOurs { .. } | OpenError::TooOld { .. } => Some(Problem::new(Code::WrongDatabase, error.to_string())),
+        OpenError::Newer { .. } => Some(Problem::new(Code::NewerDatabase, error.to_string())),
+        OpenError::Address(_)
+        | OpenError::Certificates { .. }
+        | OpenError::Connect { .. }
+        | OpenError::Older { .. }
+        | OpenError::Migration { .. }
+        | OpenError::Failed { .. } => None,
+    }
+}
+
+fn refusal(problem: &Problem) -> ExitCode {
     eprintln!("switchback: {problem}");
     if let Some(allowed) = &problem.allowed_operations {
         let words: Vec<&str> = allowed.iter().map(|operation| operation.as_str()).collect();
@@ -51,7 +73,9 @@ fn of(problem: &Problem) -> u8 {
             | Code::NoRecoveryPoint
             | Code::NameTaken
             | Code::IdempotencyConflict
-            | Code::LeaseGone,
+            | Code::LeaseGone
+            | Code::WrongDatabase
+            | Code::NewerDatabase,
         ) => 4,
         Some(Code::Unauthenticated | Code::Forbidden | Code::AgentNotEnrolled | Code::EnrolmentRefused) => 5,
         Some(Code::DatabaseUnavailable | Code::Internal) => FAILED,

@@ -23,7 +23,7 @@ const AGENT_DAYS: u64 = 730;
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
     /// A file could not be written.
-    #[error(transparent)]
+    #[error("a certificate could not be kept")]
     File(#[from] StateDirError),
     /// A file could not be read.
     #[error("could not read {path}")]

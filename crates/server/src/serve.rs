@@ -37,10 +37,10 @@ pub struct ServerOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The database can't be used.
-    #[error(transparent)]
+    #[error("the database can't be used")]
     Database(#[from] OpenError),
     /// A file can't be used.
-    #[error(transparent)]
+    #[error("the state directory can't be used")]
     Files(#[from] StateDirError),
     /// Certificates can't be made.
     #[error("the server's certificates can't be made")]

@@ -55,10 +55,10 @@ pub enum UpError {
     #[error("the private database can't be started")]
     Cluster(#[from] ClusterError),
     /// The database can't be used.
-    #[error(transparent)]
+    #[error("the database can't be used")]
     Database(#[from] OpenError),
     /// A file can't be used.
-    #[error(transparent)]
+    #[error("the state directory can't be used")]
     Files(#[from] StateDirError),
     /// A program can't be started.
     #[error("could not start {name}")]
@@ -151,12 +151,25 @@ async fn run_on(options: &UpOptions, url: &str, stop: &mut watch::Receiver<bool>
             child.keep_running(command, ends, &say).await;
         });
     }
-    say(&format!("running {} worker(s); the API answers at unix:{}", options.workers, options.state_dir.socket().display()));
-    stopped(stop).await;
+    let mut early = stop.clone();
+    tokio::select! {
+        () = answering(&options.state_dir) => {
+            say(&format!("running {} worker(s); the API answers at unix:{}", options.workers, options.state_dir.socket().display()));
+            stopped(stop).await;
+        }
+        () = stopped(&mut early) => {}
+    }
     say("stopping");
     end.send_replace(true);
     while children.join_next().await.is_some() {}
     Ok(())
+}
+
+/// Until the server's socket takes connections.
+async fn answering(state_dir: &StateDir) {
+    while tokio::net::UnixStream::connect(state_dir.socket()).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// The database's address is a secret at times: it goes by the environment, not by the command line.

@@ -43,10 +43,10 @@ pub struct WorkerOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// The database can't be used.
-    #[error(transparent)]
+    #[error("the database can't be used")]
     Database(#[from] OpenError),
     /// A file can't be used.
-    #[error(transparent)]
+    #[error("the state directory can't be used")]
     Files(#[from] StateDirError),
     /// The system refuses a thread.
     #[error("a thread could not be started")]

@@ -46,8 +46,10 @@ pub async fn run(target: &Target) -> Result<Migrated, OpenError> {
     if from > known {
         return Err(OpenError::Newer { address: target.address().to_owned(), found: from, known });
     }
-    let migrated = runner().run_async(&mut client).await;
-    migrated.map_err(|source| OpenError::Migration { address: target.address().to_owned(), source: Box::new(source) })?;
+    if from < known {
+        let migrated = runner().run_async(&mut client).await;
+        migrated.map_err(|source| OpenError::Migration { address: target.address().to_owned(), source: Box::new(source) })?;
+    }
     client.batch_execute(include_str!("../sql/note_store.sql")).await.map_err(failed("noting whose database this is"))?;
     Ok(Migrated { from, to: known })
 }

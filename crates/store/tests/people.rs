@@ -60,7 +60,7 @@ fn point(number: i64) -> PointRow {
     }
 }
 
-fn change(fact: serde_json::Value, state: &str) -> ProjectionRow {
+fn change(fact: &serde_json::Value, state: &str) -> ProjectionRow {
     let record = json!({"name": "db9", "primary": "berlin", "recovery": "hamburg", "state": {"main": {"is": state}, "direction": "forward"}});
     ProjectionRow { projection: "recovery.item".into(), fact: json!({"item": "db9", "fact": fact, "record": record}), seq: Seq(1) }
 }
@@ -71,8 +71,8 @@ async fn a_turn_writes_the_items_it_changes_and_withdraws_their_points() {
     let (lease, run, epoch) = owned_run(&lab.store, "item:db9").await;
     lab.store.put_points("db9", "hamburg", &[point(1), point(2), point(3)]).await.unwrap();
     let mut write = turn(run, epoch);
-    write.projections.push(change(json!({"fact": "moved"}), "committing"));
-    write.projections.push(change(json!({"fact": "points_withdrawn", "up_to": 2}), "committed"));
+    write.projections.push(change(&json!({"fact": "moved"}), "committing"));
+    write.projections.push(change(&json!({"fact": "points_withdrawn", "up_to": 2}), "committed"));
     lab.store.commit_turns(lease, &[write]).await.unwrap();
     let items = lab.store.items(Some("db9")).await.unwrap();
     assert_eq!(items[0].record["state"]["main"]["is"], "committed");

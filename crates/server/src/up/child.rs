@@ -60,6 +60,8 @@ impl Child {
     /// `None` means that it ended because it was asked to.
     async fn run_once(&self, command: std::process::Command, end: &mut watch::Receiver<bool>) -> std::io::Result<Option<std::process::ExitStatus>> {
         let mut child = self.start(command)?;
+        // Held here: waiting would close it, and its end means to the child that we are gone.
+        let input = child.stdin.take();
         if let (Some(pid), false) = (child.id(), self.notes_itself)
             && let Err(error) = self.state_dir.note_process(&self.name, &pid.to_string())
         {
@@ -72,6 +74,7 @@ impl Child {
         if ended.is_none() {
             self.end(&mut child).await?;
         }
+        drop(input);
         self.state_dir.forget_process(&self.name);
         Ok(ended)
     }
@@ -79,7 +82,7 @@ impl Child {
     /// In a process group of its own, so that a Ctrl-C reaches us alone; its input is a pipe that ends with us.
     fn start(&self, mut command: std::process::Command) -> std::io::Result<tokio::process::Child> {
         let log = appended(&self.log)?;
-        command.process_group(0).stdout(log.try_clone()?).stderr(log);
+        command.process_group(0).env("NO_COLOR", "1").stdout(log.try_clone()?).stderr(log);
         if self.ending == Ending::Terminate {
             command.stdin(Stdio::piped()).env("SWITCHBACK_ENDS_WITH_STDIN", "1");
         }
