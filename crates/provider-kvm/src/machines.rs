@@ -1,4 +1,21 @@
-//! x
-use std::path::Path;
-use provider::ProviderError;
-pub(crate) fn dependent(_dir: &Path) -> Result<Option<String>, ProviderError> { Ok(None) }
+//! Machines that were made from points: their records beside the points, and the machines themselves.
+//!
+//! ```text
+//!   machine.TOKEN.json      disks, point, definition: exists = prepared
+//!   run.TOKEN.vda.qcow2     its throw-away disk
+//!   started.TOKEN.json      when it was first powered on: written before its first instruction
+//!   standalone.TOKEN        its disks need no point any more
+//!   discarded.GENERATION.TOKEN   calls of that generation with a smaller token come too late
+//! ```
+//!
+//! Invariants: 1. Of a generation the greatest token counts; records of smaller ones, and of calls that were discarded, are
+//! garbage, whenever they appear. 2. A disk without a record is garbage. 3. A machine is started by a call that fails if its name
+//! is in use, and from a record only.
+
+mod bring_up;
+mod flat;
+mod records;
+
+pub(crate) use bring_up::{checkpoint_name, discard, observe, recover, start};
+pub(crate) use flat::flatten;
+pub(crate) use records::{MachineRecord, dependent, is_machine_file, records, sweep};

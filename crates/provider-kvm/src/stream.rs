@@ -1,27 +1,30 @@
-//! The line between two agents on which points travel: TLS with certificates on both sides, frames with checksums.
+//! The data stream between two agents: TLS with a certificate on both sides, and frames inside.
 //!
 //! ```text
-//!   source ── Hello ──▶ target      ◀── Welcome { newest point and its mark, a first copy begun? } | Refused
-//!          ── Begin ──▶             ── Digests? ──▶ ◀── Digests          (only to compare)
-//!          ── Write, Zero … ──▶     ── Commit ──▶   ◀── Committed { point }
+//!   source                         target
+//!     Hello ────────────────────────▶      item, generation, disks
+//!           ◀──────────────── Welcome      newest point and its mark, or a begun first copy
+//!     Begin ────────────────────────▶      full, delta, or comparison
+//!           ◀────────────────── Ready
+//!     Data, Zero, AskDigests … ─────▶ ◀─── Digests
+//!     Commit ───────────────────────▶
+//!           ◀────────────── Committed      the point is recorded; only now the source forgets what it was made from
 //! ```
 //!
-//! Invariants: 1. A point exists when `Committed` was sent, and stays; before that a broken line leaves nothing but a part.
-//! 2. Every block carries a checksum that is checked before it is written. 3. The target answers only to certificates of its
-//! own CA, the source sends only to the name it was told. 4. Nothing on this line needs the orchestrator.
+//! Invariants: 1. Every frame has a checksum, and lengths are bounded before memory is taken. 2. The target decides what is
+//! built on what; the source's wish is checked. 3. A line that breaks leaves no point, whatever was sent. 4. One session an
+//! item: a newer one ends the older.
 
 mod frame;
-mod link;
-mod receiver;
+mod receive;
+mod send;
 mod tls;
 
-pub(crate) use link::{Link, LinkError, Sent};
-pub(crate) use receiver::Receiver;
+pub(crate) use frame::{BLOCK_BYTES, Digest, Frame, Mode, StreamError, digest};
+pub(crate) use receive::{Receiver, Receiving};
+pub(crate) use send::{Line, Limiter};
+pub(crate) use tls::Tls;
 pub use tls::TlsIdentity;
-pub(crate) use tls::{TlsError, TlsSides};
-
-/// Blocks are compared by digests of this many bytes.
-pub(crate) const DIGEST_BLOCK_BYTES: u64 = 65_536;
 
 #[cfg(test)]
 mod tests;

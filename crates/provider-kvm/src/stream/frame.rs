@@ -1,134 +1,214 @@
-//! Frames: a length, a kind, a payload. Control frames are JSON, data frames are binary with a CRC-32.
-//!
-//! ```text
-//!   u32 length of the rest | u8 kind | payload
-//!   Write: u16 disk, u64 offset, u32 crc, content        Zero: u16 disk, u64 offset, u64 length       (big endian)
-//! ```
+//! What is said on the line, and how it is written down: `kind u8, length u32, crc32 u32, payload`, little endian.
 
 use std::io::{self, Read, Write};
 
 use chrono::{DateTime, Utc};
+use provider::ProviderError;
 use recovery::{Consistency, Generation, ItemName, PointId};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sha2::{Digest as _, Sha256};
 
-/// Longest frame that is read: one write of a source plus its head. What is longer is not ours.
-pub(super) const MAX_FRAME_BYTES: u32 = (4 << 20) + 64;
-/// Version of this protocol; both sides must speak the same.
-pub(super) const VERSION: u32 = 1;
+/// Granularity of comparison and of zero elision.
+pub(crate) const BLOCK_BYTES: usize = 65_536;
+/// A frame's payload: at most this much content, and its address.
+const MAX_PAYLOAD_BYTES: usize = (4 << 20) + 64;
+const VERSION: u32 = 1;
 
-const CONTROL: u8 = 1;
-const WRITE: u8 = 2;
-const ZERO: u8 = 3;
-const DIGESTS: u8 = 4;
+/// Short for a block's content: the first half of its SHA-256.
+pub(crate) type Digest = [u8; 16];
 
-/// What is agreed upon.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "say", rename_all = "snake_case")]
-pub(super) enum Control {
-    Hello { version: u32, item: ItemName, generation: Generation },
-    Welcome { newest: Option<(PointId, String)>, seed: bool },
-    /// As text for people; `superseded` ends the source's loop.
-    Refused { superseded: bool, why: String },
-    /// On the newest point, or the first copy; `resume` goes on with a first copy that was begun.
-    Begin { resume: bool, disks: Vec<String> },
-    Begun,
-    /// Digests of all blocks from `offset`, `blocks` of them.
-    AskDigests { disk: u16, offset: u64, length: u64 },
-    Commit { mark: String, consistency: Consistency, taken_at: DateTime<Utc>, bytes: u64 },
-    Committed { point: PointId },
+/// Why the stream ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StreamError {
+    #[error("the line broke: {0}")]
+    Line(#[from] io::Error),
+    #[error("the other side violates the protocol: {0}")]
+    Protocol(String),
+    /// The target's answer.
+    #[error("the target refused: {0}")]
+    Refused(ProviderError),
+    /// This site's own part failed.
+    #[error("{0}")]
+    Here(#[from] ProviderError),
+    /// The agent or the item is being stopped.
+    #[error("it was told to stop")]
+    Stopped,
 }
 
-/// One frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Frame {
-    Control(Control),
-    Write { disk: u16, offset: u64, content: Vec<u8> },
+/// How a copy is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Mode {
+    /// Everything but zeroes, into an empty first copy.
+    Full,
+    /// What differs from a first copy that was begun.
+    Resume,
+    /// What differs from the newest point, found by digests.
+    Compare,
+    /// What was changed since the newest point.
+    Delta,
+}
+
+/// Opens a conversation about an item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub(crate) version: u32,
+    pub(crate) item: ItemName,
+    pub(crate) generation: Generation,
+    /// Targets and capacities; later frames name a disk by its place here.
+    pub(crate) disks: Vec<(String, u64)>,
+}
+
+impl Hello {
+    pub(crate) fn new(item: ItemName, generation: Generation, disks: Vec<(String, u64)>) -> Self {
+        Self { version: VERSION, item, generation, disks }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), StreamError> {
+        if self.version != VERSION {
+            return Err(StreamError::Protocol(format!("it speaks version {}, this agent {VERSION}", self.version)));
+        }
+        Ok(())
+    }
+}
+
+/// What the target has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Welcome {
+    pub(crate) newest: Option<(PointId, String)>,
+    pub(crate) seed: bool,
+}
+
+/// Everything was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Commit {
+    pub(crate) mark: String,
+    pub(crate) consistency: Consistency,
+    pub(crate) taken_at: DateTime<Utc>,
+    pub(crate) bytes: u64,
+}
+
+/// One thing said.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Frame {
+    Hello(Hello),
+    Welcome(Welcome),
+    Begin(Mode),
+    Ready,
+    Data { disk: u16, offset: u64, content: Vec<u8> },
     Zero { disk: u16, offset: u64, length: u64 },
-    Digests(Vec<[u8; 32]>),
+    AskDigests { disk: u16, offset: u64, length: u64 },
+    Digests(Vec<Digest>),
+    Commit(Commit),
+    Committed(PointId),
+    Refused(ProviderError),
 }
 
-pub(super) fn send(out: &mut impl Write, frame: &Frame) -> io::Result<()> {
-    match frame {
-        Frame::Control(control) => {
-            let text = serde_json::to_vec(control)?;
-            head(out, CONTROL, text.len())?;
-            out.write_all(&text)?;
-            out.flush()
-        }
-        Frame::Write { disk, offset, content } => send_write(out, *disk, *offset, content),
-        Frame::Zero { disk, offset, length } => {
-            head(out, ZERO, 18)?;
-            out.write_all(&disk.to_be_bytes())?;
-            out.write_all(&offset.to_be_bytes())?;
-            out.write_all(&length.to_be_bytes())
-        }
-        Frame::Digests(digests) => {
-            head(out, DIGESTS, digests.len() * 32)?;
-            for digest in digests {
-                out.write_all(digest)?;
+impl Frame {
+    fn encode(&self) -> Result<(u8, Vec<u8>), StreamError> {
+        Ok(match self {
+            Frame::Hello(hello) => (1, json(hello)?),
+            Frame::Welcome(welcome) => (2, json(welcome)?),
+            Frame::Begin(mode) => (3, json(mode)?),
+            Frame::Ready => (4, vec![]),
+            Frame::Data { disk, offset, content } => {
+                let mut payload = Vec::with_capacity(content.len() + 10);
+                payload.extend(disk.to_le_bytes());
+                payload.extend(offset.to_le_bytes());
+                payload.extend(content);
+                (5, payload)
             }
-            out.flush()
-        }
+            Frame::Zero { disk, offset, length } => (6, range(*disk, *offset, *length)),
+            Frame::AskDigests { disk, offset, length } => (7, range(*disk, *offset, *length)),
+            Frame::Digests(digests) => (8, digests.concat()),
+            Frame::Commit(commit) => (9, json(commit)?),
+            Frame::Committed(point) => (10, json(point)?),
+            Frame::Refused(error) => (11, json(error)?),
+        })
     }
-}
 
-/// A write without a copy of its content.
-pub(super) fn send_write(out: &mut impl Write, disk: u16, offset: u64, content: &[u8]) -> io::Result<()> {
-    head(out, WRITE, 14 + content.len())?;
-    out.write_all(&disk.to_be_bytes())?;
-    out.write_all(&offset.to_be_bytes())?;
-    out.write_all(&crc32fast::hash(content).to_be_bytes())?;
-    out.write_all(content)
-}
-
-fn head(out: &mut impl Write, kind: u8, payload: usize) -> io::Result<()> {
-    let length = u32::try_from(payload + 1).ok().filter(|length| *length <= MAX_FRAME_BYTES);
-    let length = length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the frame is too long"))?;
-    out.write_all(&length.to_be_bytes())?;
-    out.write_all(&[kind])
-}
-
-pub(super) fn receive(from: &mut impl Read) -> io::Result<Frame> {
-    let length = u32::from_be_bytes(array(from)?);
-    if length == 0 || length > MAX_FRAME_BYTES {
-        return Err(bad(format!("a frame of {length} bytes")));
-    }
-    let [kind] = array(from)?;
-    let payload = length - 1;
-    match kind {
-        CONTROL => Ok(Frame::Control(serde_json::from_slice(&bytes(from, payload)?)?)),
-        WRITE if payload > 14 => {
-            let (disk, offset) = (u16::from_be_bytes(array(from)?), u64::from_be_bytes(array(from)?));
-            let crc = u32::from_be_bytes(array(from)?);
-            let content = bytes(from, payload - 14)?;
-            if crc32fast::hash(&content) != crc {
-                return Err(bad(format!("the checksum of {} bytes at {offset} does not hold", content.len())));
+    fn decode(kind: u8, payload: &[u8]) -> Result<Self, StreamError> {
+        Ok(match kind {
+            1 => Frame::Hello(parse(payload)?),
+            2 => Frame::Welcome(parse(payload)?),
+            3 => Frame::Begin(parse(payload)?),
+            4 if payload.is_empty() => Frame::Ready,
+            5 if payload.len() > 10 => Frame::Data { disk: le16(payload), offset: le64(&payload[2..]), content: payload[10..].to_vec() },
+            6 if payload.len() == 18 => Frame::Zero { disk: le16(payload), offset: le64(&payload[2..]), length: le64(&payload[10..]) },
+            7 if payload.len() == 18 => {
+                Frame::AskDigests { disk: le16(payload), offset: le64(&payload[2..]), length: le64(&payload[10..]) }
             }
-            Ok(Frame::Write { disk, offset, content })
+            8 if payload.len().is_multiple_of(size_of::<Digest>()) => {
+                Frame::Digests(payload.as_chunks().0.to_vec())
+            }
+            9 => Frame::Commit(parse(payload)?),
+            10 => Frame::Committed(parse(payload)?),
+            11 => Frame::Refused(parse(payload)?),
+            _ => return Err(StreamError::Protocol(format!("a frame of kind {kind} with {} bytes", payload.len()))),
+        })
+    }
+
+    /// Writes the frame. Returns how many bytes it took.
+    pub(crate) fn write(&self, line: &mut impl Write) -> Result<u64, StreamError> {
+        let (kind, payload) = self.encode()?;
+        let length = u32::try_from(payload.len()).ok().filter(|_| payload.len() <= MAX_PAYLOAD_BYTES);
+        let length = length.ok_or_else(|| StreamError::Protocol("our frame is too long".to_owned()))?;
+        let mut head = [0; 9];
+        head[0] = kind;
+        head[1..5].copy_from_slice(&length.to_le_bytes());
+        head[5..].copy_from_slice(&crc32fast::hash(&payload).to_le_bytes());
+        line.write_all(&head)?;
+        line.write_all(&payload)?;
+        line.flush()?;
+        Ok(payload.len() as u64 + head.len() as u64)
+    }
+
+    /// Reads the next frame.
+    pub(crate) fn read(line: &mut impl Read) -> Result<Self, StreamError> {
+        let mut head = [0; 9];
+        line.read_exact(&mut head)?;
+        let length = le32(&head[1..]) as usize;
+        if length > MAX_PAYLOAD_BYTES {
+            return Err(StreamError::Protocol(format!("a frame of {length} bytes")));
         }
-        ZERO if payload == 18 => {
-            Ok(Frame::Zero { disk: u16::from_be_bytes(array(from)?), offset: u64::from_be_bytes(array(from)?), length: u64::from_be_bytes(array(from)?) })
+        let mut payload = vec![0; length];
+        line.read_exact(&mut payload)?;
+        if crc32fast::hash(&payload) != le32(&head[5..]) {
+            return Err(StreamError::Protocol("a frame whose checksum is wrong".to_owned()));
         }
-        DIGESTS if payload % 32 == 0 => {
-            let all = bytes(from, payload)?;
-            Ok(Frame::Digests(all.chunks_exact(32).filter_map(|chunk| chunk.try_into().ok()).collect()))
-        }
-        _ => Err(bad(format!("a frame of kind {kind} with {payload} bytes"))),
+        Self::decode(head[0], &payload)
     }
 }
 
-fn array<const N: usize>(from: &mut impl Read) -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    from.read_exact(&mut bytes)?;
-    Ok(bytes)
+fn json(value: &impl Serialize) -> Result<Vec<u8>, StreamError> {
+    serde_json::to_vec(value).map_err(|e| StreamError::Protocol(format!("our frame can't be written: {e}")))
 }
 
-fn bytes(from: &mut impl Read, count: u32) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; count as usize];
-    from.read_exact(&mut bytes)?;
-    Ok(bytes)
+fn parse<T: DeserializeOwned>(payload: &[u8]) -> Result<T, StreamError> {
+    serde_json::from_slice(payload).map_err(|e| StreamError::Protocol(format!("a frame can't be read: {e}")))
 }
 
-pub(super) fn bad(what: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
+fn range(disk: u16, offset: u64, length: u64) -> Vec<u8> {
+    [&disk.to_le_bytes()[..], &offset.to_le_bytes(), &length.to_le_bytes()].concat()
+}
+
+fn le16(bytes: &[u8]) -> u16 {
+    bytes.first_chunk().map_or(0, |b| u16::from_le_bytes(*b))
+}
+
+fn le32(bytes: &[u8]) -> u32 {
+    bytes.first_chunk().map_or(0, |b| u32::from_le_bytes(*b))
+}
+
+fn le64(bytes: &[u8]) -> u64 {
+    bytes.first_chunk().map_or(0, |b| u64::from_le_bytes(*b))
+}
+
+/// The digest of a block; of a zero block all zeroes, so that holes need not be read.
+pub(crate) fn digest(block: &[u8]) -> Digest {
+    let mut short = Digest::default();
+    if block.iter().any(|b| *b != 0) {
+        short.copy_from_slice(&Sha256::digest(block)[..16]);
+    }
+    short
 }

@@ -1,55 +1,62 @@
-//! Frames that are changed on the way, and certificates of strangers.
+use std::{io::Cursor, time::{Duration, Instant}};
 
-use std::io::Cursor;
+use recovery::{Generation, PointId};
 
-use super::frame::{self, Control, Frame};
+use super::*;
+use crate::stream::frame::Hello;
 
-fn sent(frame: &Frame) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    frame::send(&mut bytes, frame).expect("memory takes it");
-    bytes
-}
-
-fn frames() -> Vec<Frame> {
+fn all() -> Vec<Frame> {
+    let hello = Hello::new("vm".parse().unwrap(), Generation { era: 1, grant_epoch: 2 }, vec![("vda".into(), 1 << 20)]);
     vec![
-        Frame::Control(Control::Begun),
-        Frame::Control(Control::Begin { resume: true, disks: vec!["vda".to_owned(), "vdb".to_owned()] }),
-        Frame::Write { disk: 1, offset: 65_536, content: vec![7; 4096] },
-        Frame::Zero { disk: 0, offset: 1 << 40, length: 1 << 20 },
-        Frame::Digests(vec![[9; 32], [8; 32]]),
+        Frame::Hello(hello),
+        Frame::Begin(Mode::Delta),
+        Frame::Ready,
+        Frame::Data { disk: 1, offset: 65_536, content: vec![7; 100] },
+        Frame::Zero { disk: 0, offset: 1 << 40, length: 1 << 30 },
+        Frame::AskDigests { disk: 0, offset: 0, length: 1 << 20 },
+        Frame::Digests(vec![[1; 16], [2; 16]]),
+        Frame::Committed(PointId(7)),
+        Frame::Refused(provider::ProviderError::NoSuchReplica { item: "vm".parse().unwrap() }),
     ]
 }
 
 #[test]
-fn frames_read_back() {
-    for frame in frames() {
-        assert_eq!(frame::receive(&mut Cursor::new(sent(&frame))).expect("whole"), frame);
-    }
-}
-
-#[test]
-fn a_changed_byte_of_content_is_noticed_before_it_is_written() {
-    let bytes = sent(&Frame::Write { disk: 1, offset: 65_536, content: vec![7; 512] });
-    for place in 19..bytes.len() {
-        let mut changed = bytes.clone();
-        changed[place] ^= 0x40;
-        assert!(frame::receive(&mut Cursor::new(changed)).is_err(), "byte {place}");
-    }
-}
-
-#[test]
-fn a_frame_cut_anywhere_is_no_frame() {
-    for frame in frames() {
-        let bytes = sent(&frame);
-        for end in 0..bytes.len() {
-            assert!(frame::receive(&mut Cursor::new(&bytes[..end])).is_err());
+fn every_frame_reads_back_and_every_flipped_byte_is_noticed() {
+    for frame in all() {
+        let mut written = vec![];
+        frame.write(&mut written).unwrap();
+        assert_eq!(Frame::read(&mut Cursor::new(&written)).unwrap(), frame);
+        for at in 5..written.len() {
+            let mut flipped = written.clone();
+            flipped[at] ^= 0x10;
+            assert!(Frame::read(&mut Cursor::new(&flipped)).is_err(), "{frame:?} at {at}");
         }
+        assert!(Frame::read(&mut Cursor::new(&written[..written.len() - 1])).is_err());
     }
 }
 
 #[test]
-fn nonsense_is_refused_without_a_large_allocation() {
-    for nonsense in [&[0xff; 64][..], &[0, 0, 0, 0, 1][..], b"GET / HTTP/1.0\r\n\r\n", &[0, 0, 0, 5, 77, 1, 2, 3, 4][..]] {
-        assert!(frame::receive(&mut Cursor::new(nonsense)).is_err());
+fn a_frame_that_claims_to_be_huge_takes_no_memory() {
+    let head = [5, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+    assert!(matches!(Frame::read(&mut Cursor::new(head)), Err(StreamError::Protocol(_))));
+}
+
+#[test]
+fn a_limited_stream_keeps_its_rate_over_time() {
+    let start = Instant::now();
+    let mut now = start;
+    let mut limiter = Limiter::new(Some(1_000_000));
+    for _ in 0..100 {
+        now += limiter.sent(100_000, now);
     }
+    let took = now - start;
+    assert!(took > Duration::from_millis(9_500) && took < Duration::from_millis(10_500), "{took:?}");
+    assert_eq!(Limiter::new(None).sent(u64::MAX, now), Duration::ZERO);
+}
+
+#[test]
+fn a_zero_block_has_the_zero_digest_and_nothing_else_has() {
+    assert_eq!(digest(&[0; BLOCK_BYTES]), [0; 16]);
+    assert_ne!(digest(&[1; BLOCK_BYTES]), [0; 16]);
+    assert_ne!(digest(&[1; 512]), digest(&[1; 1024]));
 }

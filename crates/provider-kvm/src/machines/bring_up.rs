@@ -1,0 +1,219 @@
+//! From a point to a running machine, and away again.
+//!
+//! ```text
+//!   recover   overlays ─▶ record                                  nothing runs
+//!   start     create paused ─▶ checkpoint ─▶ started record ─▶ resume ─▶ define, autostart off
+//!   discard   tombstone ─▶ end process ─▶ undefine ─▶ disks ─▶ record
+//! ```
+//!
+//! Each step looks first whether it is done, so the whole may be repeated from the top after any interruption.
+
+use std::{collections::BTreeMap, path::Path};
+
+use chrono::Utc;
+use provider::{Applied, Call, Machine, NetworkChoice, PowerState, ProviderError, RecoverMachine, Recovered, RecoveredState, Started};
+use recovery::{Generation, ItemName};
+
+use super::records::{MachineRecord, records, store_discarded, sweep};
+use crate::{
+    definition::{self, Moved, recovered_uuid},
+    durable::{self, failed},
+    guard::Guard,
+    hypervisor::{Created, Hypervisor, Vm},
+    qemu,
+    replica::ItemStore,
+};
+
+/// From it on, what the recovered machine writes is counted.
+pub(crate) fn checkpoint_name(generation: Generation) -> String {
+    format!("fo-{generation}")
+}
+
+/// Makes throw-away disks and a definition. The caller holds the item.
+pub(crate) fn recover(store: &ItemStore, guard: &Guard, call: &Call, wanted: &RecoverMachine) -> Result<Recovered, ProviderError> {
+    let RecoverMachine { item, generation, point, network } = wanted;
+    let dir = store.dir();
+    for (other, record) in records(dir)? {
+        if other > *generation {
+            return Err(ProviderError::Superseded { item: item.clone(), given: *generation, newest: other });
+        }
+        let started = record.started(dir)?.is_some();
+        if other == *generation && record.point == *point && record.network == *network {
+            return Ok(Recovered { token: record.token, point: *point, machine: record.name });
+        }
+        if started && other < *generation {
+            return Err(ProviderError::OlderMachine { item: item.clone(), older: other });
+        }
+        if started {
+            return Err(ProviderError::Platform {
+                operation: "recover".to_owned(),
+                target: item.to_string(),
+                detail: format!("generation {generation} already runs, from point {}", record.point),
+                applied: Applied::No,
+            });
+        }
+        record.remove(dir)?;
+    }
+    let (machine, files) = store.point(*point)?;
+    sweep(dir)?;
+    guard.about_to("recover");
+
+    let mut disks = BTreeMap::new();
+    for (target, file) in &files {
+        let name = MachineRecord::disk_name(call.token, target);
+        let path = dir.join(&name);
+        qemu::create_on(&path, &dir.join(file))?;
+        durable::sync_file(&path).map_err(failed("sync", &path))?;
+        disks.insert(target.clone(), name);
+    }
+    durable::sync_dir(dir).map_err(failed("sync", dir))?;
+    let record = describe(&machine, call, wanted, disks, dir, network)?;
+    record.store(dir)?;
+    Ok(Recovered { token: record.token, point: *point, machine: record.name })
+}
+
+fn describe(
+    machine: &Machine,
+    call: &Call,
+    wanted: &RecoverMachine,
+    disks: BTreeMap<String, String>,
+    dir: &Path,
+    network: &NetworkChoice,
+) -> Result<MachineRecord, ProviderError> {
+    let uuid = recovered_uuid(&machine.uuid, wanted.generation);
+    let paths = disks.iter().map(|(target, name)| (target.clone(), dir.join(name).display().to_string())).collect();
+    let owner = format!("{} {}", wanted.item, call.token);
+    let to = Moved { uuid: &uuid, owner: &owner, disks: &paths, network };
+    let definition = definition::moved(&machine.name, &machine.definition.0, &to)?;
+    Ok(MachineRecord {
+        version: MachineRecord::VERSION,
+        token: call.token,
+        generation: wanted.generation,
+        point: wanted.point,
+        network: network.clone(),
+        name: machine.name.clone(),
+        uuid,
+        disks,
+        definition,
+    })
+}
+
+/// The record of exactly that generation.
+pub(crate) fn of_generation(dir: &Path, item: &ItemName, generation: Generation) -> Result<MachineRecord, ProviderError> {
+    let mut all = records(dir)?;
+    if let Some((newest, _)) = all.last_key_value().filter(|(newest, _)| **newest > generation) {
+        return Err(ProviderError::Superseded { item: item.clone(), given: generation, newest: *newest });
+    }
+    all.remove(&generation).ok_or_else(|| ProviderError::NotRecovered { item: item.clone(), generation })
+}
+
+/// Powers the machine on. The caller holds the item.
+pub(crate) fn start(hypervisor: &Hypervisor, guard: &Guard, dir: &Path, item: &ItemName, generation: Generation) -> Result<Started, ProviderError> {
+    let record = of_generation(dir, item, generation)?;
+    let vm = running(hypervisor, guard, &record)?;
+    let since = match record.started(dir)? {
+        Some(since) => since,
+        None => {
+            let mark = checkpoint_name(generation);
+            if !vm.checkpoints()?.contains(&mark) {
+                guard.about_to("checkpoint");
+                vm.checkpoint(&mark, &record.disks.keys().cloned().collect::<Vec<_>>())?;
+            }
+            let since = Utc::now();
+            record.store_started(dir, since)?;
+            since
+        }
+    };
+    if vm.power()? == PowerState::Paused {
+        guard.about_to("resume");
+        vm.resume()?;
+    }
+    if !vm.persistent()? {
+        guard.about_to("define");
+        hypervisor.define(&record.name, &record.definition)?;
+    }
+    if vm.autostart()? {
+        vm.set_autostart(false)?;
+    }
+    Ok(Started { token: record.token, point: record.point, machine: record.name, since })
+}
+
+/// The machine's process, made if there is none. A new one is paused.
+fn running(hypervisor: &Hypervisor, guard: &Guard, record: &MachineRecord) -> Result<Vm, ProviderError> {
+    if let Some(vm) = hypervisor.by_uuid(&record.uuid)? {
+        if !vm.active()? {
+            guard.about_to("create");
+            vm.start()?;
+        }
+        return Ok(vm);
+    }
+    guard.about_to("create");
+    if let Created::Paused(vm) = hypervisor.create_paused(&record.name, &record.definition)? {
+        return Ok(vm);
+    }
+    let in_the_way = hypervisor.by_name(&record.name)?;
+    if in_the_way.uuid == record.uuid {
+        return Ok(in_the_way);
+    }
+    // A call of an older generation that came late may have started what was discarded since. Nobody else's machine is touched.
+    let owner = definition::owner(&in_the_way.definition()?);
+    let late = owner.as_deref().and_then(|o| o.split_once(' ')).and_then(|(_, token)| token.parse::<recovery::EffectToken>().ok());
+    if !late.is_some_and(|token| token.generation() < record.generation) {
+        return Err(ProviderError::Platform {
+            operation: "start".to_owned(),
+            target: record.name.clone(),
+            detail: format!("this host has another machine of that name, with the UUID {}", in_the_way.uuid),
+            applied: Applied::No,
+        });
+    }
+    remove_machine(&in_the_way, guard)?;
+    match hypervisor.create_paused(&record.name, &record.definition)? {
+        Created::Paused(vm) => Ok(vm),
+        Created::Exists => Err(ProviderError::Busy {
+            operation: "start".to_owned(),
+            target: record.name.clone(),
+            detail: "a machine of that name has just been started by somebody else".to_owned(),
+        }),
+    }
+}
+
+fn remove_machine(vm: &Vm, guard: &Guard) -> Result<(), ProviderError> {
+    if vm.active()? {
+        guard.about_to("destroy");
+        vm.power_off()?;
+    }
+    guard.about_to("undefine");
+    vm.undefine()
+}
+
+/// Removes the machine of a generation with all that it wrote. The caller holds the item.
+pub(crate) fn discard(
+    hypervisor: &Hypervisor,
+    guard: &Guard,
+    dir: &Path,
+    call: &Call,
+    original_uuid: Option<&str>,
+    generation: Generation,
+) -> Result<(), ProviderError> {
+    let record = records(dir)?.remove(&generation);
+    let uuid = record.as_ref().map(|r| r.uuid.clone()).or_else(|| original_uuid.map(|u| recovered_uuid(u, generation)));
+    if record.is_some() || original_uuid.is_some() {
+        store_discarded(dir, generation, call.token)?;
+    }
+    if let Some(vm) = uuid.map(|u| hypervisor.by_uuid(&u)).transpose()?.flatten() {
+        remove_machine(&vm, guard)?;
+    }
+    if let Some(record) = record {
+        record.remove(dir)?;
+    }
+    sweep(dir)
+}
+
+/// What exists of a generation.
+pub(crate) fn observe(hypervisor: &Hypervisor, dir: &Path, generation: Generation) -> Result<RecoveredState, ProviderError> {
+    let Some(record) = records(dir)?.remove(&generation) else { return Ok(RecoveredState::Absent) };
+    let (token, point) = (record.token, record.point);
+    let Some(since) = record.started(dir)? else { return Ok(RecoveredState::Prepared { token, point }) };
+    let power = hypervisor.by_uuid(&record.uuid)?.map_or(Ok(PowerState::Off), |vm| vm.power())?;
+    Ok(RecoveredState::Started { token, point, since, power, standalone: record.standalone(dir) })
+}
