@@ -84,6 +84,30 @@ fn a_step_that_fails_for_ever_or_is_cancelled_ends_as_the_step_table_says() {
     assert!(kept == table, "workflows/STEPS.md is not what the workflows do; look at the difference and accept it with UPDATE_STEPS=1\n{table}");
 }
 
+#[test]
+fn a_source_that_dies_with_the_fence_in_its_hands_does_not_hold_the_failover() {
+    let mut scene = Scene::ready_for(7, Work::Failover).unwrap();
+    let switch = scene.sim.crash_switch();
+    let claimed = Arc::new(AtomicU32::new(0));
+    let seen = claimed.clone();
+    switch.on_attempt(move |task, moment| {
+        if task.task.activity != "fence-machine" || moment != Moment::Claimed {
+            return Intervention::None;
+        }
+        seen.fetch_add(1, Ordering::SeqCst);
+        Intervention::Crash
+    });
+    let run = scene.start(Work::FailoverUnfenced);
+    let at = scene.sim.store.time();
+    scene.sim.run_until(switchback_tests::POLLS, |_| claimed.load(Ordering::SeqCst) > 0).unwrap();
+    scene.source_dies();
+    scene.finish(run).unwrap();
+    let expected = Ending { run: RunState::Completed, code: None, item: MainState::CommitPending };
+    assert_eq!(scene.ending(run), expected);
+    assert!(scene.sim.store.time() - at < chrono::Duration::seconds(60), "it went on soon after the agent's lease had ended");
+    assert_eq!(scene.sim.store.leftovers(), 0);
+}
+
 /// A step at a site that is gone is picked up by nobody.
 fn somebody_is_there(work: Work, step: &ScheduledStep) -> bool {
     work != Work::FailoverUnfenced || step.queue.0 != "site:a"

@@ -25,6 +25,8 @@ use crate::{
 
 /// Longest wait for a recovered machine to serve, before the failover ends without that proof.
 const SERVE_LIMIT: Duration = Duration::from_secs(300);
+/// Longest work on a fence that was picked up: a site that dies in the middle of it must not hold the failover.
+const FENCE_WORK: Duration = Duration::from_secs(60);
 /// Longest wait for the source's agent when replication is to go on there after a failover was given up.
 const RESUME_LIMIT: Duration = Duration::from_secs(30);
 
@@ -123,7 +125,8 @@ async fn fence(item: &mut Tracked, saga: &mut Saga, input: &FailoverInput) -> Re
     let back = Back::of(item)?;
     let (name, machine) = (item.name.clone(), back.machine.clone());
     let fence = item.ctx.call(back.source.clone(), &FenceMachine { item: name, machine });
-    let answer = fence.queue_timeout(Duration::from_millis(input.fence_timeout_ms)).await;
+    let limit = Duration::from_millis(input.fence_timeout_ms);
+    let answer = fence.queue_timeout(limit).total_timeout(limit + FENCE_WORK).await;
     if matches!(answer, Err(CallError::Cancelled)) {
         return Err(sdk::Cancelled.into());
     }

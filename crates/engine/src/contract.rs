@@ -63,6 +63,7 @@ cases! {
     tasks::a_late_result_counts_as_long_as_nobody_has_begun_again,
     tasks::a_retry_waits_for_its_delay,
     tasks::nobody_claims_in_time_and_the_run_hears_of_it,
+    tasks::a_task_whose_agent_died_ends_when_nobody_takes_it_over_within_the_queue_limit,
     tasks::a_silent_attempt_is_claimed_again_and_a_beating_one_is_not,
     tasks::the_last_attempt_overdue_ends_the_task,
     tasks::a_cancelled_task_that_nobody_began_ends_as_cancelled,

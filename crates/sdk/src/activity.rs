@@ -46,7 +46,7 @@ pub struct Retry {
 /// The four time limits of an activity, in milliseconds; `None` means no limit of that kind.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Timeouts {
-    /// Longest wait until somebody claims the task for the first time.
+    /// Longest wait until somebody claims the task; also after an attempt whose holder is gone.
     pub queue_ms: Option<u64>,
     /// Longest single attempt.
     pub start_to_close_ms: u64,

@@ -24,7 +24,7 @@ pub enum TimeoutKind {
     StartToClose,
     /// All attempts together took too long.
     Total,
-    /// An attempt fell silent.
+    /// An attempt fell silent, and it was the last or nobody took it over within the queue limit.
     Heartbeat,
 }
 

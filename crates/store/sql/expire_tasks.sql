@@ -1,4 +1,5 @@
--- Ends tasks without anybody's report: cancelled before they began, past their queue or total limit, or past their last attempt.
+-- Ends tasks without anybody's report: cancelled before they began, past their queue or total limit, past their last attempt, or
+-- begun by somebody who fell silent and taken over by nobody within the queue limit.
 -- $1 limit bigint. One row: how many.
 -- Index: none that fits all four; the table holds open work only. Locks: the task rows, skipping locked ones.
 with clock as materialized (
@@ -11,6 +12,9 @@ with clock as materialized (
                     when t.total_deadline < clock.at then 'total'
                     when t.state = 'claimed' and t.attempt >= t.max_attempts and engine.attempt_is_over(t, clock.at)
                         then case when t.heartbeat_at + t.heartbeat_timeout < clock.at then 'heartbeat' else 'start_to_close' end
+                    when t.attempt > 0 and t.state <> 'dead' and (t.state = 'queued' or engine.attempt_is_over(t, clock.at))
+                        and greatest(t.not_before, t.heartbeat_at)
+                            + (t.options #>> '{timeouts,queue_ms}')::float8 * interval '1 ms' < clock.at then 'heartbeat'
                end as ending
     ) judged
     where judged.ending is not null

@@ -72,6 +72,23 @@ pub(super) async fn nobody_claims_in_time_and_the_run_hears_of_it(lab: &impl Sto
     assert!(claim_one(store.as_ref(), hand.lease).await.is_none());
 }
 
+pub(super) async fn a_task_whose_agent_died_ends_when_nobody_takes_it_over_within_the_queue_limit(lab: &impl StoreLab) {
+    let store = lab.store();
+    let mut limited = options(5);
+    limited.timeouts.queue_ms = Some(4_000);
+    limited.timeouts.start_to_close_ms = 600_000;
+    let (hand, _) = with_task(store.as_ref(), limited).await;
+    let agent = store.open_lease(worker(), TTL).await.unwrap();
+    claim_one(store.as_ref(), agent).await.unwrap();
+    lab.advance(SECOND * 8).await;
+    assert_eq!(store.expire_tasks(9).await.unwrap(), 0, "its lease lives: it works");
+    store.renew_lease(hand.lease, TTL).await.unwrap();
+    lab.advance(SECOND * 3).await;
+    assert_eq!(store.expire_leases(hand.lease, TTL).await.unwrap(), [agent]);
+    assert_eq!(store.expire_tasks(9).await.unwrap(), 1);
+    assert_eq!(outcome(store.as_ref(), hand.claimed.run).await, Outcome::TimedOut { kind: TimeoutKind::Heartbeat, attempts: 1 });
+}
+
 pub(super) async fn a_silent_attempt_is_claimed_again_and_a_beating_one_is_not(lab: &impl StoreLab) {
     let store = lab.store();
     let mut limited = options(5);

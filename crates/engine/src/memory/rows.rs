@@ -42,12 +42,21 @@ pub struct MemoryTask {
     pub(crate) last_failure: Option<Failure>,
     pub(crate) cancel_requested: bool,
     pub(crate) not_before: DateTime<Utc>,
+    pub(crate) last_sign: DateTime<Utc>,
     pub(crate) queue_deadline: Option<DateTime<Utc>>,
     pub(crate) total_deadline: Option<DateTime<Utc>>,
     pub(crate) attempt_deadline: Option<DateTime<Utc>>,
     pub(crate) beat_deadline: Option<DateTime<Utc>>,
     /// Progress, for people.
     pub detail: Option<Value>,
+}
+
+impl MemoryTask {
+    /// When a begun task counts as abandoned, if nobody takes it over: its queue limit after the last sign of life.
+    pub(crate) fn abandoned_at(&self) -> Option<DateTime<Utc>> {
+        let limit = self.row.options.timeouts.queue_ms.filter(|_| self.attempt > 0)?;
+        Some(self.not_before.max(self.last_sign) + Duration::from_millis(limit))
+    }
 }
 
 pub(crate) struct State {
@@ -135,7 +144,7 @@ impl State {
     pub(crate) fn next_due(&self) -> Option<DateTime<Utc>> {
         let tasks = self.tasks.values().filter(|t| t.dead.is_none()).flat_map(|t| {
             let waiting = t.holder.is_none();
-            [waiting.then_some(t.not_before), t.queue_deadline.filter(|_| t.attempt == 0), t.total_deadline, t.attempt_deadline, t.beat_deadline]
+            [waiting.then_some(t.not_before), t.queue_deadline.filter(|_| t.attempt == 0), t.abandoned_at(), t.total_deadline, t.attempt_deadline, t.beat_deadline]
         });
         tasks.flatten().chain(self.timers.values().copied()).filter(|at| *at >= self.now).min()
     }

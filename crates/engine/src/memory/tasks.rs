@@ -49,6 +49,7 @@ impl TaskStore for MemoryStore {
             let mut cancel = false;
             let answer = s.change(run, seq, attempt, |task| {
                 cancel = task.cancel_requested;
+                task.last_sign = now;
                 task.beat_deadline = task.row.options.timeouts.heartbeat_ms.map(|ms| now + Duration::from_millis(ms));
                 if detail.is_some() {
                     task.detail = detail.cloned();
@@ -80,6 +81,7 @@ impl State {
             last_failure: None,
             cancel_requested: false,
             not_before: now,
+            last_sign: now,
             queue_deadline: in_ms(row.options.timeouts.queue_ms),
             total_deadline: in_ms(row.options.timeouts.total_ms),
             attempt_deadline: None,
@@ -100,6 +102,7 @@ impl State {
                 task.in_doubt |= task.holder.is_some();
                 task.attempt += 1;
                 task.holder = Some(lease);
+                task.last_sign = now;
                 let limits = task.row.options.timeouts;
                 task.attempt_deadline = Some(now + Duration::from_millis(limits.start_to_close_ms));
                 task.beat_deadline = limits.heartbeat_ms.map(|ms| now + Duration::from_millis(ms));
@@ -179,6 +182,10 @@ impl State {
             let silent = task.beat_deadline.is_some_and(|at| at < self.now);
             let kind = if silent { TimeoutKind::Heartbeat } else { TimeoutKind::StartToClose };
             return Some(Outcome::TimedOut { kind, attempts });
+        }
+        let nobody_has_it = task.dead.is_none() && (task.holder.is_none() || lost || self.overdue(task));
+        if nobody_has_it && task.abandoned_at().is_some_and(|at| at < self.now) {
+            return Some(Outcome::TimedOut { kind: TimeoutKind::Heartbeat, attempts });
         }
         None
     }
