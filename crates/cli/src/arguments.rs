@@ -75,6 +75,8 @@ pub(crate) enum Command {
         /// Kept in the history.
         #[arg(long)]
         reason: Option<String>,
+        #[command(flatten)]
+        waiting: Waiting,
     },
     /// Shows what a run did, an event a line, with the epoch that wrote it.
     History {

@@ -28,7 +28,7 @@ pub(crate) async fn carry_out(arguments: Arguments) -> Result<ExitCode> {
         Command::Failover(failover) => items::failover(&client()?, output, failover).await,
         Command::Commit(operation) => items::plain(&client()?, output, "commit", &operation).await,
         Command::Unprotect(operation) => items::plain(&client()?, output, "unprotect", &operation).await,
-        Command::Cancel { run, reason } => look::cancel(&client()?, output, run, reason).await,
+        Command::Cancel { run, reason, waiting } => look::cancel(&client()?, output, run, reason, waiting).await,
         Command::History { run } => look::history(&client()?, output, run).await,
         Command::Why { run } => look::why(&client()?, output, run).await,
         Command::Runs { item, open } => look::runs(&client()?, output, item.as_ref(), open).await,

@@ -3,10 +3,7 @@
 //! Invariants: 1. A server or database that is away is waited for: the run goes on without us, and so do we. 2. Ctrl-C ends the
 //! waiting, not the run.
 
-use std::{
-    io::IsTerminal,
-    time::Duration,
-};
+use std::{io::IsTerminal, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use api::{
@@ -19,7 +16,10 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::{arguments::Waiting, event, exit};
+use crate::{
+    arguments::{Output, Waiting},
+    event, exit, output,
+};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(300);
@@ -27,22 +27,26 @@ const LOOK: Duration = Duration::from_millis(300);
 /// How a run ended.
 #[derive(Debug, Serialize)]
 pub(crate) struct Ended {
+    /// Which.
     pub(crate) run: RunId,
+    /// How.
     pub(crate) state: RunState,
+    /// What it gave.
     pub(crate) output: Option<Value>,
+    /// Why it gave nothing.
     pub(crate) problem: Option<Failure>,
 }
 
 /// What came of waiting.
-pub(crate) enum Waited {
-    Ended(Ended),
+enum Waited {
+    Ended(Box<Ended>),
     InVain,
     Interrupted,
 }
 
 impl Ended {
     /// Of the process that waited for it.
-    pub(crate) fn exit_code(&self) -> u8 {
+    fn exit_code(&self) -> u8 {
         match self.state {
             RunState::Completed => 0,
             RunState::Failed | RunState::Cancelled => exit::FAILED,
@@ -51,14 +55,40 @@ impl Ended {
     }
 }
 
-/// Waits.
-pub(crate) async fn until_ended(client: &Client, run: RunId, waiting: Waiting) -> Result<Waited> {
+/// Stays with a run, and answers how it ended; `what` says in words what was asked for.
+pub(crate) async fn for_end(client: &Client, output: Output, run: RunId, waiting: Waiting, what: &str) -> Result<ExitCode> {
+    match until_ended(client, run, waiting).await? {
+        Waited::Ended(ended) => {
+            output::answer(output, ended.as_ref(), |ended| sentence(what, ended))?;
+            Ok(ended.exit_code().into())
+        }
+        Waited::InVain => {
+            eprintln!("switchback: run {run} has not ended in time; it goes on, see `switchback why {run}`");
+            Ok(exit::WAITED_IN_VAIN.into())
+        }
+        Waited::Interrupted => {
+            eprintln!("switchback: run {run} goes on; `switchback cancel {run}` asks it to stop");
+            Ok(exit::INTERRUPTED.into())
+        }
+    }
+}
+
+fn sentence(what: &str, ended: &Ended) -> String {
+    let detail = match (&ended.output, &ended.problem) {
+        (_, Some(problem)) => format!(": {problem}"),
+        (Some(output), None) if !output.is_null() => format!(": {output}"),
+        _ => String::new(),
+    };
+    format!("{what} is {}{detail}\nrun {}", ended.state.as_str(), ended.run)
+}
+
+async fn until_ended(client: &Client, run: RunId, waiting: Waiting) -> Result<Waited> {
     let shown = Shown::new();
     let deadline = waiting.timeout.map(|timeout| Instant::now() + timeout);
     let mut events: Vec<Event> = Vec::new();
     loop {
         match look(client, run, &mut events, &shown).await {
-            Ok(Some(ended)) => return Ok(Waited::Ended(ended)),
+            Ok(Some(ended)) => return Ok(Waited::Ended(Box::new(ended))),
             Ok(None) => {}
             Err(error) if passes(&error) => shown.progress(&format!("no answer, waiting for it: {error}")),
             Err(error) => return Err(error.into()),

@@ -12,8 +12,7 @@ use serde::Serialize;
 
 use crate::{
     arguments::{Failover, ItemOperation, Output, Protect, Waiting},
-    exit, output, span,
-    wait::{self, Ended, Waited},
+    output, span, wait,
 };
 
 /// How often a request whose answer was lost is repeated; its key makes it count once.
@@ -72,20 +71,7 @@ async fn begin(client: &Client, output: Output, item: &ItemName, operation: &str
         output::answer(output, &accepted, |Accepted { run }| format!("run {run} was begun; see `switchback why {run}`"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    match wait::until_ended(client, run, waiting).await? {
-        Waited::Ended(ended) => {
-            output::answer(output, &ended, |ended| sentence(operation, item, ended))?;
-            Ok(ended.exit_code().into())
-        }
-        Waited::InVain => {
-            eprintln!("switchback: run {run} has not ended in time; it goes on, see `switchback why {run}`");
-            Ok(exit::WAITED_IN_VAIN.into())
-        }
-        Waited::Interrupted => {
-            eprintln!("switchback: run {run} goes on; `switchback cancel {run}` asks it to stop");
-            Ok(exit::INTERRUPTED.into())
-        }
-    }
+    wait::for_end(client, output, run, waiting, &format!("{operation} of {item}")).await
 }
 
 /// Repeated if the answer was lost: the key makes it count once.
@@ -101,13 +87,4 @@ async fn asked(client: &Client, path: &str, request: &impl Serialize) -> Result<
             other => return other,
         }
     }
-}
-
-fn sentence(operation: &str, item: &ItemName, ended: &Ended) -> String {
-    let detail = match (&ended.output, &ended.problem) {
-        (_, Some(problem)) => format!(": {problem}"),
-        (Some(output), None) if !output.is_null() => format!(": {output}"),
-        _ => String::new(),
-    };
-    format!("{operation} of {item} is {}{detail}\nrun {}", ended.state.as_str(), ended.run)
 }

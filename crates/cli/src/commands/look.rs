@@ -15,14 +15,17 @@ use sdk::RunId;
 
 use super::access;
 use crate::{
-    arguments::{Described, Kind, Output, QueueCommand},
+    arguments::{Described, Kind, Output, QueueCommand, Waiting},
     event, output,
     output::{facts, or_dash, table},
-    span,
+    span, wait,
 };
 
-pub(super) async fn cancel(client: &Client, output: Output, run: RunId, reason: Option<String>) -> Result<ExitCode> {
+pub(super) async fn cancel(client: &Client, output: Output, run: RunId, reason: Option<String>, waiting: Waiting) -> Result<ExitCode> {
     let view: RunView = client.post(&format!("/v1/runs/{run}/cancel"), &ReasonRequest { reason }).await?;
+    if waiting.wait {
+        return wait::for_end(client, output, run, waiting, &format!("{} of {}", view.workflow, view.workflow_id)).await;
+    }
     output::answer(output, &view, |view| format!("run {} was asked to stop; see `switchback why {}`", view.run, view.run))?;
     Ok(ExitCode::SUCCESS)
 }
