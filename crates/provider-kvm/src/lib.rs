@@ -11,4 +11,3 @@ mod os_process;
 mod qemu;
 mod replica;
 mod stream;
-mod stream;
