@@ -28,6 +28,8 @@ pub(crate) fn provider(service: &'static str) -> SdkTracerProvider {
     if !named {
         return builder.build();
     }
+    // The exporter's client takes the process's provider; an earlier choice stands.
+    drop(rustls::crypto::ring::default_provider().install_default());
     let protocol = match std::env::var("OTEL_EXPORTER_OTLP_PROTOCOL").as_deref() {
         Ok("http/json") => Protocol::HttpJson,
         _ => Protocol::HttpBinary,
