@@ -40,7 +40,7 @@ fn a_machine_is_protected_failed_over_and_committed_while_its_workers_and_databa
     assert_eq!((read(1), read(2)), (json!(11), json!(22)));
     let epochs: std::collections::BTreeSet<i64> = product.events(&run).iter().map(|event| event["run_epoch"].as_i64().unwrap()).collect();
     assert!(epochs.len() >= 2, "the run was taken over: {epochs:?}");
-    assert_eq!(product.ask(&["commit", "db9", "--wait"])["run"]["state"], "completed");
+    assert_eq!(product.ask(&["commit", "db9", "--wait"])["state"], "completed");
     assert_eq!(product.item_state("db9"), "committed");
     assert_eq!(product.world(json!({ "do": "ledger" }))["applied_more_than_once"], json!([]));
     assert_eq!(product.ask(&["verify"])["differences"], json!([]));
@@ -98,8 +98,8 @@ fn refused(product: &Product, environment: &[(&str, &str)], words: &[&str], code
     let before = product.ask(&["get", "items"]);
     let said = product.say_as(environment, words);
     assert_eq!((said.code, said.out.as_str()), (code, ""), "{words:?}: {said:?}");
-    assert!(said.err.contains(&format!("code:  {problem}")), "{words:?}: {said:?}");
-    assert!(said.err.contains("next:  ") && said.err.contains("data:  "), "{words:?}: {said:?}");
+    assert!(said.err.contains(&format!("problem:   /problems/{problem}")), "{words:?}: {said:?}");
+    assert!(said.err.contains("next step: ") && said.err.contains("data:      "), "{words:?}: {said:?}");
     let after = product.ask(&["get", "items"]);
     let records = |items: &Value| items["items"].as_array().unwrap().iter().map(|item| item["record"].clone()).collect::<Vec<_>>();
     assert_eq!(records(&before), records(&after), "{words:?} changed something");
@@ -113,7 +113,7 @@ fn bad_input_is_refused_with_a_code_and_a_next_step_and_changes_nothing() {
     refused(&product, &[], &["points", "db8"], 3, "unknown-item");
     refused(&product, &[], &["why", "0193a000-0000-7000-8000-000000000000"], 3, "unknown-run");
     let told = refused(&product, &[], &["commit", "db9"], 4, "operation-not-allowed");
-    assert!(told.contains("allowed:  failover, unprotect"), "{told}");
+    assert!(told.contains("allowed:   failover, unprotect"), "{told}");
     refused(&product, &[], &["protect", "db9", "--from", "a", "--to", "b"], 4, "operation-not-allowed");
     refused(&product, &[], &["protect", "db1", "--from", "a", "--to", "nowhere"], 3, "unknown-site");
     refused(&product, &[], &["failover", "db9", "--point", "4000000"], 4, "no-recovery-point");

@@ -61,8 +61,7 @@ impl Product {
     /// Starts database, server and workers after [`stop`](Self::stop).
     pub fn start_again(&mut self) {
         let mut command = self.place.command(&program("switchback"));
-        command.arg("--state-dir").arg(&self.state_dir);
-        command.args(["up", "--listen", &self.listen, "--workers", "2", "--lease-seconds", "3"]);
+        command.args(["up", "--listen", &self.listen, "--workers", "2", "--lease-seconds", "3", "--state-dir"]).arg(&self.state_dir);
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         let mut up = Running::start(command, &self.dir.join("up.log"));
         wait_until("the server answers", || {
