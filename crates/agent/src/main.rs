@@ -8,10 +8,12 @@
 
 mod arguments;
 mod enrol;
+mod hypervisor;
 mod identity;
 mod probing;
 mod reports;
 mod serve;
+mod served;
 mod session;
 mod simulated;
 mod source;

@@ -15,14 +15,19 @@ use tokio::sync::{Notify, watch};
 
 use crate::source::RemoteTasks;
 
+/// What an agent works on, and for whom.
+pub(crate) struct Work {
+    pub(crate) client: Arc<api::Client>,
+    pub(crate) queues: Vec<TaskQueue>,
+    pub(crate) registry: ActivityRegistry,
+    pub(crate) ttl: Duration,
+    /// Told when a newer process has taken this host over.
+    pub(crate) replaced: Arc<Notify>,
+}
+
 /// Carries out tasks until `stop` turns true.
-pub(crate) async fn keep_working(
-    client: Arc<api::Client>,
-    queues: Vec<TaskQueue>,
-    registry: ActivityRegistry,
-    ttl: Duration,
-    mut stop: watch::Receiver<bool>,
-) {
+pub(crate) async fn keep_working(work: Work, mut stop: watch::Receiver<bool>) {
+    let Work { client, ttl, .. } = &work;
     let mut failures = 0_u32;
     while !*stop.borrow() {
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(10_000);
@@ -30,7 +35,7 @@ pub(crate) async fn keep_working(
             Ok(opened) => {
                 failures = 0;
                 tracing::info!(epoch = opened.lease.epoch, "connected; claiming tasks");
-                under(&client, opened.lease, ttl, &queues, &registry, stop.clone()).await;
+                under(&work, opened.lease, stop.clone()).await;
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
@@ -50,20 +55,14 @@ fn log_refusal(error: &(dyn std::error::Error + 'static), failures: u32) {
 }
 
 /// Works under one lease until it is lost or we stop.
-async fn under(
-    client: &Arc<api::Client>,
-    lease: Lease,
-    ttl: Duration,
-    queues: &[TaskQueue],
-    registry: &ActivityRegistry,
-    mut stop: watch::Receiver<bool>,
-) {
+async fn under(work: &Work, lease: Lease, mut stop: watch::Receiver<bool>) {
+    let Work { client, queues, registry, ttl, replaced } = work;
     let (end, ended) = watch::channel(false);
-    let runner = TaskRunner { registry: registry.clone(), source: Arc::new(RemoteTasks { client: client.clone(), lease }) };
+    let runner = TaskRunner { registry: registry.clone(), source: Arc::new(RemoteTasks { client: client.clone(), lease, replaced: replaced.clone() }) };
     let tuning = DriveTuning { poll: Duration::from_millis(20), ..DriveTuning::default() };
-    let working = tokio::spawn(run_tasks(runner, queues.to_vec(), Arc::new(Notify::new()), ended, tuning));
+    let working = tokio::spawn(run_tasks(runner, queues.clone(), Arc::new(Notify::new()), ended, tuning));
     let lost = tokio::select! {
-        () = until_lost(client, lease, ttl) => true,
+        () = until_lost(client, lease, *ttl) => true,
         _ = stop.wait_for(|stop| *stop) => false,
     };
     end.send_replace(true);

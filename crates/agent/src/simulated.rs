@@ -20,7 +20,7 @@ use tokio::{
     sync::watch,
 };
 
-use crate::{arguments::Run, identity::Identity, serve::Served};
+use crate::{arguments::Run, identity::Identity, served::Served};
 
 /// What the control socket takes.
 #[derive(Debug, Deserialize, Serialize)]

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use engine::{ClaimedTask, Reported, StoreError, TaskPulse, TaskRow, TaskSource, Verdict};
 use sdk::{Lease, RunId, Seq, TaskQueue};
 use serde_json::Value;
+use tokio::sync::Notify;
 
 /// How long one claim waits at the server for a first task.
 const WAIT: Duration = Duration::from_secs(20);
@@ -18,6 +19,8 @@ const WAIT: Duration = Duration::from_secs(20);
 pub(crate) struct RemoteTasks {
     pub(crate) client: Arc<api::Client>,
     pub(crate) lease: Lease,
+    /// Told when the site says that a newer process has taken this host over.
+    pub(crate) replaced: Arc<Notify>,
 }
 
 #[async_trait]
@@ -31,6 +34,9 @@ impl TaskSource for RemoteTasks {
     }
 
     async fn report(&self, task: &ClaimedTask, verdict: &Verdict) -> Result<Reported, StoreError> {
+        if matches!(verdict, Verdict::Failed(failure) if failure.code == "not-writer") {
+            self.replaced.notify_one();
+        }
         let verdict = match verdict.clone() {
             Verdict::Ended(outcome) => agent::Verdict::Ended { outcome },
             Verdict::Failed(failure) => agent::Verdict::Failed { failure },
