@@ -49,9 +49,9 @@ pub(crate) fn command(mut args: Args) -> Result<()> {
     }
     setup::run(if simulated { Scope::Simulated } else { Scope::Real }, yes)?;
     let start = Moment::now();
-    let mut voice = Voice::new();
     println!("Building the programs (the first time, this is most of the waiting)");
     product::build()?;
+    let mut voice = Voice::new();
     let dir = PathBuf::from(BASE).join(format!("switchback-demo-{}", std::process::id()));
     clean_up_on_signal(&dir)?;
     let outcome = if simulated {

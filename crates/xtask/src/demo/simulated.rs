@@ -185,8 +185,9 @@ impl Simulation {
         for entry in answer["ledger"].as_array().into_iter().flatten() {
             let (effect, counts) = (&entry["effect"], &entry["counts"]);
             let applied = counts["applied"].as_u64().unwrap_or(0);
-            if applied > 0 && effect["point"].is_null() {
-                let line = format!("{} {} applied {applied}, repeated {}", effect["site"], effect["op"], counts["repeats"]);
+            if applied > 0 {
+                let point = effect["point"].as_u64().map(|point| format!(" point {point}")).unwrap_or_default();
+                let line = format!("{} {}{point}: applied {applied}, repeated {}", effect["site"], effect["op"], counts["repeats"]);
                 println!("  {}", line.replace('"', ""));
             }
         }
