@@ -80,13 +80,13 @@ impl StateDir {
     ///
     /// # Errors
     /// [`StateDirError`].
-    pub fn note_process(&self, name: &str, text: &str) -> Result<(), StateDirError> {
+    pub fn note_pid(&self, name: &str, text: &str) -> Result<(), StateDirError> {
         let path = self.0.join("run").join(format!("{name}.pid"));
         write_whole(&path, format!("{text}\n").as_bytes(), 0o644)
     }
 
     /// Forgets it.
-    pub fn forget_process(&self, name: &str) {
+    pub fn forget_pid(&self, name: &str) {
         let path = self.0.join("run").join(format!("{name}.pid"));
         if let Err(error) = fs::remove_file(&path) {
             tracing::debug!(%error, path = %path.display(), "a pid file was not removed");

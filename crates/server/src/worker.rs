@@ -82,14 +82,14 @@ pub async fn work(options: WorkerOptions, stop: watch::Receiver<bool>) -> Result
     };
     run_worker(worker, wake, stop, DriveTuning { poll: POLL, ..DriveTuning::default() }, on_lease).await;
     drop(tasks.await);
-    options.state_dir.forget_process(&options.name);
+    options.state_dir.forget_pid(&options.name);
     Ok(())
 }
 
 /// "PID worker ID epoch N": how somebody who reads a history finds the process that wrote it.
 fn note(options: &WorkerOptions, id: WorkerId, lease: Option<Lease>) -> Result<(), StateDirError> {
     let epoch = lease.map(|lease| format!(" epoch {}", lease.epoch)).unwrap_or_default();
-    options.state_dir.note_process(&options.name, &format!("{} worker {id}{epoch}", std::process::id()))
+    options.state_dir.note_pid(&options.name, &format!("{} worker {id}{epoch}", std::process::id()))
 }
 
 /// Waits for a database that is starting or being migrated; gives up at once on one that is not ours. `None`: told to stop.

@@ -63,7 +63,7 @@ impl Child {
         // Held here: waiting would close it, and its end means to the child that we are gone.
         let input = child.stdin.take();
         if let (Some(pid), false) = (child.id(), self.notes_itself)
-            && let Err(error) = self.state_dir.note_process(&self.name, &pid.to_string())
+            && let Err(error) = self.state_dir.note_pid(&self.name, &pid.to_string())
         {
             tracing::warn!(error = &error as &dyn std::error::Error, "a pid file was not written");
         }
@@ -75,7 +75,7 @@ impl Child {
             self.end(&mut child).await?;
         }
         drop(input);
-        self.state_dir.forget_process(&self.name);
+        self.state_dir.forget_pid(&self.name);
         Ok(ended)
     }
 
