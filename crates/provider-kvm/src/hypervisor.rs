@@ -235,9 +235,14 @@ impl Vm {
         ffi::backup_begin(&self.domain, &backup.xml(), checkpoint.as_deref()).map_err(self.err("begin a backup of"))
     }
 
+    /// The backup job that runs, as libvirt describes it.
+    pub(crate) fn backup(&self) -> Option<String> {
+        ffi::backup_xml(&self.domain).ok()
+    }
+
     /// Whether a backup job runs.
     pub(crate) fn in_backup(&self) -> bool {
-        ffi::backup_xml(&self.domain).is_ok()
+        self.backup().is_some()
     }
 
     /// Ends a backup job and waits until it is gone.

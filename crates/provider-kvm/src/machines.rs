@@ -18,4 +18,4 @@ mod records;
 
 pub(crate) use bring_up::{checkpoint_name, discard, observe, recover, start};
 pub(crate) use flat::flatten;
-pub(crate) use records::{MachineRecord, dependent, is_machine_file, records, sweep};
+pub(crate) use records::{MachineRecord, dependent, records, sweep};

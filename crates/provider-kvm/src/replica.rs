@@ -17,9 +17,11 @@ mod prune;
 mod record;
 mod store;
 
-pub(crate) use append::{Append, Base};
-pub(crate) use record::{Record, StoredPoint};
-pub(crate) use store::{ItemStore, NewPoint};
+pub(crate) use append::Append;
+#[cfg(test)]
+pub(crate) use append::Base;
+use record::Record;
+pub(crate) use store::{ItemStore, NewPoint, is_point_file};
 
 /// Points and pruning leftovers together never make a chain longer than this; the hypervisor refuses 200.
 pub(crate) const MAX_CHAIN: usize = 160;

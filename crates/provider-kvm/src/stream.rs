@@ -20,7 +20,7 @@ mod receive;
 mod send;
 mod tls;
 
-pub(crate) use frame::{BLOCK_BYTES, Digest, Frame, Mode, StreamError, digest};
+pub(crate) use frame::{BLOCK_BYTES, Commit, Digest, Frame, Hello, Mode, StreamError, digest};
 pub(crate) use receive::{Receiver, Receiving};
 pub(crate) use send::{Line, Limiter};
 pub(crate) use tls::Tls;

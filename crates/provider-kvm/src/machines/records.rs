@@ -121,7 +121,7 @@ pub(crate) fn records(dir: &Path) -> Result<BTreeMap<Generation, MachineRecord>,
 }
 
 /// Whether a name is one that only files of recovered machines have.
-pub(crate) fn is_machine_file(name: &str) -> bool {
+fn is_machine_file(name: &str) -> bool {
     ["machine.", "run.", "started.", "standalone.", "discarded."].iter().any(|start| name.starts_with(start))
 }
 

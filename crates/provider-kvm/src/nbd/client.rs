@@ -57,7 +57,7 @@ impl Client<UnixStream> {
 impl<S: Read + Write> Client<S> {
     /// Agrees with a server at the other end of a stream.
     pub(crate) fn agree(mut stream: S, export: &str, context: Option<&str>) -> Result<Self, NbdError> {
-        let Agreed { size, flags: _, context_id } = handshake::shake(&mut stream, export, context)?;
+        let Agreed { size, context_id } = handshake::shake(&mut stream, export, context)?;
         Ok(Self { stream, size, context_id, cookie: 0 })
     }
 

@@ -23,7 +23,6 @@ const MAX_OPTION_REPLIES: usize = 1000;
 /// What was agreed on.
 pub(super) struct Agreed {
     pub(super) size: u64,
-    pub(super) flags: u16,
     pub(super) context_id: Option<u32>,
 }
 
@@ -74,8 +73,7 @@ pub(super) fn shake<S: Read + Write>(stream: &mut S, export: &str, context: Opti
     body.extend(0u16.to_be_bytes());
     for (kind, body) in option(stream, OPT_GO, &body)? {
         if kind == REP_INFO && body.len() == 12 && body[..2] == INFO_EXPORT.to_be_bytes() {
-            let flags = u16::from_be_bytes([body[10], body[11]]);
-            return Ok(Agreed { size: be64(&body[2..])?, flags, context_id });
+            return Ok(Agreed { size: be64(&body[2..])?, context_id });
         }
     }
     Err(NbdError::Protocol("it does not describe the export"))

@@ -6,7 +6,7 @@ use std::{
 };
 
 use provider::Endpoint;
-use recovery::PointId;
+use recovery::{Generation, PointId};
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 
 use super::{
@@ -24,6 +24,8 @@ pub(crate) struct Line {
     wire: StreamOwned<ClientConnection, TcpStream>,
     pub(crate) welcome: Welcome,
     pub(crate) used_at: Instant,
+    endpoint: Endpoint,
+    generation: Generation,
 }
 
 impl Line {
@@ -50,6 +52,7 @@ impl Line {
         stream.set_write_timeout(Some(GREETING))?;
         let tls = ClientConnection::new(tls.client.clone(), name).map_err(|e| StreamError::Protocol(e.to_string()))?;
         let mut wire = StreamOwned::new(tls, stream);
+        let generation = hello.generation;
         Frame::Hello(hello).write(&mut wire)?;
         let welcome = match Frame::read(&mut wire)? {
             Frame::Welcome(welcome) => welcome,
@@ -58,7 +61,12 @@ impl Line {
         };
         wire.sock.set_read_timeout(Some(ANSWER))?;
         wire.sock.set_write_timeout(Some(ANSWER))?;
-        Ok(Self { wire, welcome, used_at: Instant::now() })
+        Ok(Self { wire, welcome, used_at: Instant::now(), endpoint: endpoint.clone(), generation })
+    }
+
+    /// Whether it is a line to that endpoint for that generation.
+    pub(crate) fn serves(&self, endpoint: &Endpoint, generation: Generation) -> bool {
+        self.endpoint == *endpoint && self.generation == generation
     }
 
     /// Begins a copy.

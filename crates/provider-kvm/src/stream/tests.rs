@@ -3,7 +3,6 @@ use std::{io::Cursor, time::{Duration, Instant}};
 use recovery::{Generation, PointId};
 
 use super::*;
-use super::frame::Hello;
 
 fn all() -> Vec<Frame> {
     let hello = Hello::new("vm".parse().unwrap(), Generation { era: 1, grant_epoch: 2 }, vec![("vda".into(), 1 << 20)]);

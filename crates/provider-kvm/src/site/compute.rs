@@ -1,0 +1,123 @@
+//! The port for machines.
+
+use std::{path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use provider::{
+    Call, Compute, Inventory, Machine, ObjectKind, OwnedObject, ProgressSink, ProviderError, RecoverMachine, Recovered,
+    RecoveredState, Started,
+};
+use recovery::{Generation, ItemName};
+
+use super::{Host, KvmSite};
+use crate::{
+    definition,
+    durable::{self, failed},
+    inspect::inspect,
+    machines,
+    replica::is_point_file,
+    source::MARK_PREFIX,
+};
+
+#[async_trait]
+impl Compute for KvmSite {
+    async fn inspect(&self, machine: &str) -> Result<Machine, ProviderError> {
+        let machine = machine.to_owned();
+        self.blocking("inspect", move |site| inspect(&site.inner.host.hypervisor, &machine)).await
+    }
+
+    async fn recover(&self, call: &Call, wanted: RecoverMachine) -> Result<Recovered, ProviderError> {
+        let name = wanted.item.clone();
+        self.effect("recover", call, &name, move |site, item, call| {
+            machines::recover(&item.store, &site.inner.host.guard, call, &wanted)
+        })
+        .await
+    }
+
+    async fn start_machine(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<Started, ProviderError> {
+        let name = item.clone();
+        self.effect("start machine", call, item, move |site, item, _call| {
+            let host = &site.inner.host;
+            machines::start(&host.hypervisor, &host.guard, item.store.dir(), &name, generation)
+        })
+        .await
+    }
+
+    async fn discard(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<(), ProviderError> {
+        self.effect("discard", call, item, move |site, item, call| {
+            let host = &site.inner.host;
+            let original = item.store.describe().map(|r| r.machine.uuid);
+            machines::discard(&host.hypervisor, &host.guard, item.store.dir(), call, original.as_deref(), generation)
+        })
+        .await
+    }
+
+    async fn observe_machine(&self, item: &ItemName, generation: Generation) -> Result<RecoveredState, ProviderError> {
+        let name = item.clone();
+        self.blocking("observe machine", move |site| {
+            let host = &site.inner.host;
+            machines::observe(&host.hypervisor, host.item(&name)?.store.dir(), generation)
+        })
+        .await
+    }
+
+    async fn flatten(
+        &self,
+        call: &Call,
+        item: &ItemName,
+        generation: Generation,
+        progress: Arc<dyn ProgressSink>,
+    ) -> Result<(), ProviderError> {
+        let name = item.clone();
+        self.effect("flatten", call, item, move |site, item, _call| {
+            let host = &site.inner.host;
+            machines::flatten(&host.hypervisor, &host.guard, item.store.dir(), &name, generation, &*progress)
+        })
+        .await
+    }
+
+    async fn inventory(&self) -> Result<Inventory, ProviderError> {
+        self.blocking("inventory", |site| inventory(&site.inner.host)).await
+    }
+}
+
+fn inventory(host: &Host) -> Result<Inventory, ProviderError> {
+    let mut objects = vec![];
+    for item in host.known_items()? {
+        let dir = host.config.storage_dir.join(item.as_str());
+        for name in durable::names(&dir).map_err(failed("list", &dir))? {
+            objects.push(file(Some(item.clone()), &dir, &name));
+        }
+    }
+    let scratch = host.config.storage_dir.join(".scratch");
+    for name in durable::names(&scratch).map_err(failed("list", &scratch))? {
+        objects.push(OwnedObject { kind: ObjectKind::Temporary, ..file(None, &scratch, &name) });
+    }
+    for vm in host.hypervisor.all()? {
+        let owner = definition::owner(&vm.definition()?);
+        let item = owner.as_deref().and_then(|o| o.split_once(' ')).and_then(|(item, _)| item.parse::<ItemName>().ok());
+        if owner.is_some() {
+            objects.push(OwnedObject { kind: ObjectKind::Machine, item: item.clone(), name: format!("{} {}", vm.name, vm.uuid), bytes: 0 });
+        }
+        for mark in vm.checkpoints()?.into_iter().filter(|m| m.starts_with(MARK_PREFIX) || m.starts_with("fo-")) {
+            let item = item.clone().or_else(|| vm.name.parse().ok());
+            objects.push(OwnedObject { kind: ObjectKind::Checkpoint, item, name: format!("{} {mark}", vm.name), bytes: 0 });
+        }
+    }
+    objects.sort();
+    Ok(Inventory { objects })
+}
+
+fn file(item: Option<ItemName>, dir: &Path, name: &str) -> OwnedObject {
+    use std::os::unix::fs::MetadataExt;
+    let kind = match name {
+        n if n.ends_with(".part") || n.ends_with(".new") => ObjectKind::Temporary,
+        n if is_point_file(n) => ObjectKind::PointFile,
+        n if n.starts_with("run.") => ObjectKind::MachineDisk,
+        _ => ObjectKind::Record,
+    };
+    let path = dir.join(name);
+    // One that goes while we look has no size.
+    let bytes = std::fs::metadata(&path).map_or(0, |m| m.blocks() * 512);
+    OwnedObject { kind, item, name: path.display().to_string(), bytes }
+}

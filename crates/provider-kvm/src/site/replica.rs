@@ -1,0 +1,52 @@
+//! The port for received points.
+
+use async_trait::async_trait;
+use provider::{Call, Endpoint, ExtentMap, Pin, PrepareReplica, ProviderError, Replica, ReplicaStore};
+use recovery::{Generation, ItemName, PointId};
+
+use super::{KvmSite, extents};
+
+#[async_trait]
+impl ReplicaStore for KvmSite {
+    async fn prepare(&self, call: &Call, wanted: PrepareReplica) -> Result<Endpoint, ProviderError> {
+        let name = wanted.item.clone();
+        self.effect("prepare", call, &name, move |site, item, _call| item.store.prepare(wanted, site.endpoint())).await
+    }
+
+    async fn seal(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<Replica, ProviderError> {
+        self.effect("seal", call, item, move |_site, item, _call| item.store.seal(generation)).await
+    }
+
+    async fn replica(&self, item: &ItemName) -> Result<Replica, ProviderError> {
+        let name = item.clone();
+        self.blocking("replica", move |site| {
+            site.inner.host.item(&name)?.store.describe().ok_or(ProviderError::NoSuchReplica { item: name })
+        })
+        .await
+    }
+
+    async fn pin(&self, call: &Call, item: &ItemName, point: PointId, pin: Pin) -> Result<(), ProviderError> {
+        self.effect("pin", call, item, move |_site, item, _call| item.store.pin(point, pin)).await
+    }
+
+    async fn unpin(&self, call: &Call, item: &ItemName, point: PointId, pin: Pin) -> Result<(), ProviderError> {
+        self.effect("unpin", call, item, move |_site, item, _call| item.store.unpin(point, pin)).await
+    }
+
+    async fn keep_extent_map(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<ExtentMap, ProviderError> {
+        let name = item.clone();
+        self.effect("keep extent map", call, item, move |site, item, _call| extents::keep(site, item, &name, generation)).await
+    }
+
+    async fn withdraw_points(&self, call: &Call, item: &ItemName) -> Result<(), ProviderError> {
+        self.effect("withdraw points", call, item, move |_site, item, _call| item.store.withdraw()).await
+    }
+
+    async fn remove_points(&self, call: &Call, item: &ItemName) -> Result<(), ProviderError> {
+        self.effect("remove points", call, item, move |_site, item, _call| item.store.remove_points()).await
+    }
+
+    async fn drop_replica(&self, call: &Call, item: &ItemName) -> Result<(), ProviderError> {
+        self.effect("drop replica", call, item, move |_site, item, _call| item.store.drop_replica()).await
+    }
+}

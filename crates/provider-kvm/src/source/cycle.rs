@@ -1,0 +1,185 @@
+//! One point, from the look at the machine to the target's acknowledgement.
+
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use provider::{Machine, Phase, ProviderError, Replicate};
+use recovery::{Consistency, PointId};
+
+use super::{copy, worker::{Pace, Tools}};
+use crate::{
+    durable,
+    hypervisor::{Backup, Vm},
+    stream::{Commit, Line, Mode, StreamError},
+};
+
+/// Begins the names of checkpoints that count changes for replication.
+pub(crate) const MARK_PREFIX: &str = "sb.";
+
+/// What came of a cycle.
+#[derive(Debug)]
+pub(super) enum Cycle {
+    Point { id: PointId, taken_at: DateTime<Utc>, sent: u64 },
+    /// The machine is off.
+    Off,
+}
+
+/// How a point is made on what the target has.
+#[derive(Debug, PartialEq, Eq)]
+struct Plan {
+    mode: Mode,
+    /// The checkpoint that belongs to the target's newest point.
+    since: Option<String>,
+}
+
+impl Plan {
+    fn new(line: &Line, marks: impl Fn(&str) -> bool) -> Self {
+        match &line.welcome.newest {
+            None if line.welcome.seed => Self { mode: Mode::Resume, since: None },
+            None => Self { mode: Mode::Full, since: None },
+            Some((_, mark)) if marks(mark) => Self { mode: Mode::Delta, since: Some(mark.clone()) },
+            Some(_) => Self { mode: Mode::Compare, since: None },
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        match self.mode {
+            Mode::Full | Mode::Resume => Phase::Seeding,
+            Mode::Compare => Phase::Resyncing,
+            Mode::Delta => Phase::Replicating,
+        }
+    }
+}
+
+/// Takes one point and sends it. `line` is kept between cycles while it is fresh.
+pub(super) fn run(tools: &Tools, wanted: &Replicate, machine: &Machine, line: &mut Option<Line>, pace: &Pace<'_>) -> Result<Cycle, StreamError> {
+    let vm = tools.hypervisor.by_name(&wanted.machine)?;
+    if !vm.active()? {
+        return Ok(Cycle::Off);
+    }
+    tools.guard.still_writer()?;
+    let disks: Vec<String> = machine.disks.iter().map(|d| d.target.clone()).collect();
+    let line = match line {
+        Some(open) => open,
+        None => line.insert(tools.call(wanted, machine)?),
+    };
+    end_own_backup(tools, &vm)?;
+    let marks = vm.checkpoints()?;
+    let mut plan = Plan::new(line, |mark| marks.contains(mark));
+    for mark in marks.iter().filter(|m| m.starts_with(MARK_PREFIX) && plan.since.as_ref() != Some(*m)) {
+        vm.remove_checkpoint(mark)?;
+    }
+
+    let mark = tools.new_mark(wanted.generation);
+    let socket = tools.run_dir.join(format!("b{}", tools.count()));
+    let job = Job { vm: &vm, disks: &disks, mark: &mark, socket: &socket, scratch_dir: &tools.scratch_dir };
+    tools.guard.about_to("backup");
+    let mut taken_at = Utc::now();
+    let mut begun = job.begin(&plan);
+    if let (Err(error), Some(since)) = (&begun, &plan.since)
+        && vm.active()?
+        && !vm.in_backup()
+    {
+        tracing::warn!(item = %wanted.item, since, %error, "changes since the last point are not known; comparing");
+        vm.remove_checkpoint(since)?;
+        plan = Plan { mode: Mode::Compare, since: None };
+        taken_at = Utc::now();
+        begun = job.begin(&plan);
+    }
+    begun?;
+    pace.phase(plan.phase());
+    let sent = transfer(line, pace, &job, plan.mode, taken_at);
+    let ended = vm.end_backup();
+    job.remove_files();
+    let (id, sent) = match sent {
+        Ok(sent) => sent,
+        Err(error) => {
+            forget(&vm, &mark);
+            return Err(error);
+        }
+    };
+    if let Err(error) = ended {
+        tracing::warn!(item = %wanted.item, %error, "the backup job does not end; the next cycle tries again");
+    }
+    if let Some(since) = &plan.since {
+        forget(&vm, since);
+    }
+    Ok(Cycle::Point { id, taken_at, sent })
+}
+
+/// The backup job of one point.
+struct Job<'a> {
+    vm: &'a Vm,
+    disks: &'a [String],
+    mark: &'a str,
+    socket: &'a Path,
+    scratch_dir: &'a Path,
+}
+
+impl Job<'_> {
+    fn backup<'b>(&'b self, since: Option<&'b str>) -> Backup<'b> {
+        Backup {
+            disks: self.disks,
+            since,
+            mark: Some(self.mark),
+            socket: self.socket,
+            scratch_dir: self.scratch_dir,
+            scratch_stem: self.mark,
+        }
+    }
+
+    fn begin(&self, plan: &Plan) -> Result<(), ProviderError> {
+        self.vm.begin_backup(&self.backup(plan.since.as_deref()))
+    }
+
+    fn remove_files(&self) {
+        let scratch = self.disks.iter().map(|d| self.backup(None).scratch(d));
+        for path in scratch.chain([self.socket.to_owned()]) {
+            if let Err(error) = durable::remove(&path) {
+                tracing::warn!(path = %path.display(), %error, "a scratch file stays");
+            }
+        }
+    }
+}
+
+fn transfer(line: &mut Line, pace: &Pace<'_>, job: &Job<'_>, mode: Mode, taken_at: DateTime<Utc>) -> Result<(PointId, u64), StreamError> {
+    line.begin(mode)?;
+    let bytes = copy::send(line, pace, job.socket, job.disks, mode)?;
+    let commit = Commit { mark: job.mark.to_owned(), consistency: Consistency::Crash, taken_at, bytes };
+    Ok((line.commit(commit)?, bytes))
+}
+
+/// Removes a checkpoint that nobody counts from. If that fails, the next cycle does it.
+fn forget(vm: &Vm, mark: &str) {
+    if let Err(error) = vm.remove_checkpoint(mark) {
+        tracing::debug!(machine = vm.name, mark, %error, "a checkpoint stays until the next cycle");
+    }
+}
+
+/// Ends a backup job that an earlier process of ours has left. Somebody else's is left alone.
+fn end_own_backup(tools: &Tools, vm: &Vm) -> Result<(), ProviderError> {
+    let Some(job) = vm.backup() else { return Ok(()) };
+    if !job.contains(&tools.scratch_dir.display().to_string()) {
+        return Err(ProviderError::Busy {
+            operation: "begin a backup".to_owned(),
+            target: vm.name.clone(),
+            detail: "another backup of the machine is running".to_owned(),
+        });
+    }
+    vm.end_backup()
+}
+
+/// Removes everything that replication has put into a machine.
+pub(crate) fn remove_marks(tools: &Tools, machine: &str) -> Result<(), ProviderError> {
+    let vm = match tools.hypervisor.by_name(machine) {
+        Err(ProviderError::NoSuchMachine { .. }) => return Ok(()),
+        other => other?,
+    };
+    if vm.active()? {
+        end_own_backup(tools, &vm)?;
+    }
+    for mark in vm.checkpoints()?.iter().filter(|m| m.starts_with(MARK_PREFIX)) {
+        vm.remove_checkpoint(mark)?;
+    }
+    Ok(())
+}

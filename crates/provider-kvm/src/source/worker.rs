@@ -1,0 +1,348 @@
+//! The thread of an item's loop, and what it shares with those who ask.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use provider::{Machine, Phase, ProviderError, Replicate, ReplicationStatus};
+use recovery::Generation;
+
+use super::{
+    cycle::{self, Cycle},
+    record::{Ended, LoopRecord},
+};
+use crate::{
+    guard::Guard,
+    hypervisor::Hypervisor,
+    inspect::inspect,
+    stream::{Hello, Limiter, Line, StreamError, Tls},
+};
+
+/// A line that was not used for longer may have been given up by the target.
+const LINE_FRESH: Duration = Duration::from_secs(60);
+const BACKOFF: Duration = Duration::from_millis(500);
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// How often a machine that is off is looked at.
+const OFF_POLL: Duration = Duration::from_millis(500);
+
+/// What all loops of a site use.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    pub(crate) hypervisor: Arc<Hypervisor>,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) tls: Tls,
+    pub(crate) run_dir: PathBuf,
+    pub(crate) scratch_dir: PathBuf,
+    pub(crate) counter: AtomicU64,
+}
+
+impl Tools {
+    pub(super) fn count(&self) -> u64 {
+        self.counter.fetch_add(1, Ordering::SeqCst)
+    }
+
+    pub(super) fn new_mark(&self, generation: Generation) -> String {
+        format!("{}{generation}.w{}.{}", cycle::MARK_PREFIX, self.guard.writer(), self.count())
+    }
+
+    pub(super) fn call(&self, wanted: &Replicate, machine: &Machine) -> Result<Line, StreamError> {
+        let disks = machine.disks.iter().map(|d| (d.target.clone(), d.capacity_bytes)).collect();
+        Line::open(&self.tls, &wanted.endpoint, Hello::new(wanted.item.clone(), wanted.generation, disks))
+    }
+}
+
+struct Control {
+    record: LoopRecord,
+    status: ReplicationStatus,
+    /// The thread is to end, whether or not the loop does.
+    leave: bool,
+}
+
+struct Shared {
+    tools: Arc<Tools>,
+    dir: PathBuf,
+    control: Mutex<Control>,
+    changed: Condvar,
+}
+
+/// One item's loop. Dropped, its thread ends; the loop goes on when the agent is started again.
+pub(crate) struct Source {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Source {
+    /// Takes up the loop that is recorded in `dir`.
+    pub(crate) fn resume(tools: Arc<Tools>, dir: PathBuf) -> Result<Option<Self>, ProviderError> {
+        match LoopRecord::read(&dir)? {
+            Some(record) => Self::start(tools, dir, record).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Begins a loop.
+    pub(crate) fn begin(tools: Arc<Tools>, dir: PathBuf, wanted: Replicate) -> Result<Self, ProviderError> {
+        Self::start(tools, dir, LoopRecord::new(wanted))
+    }
+
+    fn start(tools: Arc<Tools>, dir: PathBuf, record: LoopRecord) -> Result<Self, ProviderError> {
+        record.store(&dir, tools.guard.writer())?;
+        let phase = match record.ended {
+            Some(Ended::Stopped) => Phase::Stopped,
+            Some(Ended::Superseded) => Phase::Superseded,
+            None if record.last_point.is_none() => Phase::Seeding,
+            None => Phase::Replicating,
+        };
+        let status = ReplicationStatus {
+            generation: record.wanted.generation,
+            phase,
+            bytes_done: 0,
+            bytes_total: 0,
+            last_point: record.last_point.map(|(id, _)| id),
+            last_point_taken_at: record.last_point.map(|(_, at)| at),
+            last_error: None,
+            bytes_sent_total: record.bytes_sent_total,
+        };
+        let control = Control { record, status, leave: false };
+        let shared = Arc::new(Shared { tools, dir, control: Mutex::new(control), changed: Condvar::new() });
+        let source = Self { shared, thread: Mutex::new(None) };
+        source.spawn()?;
+        Ok(source)
+    }
+
+    fn spawn(&self) -> Result<(), ProviderError> {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = {
+            let control = self.shared.lock();
+            control.record.ended.is_none().then(|| control.record.wanted.item.clone())
+        };
+        let Some(item) = wanted.filter(|_| thread.as_ref().is_none_or(JoinHandle::is_finished)) else { return Ok(()) };
+        let shared = self.shared.clone();
+        let spawned = thread::Builder::new().name(format!("replicate-{item}")).spawn(move || shared.run());
+        *thread = Some(spawned.map_err(|e| ProviderError::Platform {
+            operation: "start a thread for".to_owned(),
+            target: item.to_string(),
+            detail: e.to_string(),
+            applied: provider::Applied::Unknown,
+        })?);
+        Ok(())
+    }
+
+    /// What it is to do.
+    pub(crate) fn wanted(&self) -> Replicate {
+        self.shared.lock().record.wanted.clone()
+    }
+
+    pub(crate) fn status(&self) -> ReplicationStatus {
+        self.shared.lock().status.clone()
+    }
+
+    /// Changes what it is to do, and starts it if it had ended.
+    pub(crate) fn change(&self, wanted: Replicate) -> Result<(), ProviderError> {
+        let ended = self.shared.lock().record.ended.is_some();
+        if ended {
+            self.join();
+        }
+        {
+            let mut control = self.shared.lock();
+            let newest = control.record.wanted.generation;
+            if wanted.generation < newest {
+                return Err(ProviderError::Superseded { item: wanted.item, given: wanted.generation, newest });
+            }
+            if control.record.wanted == wanted && !ended {
+                return Ok(());
+            }
+            let record = LoopRecord { wanted, ended: None, ..control.record.clone() };
+            record.store(&self.shared.dir, self.shared.tools.guard.writer())?;
+            control.status.generation = record.wanted.generation;
+            if ended {
+                control.status.phase = if record.last_point.is_none() { Phase::Seeding } else { Phase::Replicating };
+            }
+            control.record = record;
+            control.leave = false;
+            self.shared.changed.notify_all();
+        }
+        self.spawn()
+    }
+
+    /// Ends the loop for good and waits until its thread has.
+    pub(crate) fn stop(&self) -> Result<(), ProviderError> {
+        self.shared.end(Ended::Stopped)?;
+        self.join();
+        Ok(())
+    }
+
+    fn join(&self) {
+        self.shared.lock().leave = true;
+        self.shared.changed.notify_all();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|t| t.join().is_err()) {
+            tracing::error!("a replication thread had panicked");
+        }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, why: Ended) -> Result<(), ProviderError> {
+        let mut control = self.lock();
+        if control.record.ended != Some(why) {
+            let record = LoopRecord { ended: Some(why), ..control.record.clone() };
+            record.store(&self.dir, self.tools.guard.writer())?;
+            control.record = record;
+        }
+        control.status.phase = match why {
+            Ended::Stopped => Phase::Stopped,
+            Ended::Superseded => Phase::Superseded,
+        };
+        control.status.last_error = None;
+        Ok(())
+    }
+
+    fn run(&self) {
+        let mut line: Option<Line> = None;
+        let mut backoff = BACKOFF;
+        loop {
+            let wanted = {
+                let control = self.lock();
+                if control.leave || control.record.ended.is_some() {
+                    return;
+                }
+                control.record.wanted.clone()
+            };
+            let begun = Instant::now();
+            let pace = Pace { shared: self, limiter: Mutex::new(Limiter::new(wanted.policy.bandwidth_bytes_per_s())) };
+            line = line.filter(|l| l.used_at.elapsed() < LINE_FRESH && l.serves(&wanted.endpoint, wanted.generation));
+            let machine = inspect(&self.tools.hypervisor, &wanted.machine);
+            let outcome = machine.map_err(StreamError::Here).and_then(|m| cycle::run(&self.tools, &wanted, &m, &mut line, &pace));
+            let pause = match outcome {
+                Ok(Cycle::Point { id, taken_at, sent }) => {
+                    self.point(id, taken_at, sent);
+                    backoff = BACKOFF;
+                    Duration::from_secs(wanted.policy.interval_s().into()).saturating_sub(begun.elapsed())
+                }
+                Ok(Cycle::Off) => {
+                    line = None;
+                    self.lock().status.phase = Phase::Paused;
+                    OFF_POLL
+                }
+                Err(error) => {
+                    line = None;
+                    if self.failed(&wanted, &error) {
+                        return;
+                    }
+                    let pause = backoff;
+                    backoff = (backoff * 2).min(MAX_BACKOFF);
+                    pause
+                }
+            };
+            self.wait(pause, &wanted);
+        }
+    }
+
+    fn point(&self, id: recovery::PointId, taken_at: chrono::DateTime<chrono::Utc>, sent: u64) {
+        let mut control = self.lock();
+        control.record.last_point = Some((id, taken_at));
+        control.record.bytes_sent_total += sent;
+        control.status.last_point = Some(id);
+        control.status.last_point_taken_at = Some(taken_at);
+        control.status.bytes_sent_total = control.record.bytes_sent_total;
+        control.status.last_error = None;
+        if control.record.ended.is_none() {
+            control.status.phase = Phase::Replicating;
+        }
+        // Only the numbers are lost if this fails; the target knows what it has.
+        if let Err(error) = control.record.store(&self.dir, self.tools.guard.writer()) {
+            tracing::warn!(item = %control.record.wanted.item, %error, "could not remember a point");
+        }
+    }
+
+    /// Notes a failure. Returns whether the thread is to end.
+    fn failed(&self, wanted: &Replicate, error: &StreamError) -> bool {
+        let ends = matches!(
+            error,
+            StreamError::Refused(ProviderError::Superseded { .. } | ProviderError::PointsWithdrawn { .. })
+        );
+        if ends {
+            tracing::info!(item = %wanted.item, %error, "replication has ended");
+            if let Err(error) = super::remove_marks(&self.tools, &wanted.machine) {
+                tracing::warn!(item = %wanted.item, %error, "checkpoints stay in the machine");
+            }
+            if let Err(error) = self.end(Ended::Superseded) {
+                tracing::warn!(item = %wanted.item, %error, "could not remember that replication has ended");
+            }
+            return true;
+        }
+        if matches!(error, StreamError::Here(ProviderError::NotWriter { .. })) {
+            tracing::warn!(item = %wanted.item, "another agent process replicates now");
+            return true;
+        }
+        let mut control = self.lock();
+        if matches!(error, StreamError::Stopped) || control.record.ended.is_some() {
+            return false;
+        }
+        tracing::warn!(item = %wanted.item, %error, "no point");
+        control.status.phase = Phase::Broken;
+        control.status.last_error = Some(error.to_string());
+        false
+    }
+
+    /// Waits, unless there is something new to do.
+    fn wait(&self, pause: Duration, wanted: &Replicate) {
+        let control = self.lock();
+        let nothing_new = |c: &mut Control| !c.leave && c.record.ended.is_none() && c.record.wanted == *wanted;
+        drop(self.changed.wait_timeout_while(control, pause, nothing_new).unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// How a copy reports, keeps its rate and learns that it should stop.
+pub(super) struct Pace<'a> {
+    shared: &'a Shared,
+    limiter: Mutex<Limiter>,
+}
+
+impl Pace<'_> {
+    pub(super) fn phase(&self, phase: Phase) {
+        let mut control = self.shared.lock();
+        if control.record.ended.is_none() {
+            control.status.phase = phase;
+        }
+    }
+
+    pub(super) fn begin(&self, bytes_total: u64) {
+        let mut control = self.shared.lock();
+        (control.status.bytes_done, control.status.bytes_total) = (0, bytes_total);
+    }
+
+    /// So much of the work is done.
+    pub(super) fn done(&self, bytes: u64) -> Result<(), StreamError> {
+        let mut control = self.shared.lock();
+        control.status.bytes_done += bytes;
+        if control.leave || control.record.ended.is_some() { Err(StreamError::Stopped) } else { Ok(()) }
+    }
+
+    /// So much went over the line; waits as the policy's bandwidth demands.
+    pub(super) fn sent(&self, bytes: u64) -> Result<(), StreamError> {
+        let pause = self.limiter.lock().unwrap_or_else(PoisonError::into_inner).sent(bytes, Instant::now());
+        if pause > Duration::from_millis(5) {
+            let wanted = self.shared.lock().record.wanted.clone();
+            self.shared.wait(pause, &wanted);
+        }
+        self.done(0)
+    }
+}

@@ -1,0 +1,223 @@
+//! A lab for the contract: two real libvirt sites, a machine, and a line that can be cut.
+
+mod line;
+mod machine;
+mod sites;
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use chrono::Utc;
+use provider::{Endpoint, Phase, Site, contract::Lab};
+use provider_kvm::{KvmConfig, KvmSite};
+use recovery::{ItemName, PointId};
+
+use line::Line;
+use machine::Machine;
+pub use sites::{Place, Sites, requirements};
+
+/// Emulated machines on a busy host are slow, not dead.
+const PATIENCE: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(50);
+
+/// Waits until `come_true` gives a value; fails the test if it never does.
+pub fn wait_for<T>(what: &str, mut come_true: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = come_true() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        std::thread::sleep(POLL);
+    }
+}
+
+/// One case's machine and agents.
+pub struct KvmLab {
+    sites: &'static Sites,
+    machine: Machine,
+    raw: Machine,
+    line: Line,
+    source: Mutex<Option<Arc<KvmSite>>>,
+    target: Mutex<Option<Arc<KvmSite>>>,
+    target_port: Mutex<SocketAddr>,
+    name: String,
+}
+
+impl KvmLab {
+    pub fn new(sites: &'static Sites, case: &str) -> Self {
+        let name = sites.unique_name();
+        println!("{case}: machine {name}");
+        let machine = Machine::running(&sites.a, &name, "qcow2");
+        let raw = Machine::defined(&sites.a, &format!("{name}-raw"), "raw");
+        let lab = Self {
+            sites,
+            machine,
+            raw,
+            line: Line::new(),
+            source: Mutex::default(),
+            target: Mutex::default(),
+            target_port: Mutex::new(([127, 0, 0, 1], 0).into()),
+            name,
+        };
+        lab.open_source();
+        lab.open_target();
+        lab
+    }
+
+    fn config(&self, place: &Place, data_listen: SocketAddr) -> KvmConfig {
+        KvmConfig {
+            site: place.name.parse().expect("the lab's site has a valid name"),
+            libvirt_uri: place.uri.clone(),
+            storage_dir: self.dir(place, "storage"),
+            state_dir: self.dir(place, "agent"),
+            data_listen,
+            tls: self.sites.identity.clone(),
+        }
+    }
+
+    fn dir(&self, place: &Place, kind: &str) -> PathBuf {
+        place.root.join(kind).join(&self.name)
+    }
+
+    fn open_source(&self) {
+        let config = self.config(&self.sites.a, ([127, 0, 0, 1], 0).into());
+        let site = KvmSite::open(config).expect("the source opens");
+        *self.source.lock().expect("no test thread panicked") = Some(Arc::new(site));
+    }
+
+    fn open_target(&self) {
+        let mut port = self.target_port.lock().expect("no test thread panicked");
+        let site = KvmSite::open(self.config(&self.sites.b, *port)).expect("the target opens");
+        *port = site.data_address();
+        *self.target.lock().expect("no test thread panicked") = Some(Arc::new(site));
+    }
+
+    fn status(&self) -> Option<provider::ReplicationStatus> {
+        self.source().reports_now(&self.item())
+    }
+}
+
+/// Reads a site's replication status without an executor.
+trait StatusNow {
+    fn reports_now(&self, item: &ItemName) -> Option<provider::ReplicationStatus>;
+}
+
+impl StatusNow for Arc<dyn Site> {
+    fn reports_now(&self, item: &ItemName) -> Option<provider::ReplicationStatus> {
+        let mut asked = std::pin::pin!(self.replication_status(item));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match asked.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(status) => status.expect("there is a status"),
+            std::task::Poll::Pending => None,
+        }
+    }
+}
+
+#[async_trait]
+impl Lab for KvmLab {
+    fn source(&self) -> Arc<dyn Site> {
+        self.source.lock().expect("no test thread panicked").clone().expect("the source is open")
+    }
+
+    fn target(&self) -> Arc<dyn Site> {
+        self.target.lock().expect("no test thread panicked").clone().expect("the target is open")
+    }
+
+    fn item(&self) -> ItemName {
+        self.name.parse().expect("the machine's name is an item's")
+    }
+
+    fn machine(&self) -> String {
+        self.machine.name.clone()
+    }
+
+    fn raw_machine(&self) -> String {
+        self.raw.name.clone()
+    }
+
+    fn route(&self, endpoint: Endpoint) -> Endpoint {
+        self.line.to(endpoint.address.parse().expect("the endpoint is an address"));
+        Endpoint { address: self.line.address().to_string(), ..endpoint }
+    }
+
+    async fn write(&self, block: u64, content: u8) {
+        self.machine.write(block, content);
+    }
+
+    async fn write_recovered(&self, block: u64, content: u8) {
+        Machine::at(&self.sites.b, &self.name).write(block, content);
+    }
+
+    async fn read_recovered(&self, block: u64) -> u8 {
+        Machine::at(&self.sites.b, &self.name).read(block)
+    }
+
+    async fn point(&self) -> PointId {
+        let written = Utc::now();
+        let newest = wait_for("a point with everything written so far", || {
+            let status = self.status()?;
+            status.last_point.filter(|_| status.last_point_taken_at > Some(written))
+        });
+        let replica = self.target().replica(&self.item()).await.expect("there is a replica");
+        assert!(replica.points.iter().any(|p| p.id >= newest), "point {newest} is not at the target");
+        newest
+    }
+
+    async fn until_phase(&self, phase: Phase) {
+        wait_for(&format!("phase {phase:?}"), || self.status().filter(|s| s.phase == phase));
+    }
+
+    async fn cut_line_midway(&self) {
+        self.line.cut_midway();
+        let mut block = 0;
+        wait_for("the line to be cut", || {
+            if !self.line.is_cut() && self.status().is_some_and(|s| s.phase == Phase::Replicating) {
+                // Something to be cut in the middle of, where no case looks.
+                block = (block + 1) % 16;
+                self.machine.write(240 + block, 0xee);
+            }
+            self.line.is_cut().then_some(())
+        });
+    }
+
+    async fn mend_line(&self) {
+        self.line.mend();
+    }
+
+    async fn power_failure(&self) {
+        self.machine.kill();
+    }
+
+    async fn power_on(&self) {
+        self.machine.start();
+    }
+
+    async fn restart_source(&self) {
+        let old = self.source.lock().expect("no test thread panicked").take();
+        drop(old);
+        self.open_source();
+    }
+
+    async fn restart_target(&self) {
+        let old = self.target.lock().expect("no test thread panicked").take();
+        drop(old);
+        self.open_target();
+    }
+}
+
+impl Drop for KvmLab {
+    fn drop(&mut self) {
+        let source = self.source.lock().map(|mut s| s.take());
+        let target = self.target.lock().map(|mut t| t.take());
+        drop((source, target));
+        for (place, name) in [(&self.sites.a, &self.machine.name), (&self.sites.a, &self.raw.name), (&self.sites.b, &self.name)] {
+            Machine::at(place, name).remove();
+        }
+    }
+}
