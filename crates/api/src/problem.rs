@@ -76,7 +76,7 @@ const fn entry(code: Code, word: &'static str, status: u16, title: &'static str,
 const UNTOUCHED: &str = "Nothing was changed.";
 
 /// One row a code, in the order of [`Code`].
-const TABLE: [Entry; 20] = [
+const TABLE: [Entry; 22] = [
     entry(Code::InvalidRequest, "invalid-request", 400, "The request is not valid", UNTOUCHED, "Correct what the detail names and ask again."),
     entry(
         Code::UnknownItem,
@@ -188,6 +188,22 @@ const TABLE: [Entry; 20] = [
         "Ask again; if it lasts, look at the database's log.",
     ),
     entry(
+        Code::WrongDatabase,
+        "wrong-database",
+        409,
+        "This is not a database for Switchback",
+        "Nothing was changed in it.",
+        "Name an empty database of Postgres 15 or newer, or leave --database-url away for a private one.",
+    ),
+    entry(
+        Code::NewerDatabase,
+        "newer-database",
+        409,
+        "A newer build has been at this database",
+        "Nothing was changed; newer builds go on with it.",
+        "Start the newest build that was ever started on it; schemas are not taken back.",
+    ),
+    entry(
         Code::Internal,
         "internal",
         500,
@@ -196,6 +212,16 @@ const TABLE: [Entry; 20] = [
         "Ask again; if it lasts, report it with the trace id.",
     ),
 ];
+
+/// A code without its row, or a row out of order, does not compile. `Internal` stands last.
+const _: () = {
+    let mut at = 0;
+    while at < TABLE.len() {
+        assert!(TABLE[at].code as usize == at);
+        at += 1;
+    }
+    assert!(Code::Internal as usize + 1 == TABLE.len());
+};
 
 impl Code {
     /// Every code.
