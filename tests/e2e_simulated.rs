@@ -60,7 +60,7 @@ fn a_worker_that_slept_past_its_lease_writes_nothing_when_it_wakes() {
     let last_of_sleeper = written.iter().rposition(|event| event["worker"] == sleeper).unwrap();
     assert!(last_of_sleeper + 1 < written.len(), "somebody else finished the run");
     signal(pid, "CONT");
-    wait_until("the sleeper notices that it is fenced", || product.log().contains("fenced").then_some(()));
+    wait_until("the sleeper notices that it is fenced", || product.log().contains("fenced: dropping all runs").then_some(()));
     assert_eq!(product.events(&run), written, "nothing was written by the sleeper");
     assert_eq!(product.ask(&["verify"])["differences"], json!([]));
 }

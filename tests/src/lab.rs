@@ -181,7 +181,7 @@ impl Ledger<'_> {
     /// What the guest says of itself, if it answers.
     #[must_use]
     pub fn status(&self) -> Option<Status> {
-        let answer = self.get("/status")?;
+        let answer = self.get("/status").ok()?;
         Some(Status { records: number(&answer, "seq"), found: number(&answer, "found"), boots: number(&answer, "boots") })
     }
 
@@ -203,19 +203,18 @@ impl Ledger<'_> {
         number(&self.must(&format!("/append?n={count}")), "seq")
     }
 
-    /// Writes noise into a file of the guest; whether it did.
-    #[must_use]
-    pub fn write_noise(&self, mib: u32, seed: u32) -> bool {
-        self.get(&format!("/write?file=noise&mb={mib}&seed={seed}")).is_some()
+    /// Writes noise into a file of the guest.
+    pub fn write_noise(&self, mib: u32, seed: u32) {
+        drop(self.must(&format!("/write?file=noise&mb={mib}&seed={seed}")));
     }
 
     fn must(&self, path: &str) -> Value {
-        self.get(path).unwrap_or_else(|| panic!("{}{path} gives no answer at {}", self.address, self.site))
+        self.get(path).unwrap_or_else(|said| panic!("{}{path} gives no answer at {}: {said:?}", self.address, self.site))
     }
 
-    fn get(&self, path: &str) -> Option<Value> {
+    fn get(&self, path: &str) -> Result<Value, Said> {
         let said = self.lab.try_xtask("get", &["--site", &self.site, "--url", &format!("{}{path}", self.address)]);
-        (said.code == 0).then(|| said.json())
+        if said.code == 0 { Ok(said.json()) } else { Err(said) }
     }
 }
 

@@ -229,6 +229,19 @@ static const char *answer(const char *request, struct ledger *ledger, unsigned l
     return "404 Not Found";
 }
 
+/* Reads up to the blank line that ends a request; it may come in pieces. Whether it came. */
+static int read_request(int client, char *request, size_t room) {
+    size_t used = 0;
+    while (used + 1 < room) {
+        ssize_t got = read(client, request + used, room - 1 - used);
+        if (got <= 0) return 0;
+        used += (size_t)got;
+        request[used] = 0;
+        if (strstr(request, "\r\n\r\n")) return 1;
+    }
+    return 0;
+}
+
 static void serve_one(int listener, struct ledger *ledger, unsigned long boots) {
     char request[1024] = {0}, body[BODY_BYTES] = "", head[160];
     int client = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
@@ -236,7 +249,7 @@ static void serve_one(int listener, struct ledger *ledger, unsigned long boots) 
     /* A client that connects and says nothing must not stop the ledger. */
     struct timeval patience = {.tv_sec = 1};
     setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    if (read(client, request, sizeof request - 1) > 0) {
+    if (read_request(client, request, sizeof request)) {
         const char *status = answer(request, ledger, boots, body, sizeof body);
         int length = snprintf(head, sizeof head,
                               "HTTP/1.0 %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n", status,
