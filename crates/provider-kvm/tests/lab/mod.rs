@@ -14,7 +14,7 @@ use std::{
 use async_trait::async_trait;
 use chrono::Utc;
 use provider::{Endpoint, Phase, Site, contract::Lab};
-use provider_kvm::{KvmConfig, KvmSite};
+use switchback_provider_kvm::{KvmConfig, KvmSite};
 use recovery::{ItemName, PointId};
 
 use line::Line;

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use provider_kvm::TlsIdentity;
+use switchback_provider_kvm::TlsIdentity;
 use serde::Deserialize;
 
 /// A site.
