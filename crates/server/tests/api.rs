@@ -7,7 +7,7 @@ use api::{
     Client, ClientError, Code, Identity, Trust,
     access::{AgentView, EnrolmentTokenCreated, EnrolmentTokenRequest, Role, TokenCreated, TokenRequest},
     agent::{
-        ClaimTasks, Done, EnrolRequest, Enrolled, ItemStatus, LeaseOpened, LeaseRenewed, OpenLease, Peers, RenewLease, ReplicaStatus, ReportTask,
+        ClaimTasks, CloseLease, Done, EnrolRequest, Enrolled, ItemStatus, LeaseOpened, LeaseRenewed, OpenLease, Peers, RenewLease, ReplicaStatus, ReportTask,
         SiteStatus, TaskReported, TasksClaimed, Verdict,
     },
     items::{Accepted, Listed, PlainRequest, PointView, ProtectRequest},
@@ -16,7 +16,10 @@ use api::{
 use recovery::{Consistency, Generation, PointId, RecoveryPoint, ReplicationPolicy};
 use sdk::{Outcome, Seq, TaskQueue};
 use serde_json::{Value, json};
-use store::testing::{TestDatabase, short_dir};
+use store::{
+    Limits, PgStore,
+    testing::{TestDatabase, short_dir},
+};
 use switchback_server::{ServerOptions, StateDir, WorkerOptions, serve, work};
 use tokio::sync::watch;
 
@@ -189,8 +192,7 @@ async fn an_agent_works_under_its_own_lease_at_its_own_queue() {
     assert!(!a.post::<TaskReported>(reports, &report(Seq(999), 1)).await.unwrap().accepted, "no such task");
     assert!(a.post::<TaskReported>(reports, &report(task.seq, 1)).await.unwrap().accepted);
 
-    let client = scene.database.client().await;
-    client.execute("delete from engine.leases where worker_id = $1", &[&lease.worker.0]).await.unwrap();
+    let Done {} = a.post("/v1/agent/lease/close", &CloseLease { lease }).await.unwrap();
     assert_eq!(code(a.post::<TasksClaimed>(claims, &claim(lease, "site:a", 0)).await), Code::LeaseGone);
     let renewed: LeaseRenewed = a.post("/v1/agent/lease/renew", &RenewLease { lease, ttl_ms: 10_000 }).await.unwrap();
     assert!(!renewed.held);
@@ -249,8 +251,9 @@ async fn a_report_of_a_site_is_shown_as_its_own() {
     let peers: Peers = b.get("/v1/agent/peers").await.unwrap();
     assert_eq!(peers.agents[0].tls_name, "b1.agent.switchback.internal");
     assert_eq!(code(scene.local().get::<Listed<PointView>>("/v1/items/db9/points").await), Code::UnknownItem, "nobody protects it");
-    let kept = scene.database.client().await.query_one("select site, point from recovery.points", &[]).await.unwrap();
-    assert_eq!((kept.get::<_, String>(0).as_str(), kept.get::<_, i64>(1)), ("b", 3));
+    let store = PgStore::open(&scene.database.url, Limits::default()).await.unwrap();
+    let kept = store.points(Some("db9")).await.unwrap();
+    assert_eq!((kept.len(), kept[0].site.as_str(), kept[0].point, kept[0].pinned), (1, "b", 3, true));
     let local = scene.local();
     assert_eq!(code(local.post::<Done>("/v1/agent/status", &status).await), Code::AgentNotEnrolled, "the socket is no agent");
 }
