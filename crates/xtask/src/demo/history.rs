@@ -128,7 +128,11 @@ fn grants(grants: &Value) -> String {
 fn outcome(result: &Value) -> String {
     match result["outcome"].as_str() {
         Some("completed") => "is done".into(),
-        Some("timed_out") => format!("ran into its {} time limit: nobody picks it up there", result["kind"]).replace('"', ""),
+        Some("timed_out") => match result["kind"].as_str() {
+            Some("queue") => "was picked up by nobody there in time".into(),
+            Some("heartbeat") => "was begun there, and then nothing was heard of it".into(),
+            other => format!("ran into its {} time limit", other.unwrap_or("?")),
+        },
         Some("failed" | "unknown") => format!("failed: {}", result["failure"]["message"]),
         other => format!("ended as {}", other.unwrap_or("?")),
     }

@@ -24,12 +24,17 @@ pub(crate) fn print(disaster: &Disaster, failover: &Failover, cut: &Cut, seen: &
     println!("  RTO actual   {:>9}   by the product: from the request until it served", ms("rto_actual_ms"));
     println!("               {asked:>7.1} s   seen here: from the request until we had its answer; down for {down:.1} s in all");
     println!("  RPO actual   {:>9}   by the product: from the point until the request", ms("rpo_actual_ms"));
-    println!("  records      {:>9}   kept, 0 bad; the last one was written {:.2} s before the point", cut.kept, -cut.last_kept_s);
-    println!("               {:>9}   lost (at least); the first one was written {:.2} s after the point", cut.lost, cut.first_lost_s);
+    println!("  records      {:>9}   kept, 0 bad; the last one was written {} the point", cut.kept, around(cut.last_kept_s));
+    println!("               {:>9}   lost (at least); the first one was written {} the point", cut.lost, around(cut.first_lost_s));
     let bytes: u64 = disaster.points.iter().map(|point| point.bytes).sum();
     println!("  replication  {:>5} KiB   for {} points of a disk of 512 MiB", bytes / 1024, disaster.points.len());
     owners(&failover.run, &failover.history);
     outside(disaster.at, failover, seen);
+}
+
+/// By the guest's clock, which agrees with ours within some milliseconds: what was written at the very point may seem late.
+fn around(seconds_after: f64) -> String {
+    format!("{:.2} s {}", seconds_after.abs(), if seconds_after < 0.0 { "before" } else { "after" })
 }
 
 /// The run's events and what was done to it, in seconds after the source's death.
