@@ -227,7 +227,10 @@ fn strike(work: Work, at: Seq, fault: Fault) -> Struck {
         };
         call == "commit_turns" && wanted && armed.swap(0, Ordering::SeqCst) == 1
     });
-    let stats = scene.finish(run).unwrap_or_else(|stuck| panic!("{work:?} at {at} {fault:?}: {stuck}"));
+    scene.finish(run).unwrap_or_else(|stuck| panic!("{work:?} at {at} {fault:?}: {stuck}"));
+    // An agent may hear that its report counts only after the run has ended.
+    let until = scene.sim.store.time() + std::time::Duration::from_secs(20);
+    let stats = scene.sim.run_until(switchback_tests::POLLS, |store| store.time() > until).unwrap();
     switch.clear();
     let (ending, struck) = (scene.ending(run), struck.load(Ordering::SeqCst));
     Struck { scene, run, ending, crashes: stats.crashes, struck }

@@ -29,13 +29,15 @@ pub struct Tuning {
     pub claim: u32,
     /// Most rows moved by one sweep: bounds a transaction.
     pub sweep: u32,
+    /// Time between sweeps: the delay of timers and limits, and most of an idle worker's load on the store.
+    pub sweep_every: Duration,
     /// A run without messages for this long is given back: takeover stays quick however many sleep.
     pub release_after: Duration,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { ttl: Duration::from_secs(10), runs: 2_000, claim: 200, sweep: 500, release_after: Duration::from_secs(60) }
+        Self { ttl: Duration::from_secs(10), runs: 2_000, claim: 200, sweep: 500, sweep_every: Duration::from_millis(200), release_after: Duration::from_secs(60) }
     }
 }
 
@@ -92,6 +94,7 @@ pub struct Worker<S> {
     held: Option<Held>,
     runs: BTreeMap<RunId, Owned>,
     in_flight: Vec<Prepared>,
+    swept: Option<DateTime<Utc>>,
 }
 
 impl<S: Store> Worker<S> {
@@ -105,7 +108,7 @@ impl<S: Store> Worker<S> {
         ids: Box<dyn FnMut() -> Uuid + Send>,
         tuning: Tuning,
     ) -> Self {
-        Self { id, store, registry, blocking, keeper, ids, tuning, held: None, runs: BTreeMap::new(), in_flight: Vec::new() }
+        Self { id, store, registry, blocking, keeper, ids, tuning, held: None, runs: BTreeMap::new(), in_flight: Vec::new(), swept: None }
     }
 
     /// The lease under which it works now.
@@ -150,6 +153,7 @@ impl<S: Store> Worker<S> {
         self.held = None;
         self.runs.clear();
         self.in_flight.clear();
+        self.swept = None;
     }
 
     async fn round(&mut self) -> Result<Step, StoreError> {
@@ -185,7 +189,12 @@ impl<S: Store> Worker<S> {
         Ok(lease)
     }
 
-    async fn sweep(&self, lease: Lease, now: DateTime<Utc>) -> Result<bool, StoreError> {
+    async fn sweep(&mut self, lease: Lease, now: DateTime<Utc>) -> Result<bool, StoreError> {
+        let every = chrono::Duration::from_std(self.tuning.sweep_every).unwrap_or_default();
+        if self.swept.is_some_and(|at| now - at < every) {
+            return Ok(false);
+        }
+        self.swept = Some(now);
         let held_for = self.held.as_ref().map_or(Duration::ZERO, |held| (now - held.since).to_std().unwrap_or_default());
         let mut moved = 0;
         if held_for >= self.tuning.ttl {
@@ -352,6 +361,10 @@ impl<S: Store> Worker<S> {
 
     fn stored(&mut self, turn: Prepared) {
         let run = turn.write.run;
+        if !turn.write.locks.is_empty() || turn.write.close.is_some() {
+            // Locks are asked for or free again: grant them at once.
+            self.swept = None;
+        }
         if let Some((state, failure)) = &turn.write.close {
             tracing::info!(%run, ?state, failure = failure.as_ref().map(ToString::to_string), "a run has ended or is set aside");
             self.runs.remove(&run);
