@@ -207,7 +207,7 @@ fn strike(work: Work, at: Seq, fault: Fault) -> Struck {
                 hits.fetch_add(1, Ordering::SeqCst);
                 Intervention::None
             }
-            (Fault::WorkerDiesBeforeTurn | Fault::WorkerDiesAfterTurn, Moment::Reported) if first => {
+            (Fault::WorkerDiesBeforeTurn | Fault::WorkerDiesAfterTurn, Moment::Performed) if first => {
                 arms.store(1, Ordering::SeqCst);
                 hits.fetch_add(1, Ordering::SeqCst);
                 Intervention::None
@@ -219,13 +219,21 @@ fn strike(work: Work, at: Seq, fault: Fault) -> Struck {
         }
         answer
     });
+    // 1: the step's report is on its way. 2: it is stored, and the next turn is the one that records it.
     switch.on_store_call(move |call, after| {
+        if call == "complete_task" && after && armed.load(Ordering::SeqCst) == 1 {
+            armed.store(2, Ordering::SeqCst);
+        }
         let wanted = match fault {
             Fault::WorkerDiesBeforeTurn => !after,
             Fault::WorkerDiesAfterTurn => after,
             _ => return false,
         };
-        call == "commit_turns" && wanted && armed.swap(0, Ordering::SeqCst) == 1
+        let strikes = call == "commit_turns" && wanted && armed.load(Ordering::SeqCst) == 2;
+        if strikes {
+            armed.store(0, Ordering::SeqCst);
+        }
+        strikes
     });
     scene.finish(run).unwrap_or_else(|stuck| panic!("{work:?} at {at} {fault:?}: {stuck}"));
     // An agent may hear that its report counts only after the run has ended.
