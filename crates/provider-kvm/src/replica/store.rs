@@ -212,8 +212,10 @@ impl ItemStore {
         newer.into_iter().map(|(disk, path)| Ok((disk, qemu::allocated(&path)?))).collect()
     }
 
-    /// Refuses if a machine still reads from the points.
+    /// Refuses if a machine still reads from the points. What a call that came late has left is no machine. The caller holds
+    /// the item.
     pub(super) fn unused(&self) -> Result<(), ProviderError> {
+        machines::sweep(&self.dir)?;
         match machines::dependent(&self.dir)? {
             Some(user) => Err(ProviderError::PointsInUse { item: self.item.clone(), user }),
             None => Ok(()),
