@@ -42,6 +42,7 @@ pub fn next_to_prune(points: &[Point], policy: &ReplicationPolicy, now: DateTime
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]
 mod tests {
     use chrono::TimeDelta;
     use recovery::{Consistency, Generation};

@@ -31,4 +31,5 @@ pub use world::SimWorld;
 pub const BLOCK_BYTES: u64 = 65_536;
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]
 mod tests;
