@@ -187,6 +187,7 @@ fn an_agent_stopped_between_check_and_hypervisor_call_harms_nothing_when_it_is_c
     lab.agent(&mut product, "agent-sitea", "sitea", DATA_PORT, &[]);
     stopped_before("recover", &lab, &mut product, "db1", "10.1.0.21");
     stopped_before("create", &lab, &mut product, "db2", "10.1.0.22");
+    stopped_before("resume", &lab, &mut product, "db3", "10.1.0.23");
     assert_eq!(product.ask(&["verify"])["differences"], json!([]));
 }
 
