@@ -7,8 +7,10 @@
 //!
 //! libvirt knows no tokens, so a call can be overtaken between this check and the hypervisor. Three rules make that harmless:
 //! 1. A bar is a set of names of which the greatest counts, so a late process can't lower it. 2. What a call makes is named by
-//! its token or by its writer, so a late process makes garbage and nothing else. 3. A recovered machine has a UUID of its
-//! generation and is ended by a handle on its very process, so a late libvirt call finds nothing.
+//! its token or by its writer, so a late process makes garbage and nothing else, and sweeps nothing of its successor's. 3. A
+//! recovered machine has a UUID of its generation; a machine is ended by a handle on its very process that was opened before
+//! the last check; and it is started paused, checked again, and only then let go. So a late libvirt call finds nothing, or
+//! what it starts never runs.
 //!
 //! `SWITCHBACK_PAUSE_BEFORE=<call>` stops this process with SIGSTOP, once, between the check and that call. The calls are:
 //! `recover`, `create`, `checkpoint`, `resume`, `define`, `destroy`, `undefine`, `blockpull`, `backup`, `record`, `prune`.
@@ -22,6 +24,23 @@ use provider::{Call, ProviderError};
 use recovery::{EffectToken, ItemName};
 
 use crate::durable::{self, failed};
+
+/// The right of one call to change one item.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Right<'a> {
+    pub(crate) guard: &'a Guard,
+    pub(crate) item: &'a ItemName,
+    pub(crate) call: &'a Call,
+}
+
+impl Right<'_> {
+    /// Checks once more, directly before a step that others would feel.
+    pub(crate) fn before(&self, step: &str) -> Result<(), ProviderError> {
+        self.guard.show(self.item, self.call)?;
+        self.guard.about_to(step);
+        Ok(())
+    }
+}
 
 /// The right of this process to act.
 #[derive(Debug)]

@@ -171,9 +171,9 @@ impl Vm {
         self.domain.block_info(disk, 0).map(|b| b.capacity).map_err(self.err("ask for a disk of"))
     }
 
-    /// Starts a machine from its stored definition.
-    pub(crate) fn start(&self) -> Result<(), ProviderError> {
-        match self.domain.create() {
+    /// Starts a machine from its stored definition, paused.
+    pub(crate) fn start_paused(&self) -> Result<(), ProviderError> {
+        match self.domain.create_with_flags(sys::VIR_DOMAIN_START_PAUSED) {
             Err(_) if self.active()? => Ok(()),
             other => other.map(drop).map_err(self.err("start")),
         }
@@ -183,11 +183,15 @@ impl Vm {
         self.domain.resume().map(drop).map_err(self.err("resume"))
     }
 
-    /// Ends exactly the process that runs the machine now, and waits until libvirt says that it is off.
-    pub(crate) fn power_off(&self) -> Result<(), ProviderError> {
+    /// Handles on the processes that run the machine now. A machine that is started later is not among them.
+    pub(crate) fn processes(&self) -> Result<Vec<Process>, ProviderError> {
+        Process::of_machine(&self.uuid).map_err(|e| failed_with("find the process of", &self.name, e.to_string()))
+    }
+
+    /// Ends exactly these processes of the machine, and waits until libvirt says that it is off.
+    pub(crate) fn power_off(&self, processes: &[Process]) -> Result<(), ProviderError> {
         let io = |e: std::io::Error| failed_with("end", &self.name, e.to_string());
-        let processes = Process::of_machine(&self.uuid).map_err(io)?;
-        for process in &processes {
+        for process in processes {
             process.terminate().map_err(io)?;
             if !process.wait(TERMINATE_PATIENCE).map_err(io)? {
                 process.kill().map_err(io)?;

@@ -28,7 +28,7 @@ use recovery::{ItemName, SiteName};
 
 use crate::{
     durable::{self, failed},
-    guard::Guard,
+    guard::{Guard, Right},
     hypervisor::Hypervisor,
     machines, qemu,
     replica::ItemStore,
@@ -181,7 +181,7 @@ impl KvmSite {
         operation: &'static str,
         call: &Call,
         item: &ItemName,
-        work: impl FnOnce(&KvmSite, &Item, &Call) -> Result<T, ProviderError> + Send + 'static,
+        work: impl FnOnce(&KvmSite, &Item, &Right<'_>) -> Result<T, ProviderError> + Send + 'static,
     ) -> Result<T, ProviderError> {
         let (call, name) = (call.clone(), item.clone());
         self.blocking(operation, move |site| {
@@ -190,7 +190,7 @@ impl KvmSite {
             let _alone = item.busy();
             host.guard.show(&name, &call)?;
             tracing::info!(operation, item = %name, %call, "effect");
-            let done = work(site, &item, &call);
+            let done = work(site, &item, &Right { guard: &host.guard, item: &name, call: &call });
             if let Err(error) = &done {
                 tracing::warn!(operation, item = %name, %call, %error, "effect failed");
             }
@@ -225,8 +225,9 @@ impl Host {
             return Ok(item.clone());
         }
         let dir = self.config.storage_dir.join(name.as_str());
-        if dir.is_dir() {
-            machines::sweep(&dir)?;
+        self.guard.still_writer()?;
+        if let Some(bar) = self.guard.bar(name)? {
+            machines::sweep(&dir, bar)?;
         }
         let store = Arc::new(ItemStore::open(name.clone(), dir, self.guard.clone())?);
         let item = Arc::new(Item { store, busy: Mutex::default(), appending: Arc::default() });

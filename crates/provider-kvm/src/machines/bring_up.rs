@@ -18,7 +18,7 @@ use super::records::{MachineRecord, records, store_discarded, sweep};
 use crate::{
     definition::{self, Moved, recovered_uuid},
     durable::{self, failed},
-    guard::Guard,
+    guard::Right,
     hypervisor::{Created, Hypervisor, Vm},
     qemu,
     replica::ItemStore,
@@ -30,7 +30,7 @@ pub(crate) fn checkpoint_name(generation: Generation) -> String {
 }
 
 /// Makes throw-away disks and a definition. The caller holds the item.
-pub(crate) fn recover(store: &ItemStore, guard: &Guard, call: &Call, wanted: &RecoverMachine) -> Result<Recovered, ProviderError> {
+pub(crate) fn recover(store: &ItemStore, right: &Right<'_>, wanted: &RecoverMachine) -> Result<Recovered, ProviderError> {
     let RecoverMachine { item, generation, point, network } = wanted;
     let dir = store.dir();
     for (other, record) in records(dir)? {
@@ -55,8 +55,9 @@ pub(crate) fn recover(store: &ItemStore, guard: &Guard, call: &Call, wanted: &Re
         record.remove(dir)?;
     }
     let (machine, files) = store.point(*point)?;
-    sweep(dir)?;
-    guard.about_to("recover");
+    let call = right.call;
+    sweep(dir, call.token)?;
+    right.before("recover")?;
 
     let mut disks = BTreeMap::new();
     for (target, file) in &files {
@@ -108,15 +109,15 @@ pub(crate) fn of_generation(dir: &Path, item: &ItemName, generation: Generation)
 }
 
 /// Powers the machine on. The caller holds the item.
-pub(crate) fn start(hypervisor: &Hypervisor, guard: &Guard, dir: &Path, item: &ItemName, generation: Generation) -> Result<Started, ProviderError> {
-    let record = of_generation(dir, item, generation)?;
-    let vm = running(hypervisor, guard, &record)?;
+pub(crate) fn start(hypervisor: &Hypervisor, right: &Right<'_>, dir: &Path, generation: Generation) -> Result<Started, ProviderError> {
+    let record = of_generation(dir, right.item, generation)?;
+    let vm = running(hypervisor, right, &record)?;
     let since = match record.started(dir)? {
         Some(since) => since,
         None => {
             let mark = checkpoint_name(generation);
             if !vm.checkpoints()?.contains(&mark) {
-                guard.about_to("checkpoint");
+                right.before("checkpoint")?;
                 vm.checkpoint(&mark, &record.disks.keys().cloned().collect::<Vec<_>>())?;
             }
             let since = Utc::now();
@@ -125,11 +126,11 @@ pub(crate) fn start(hypervisor: &Hypervisor, guard: &Guard, dir: &Path, item: &I
         }
     };
     if vm.power()? == PowerState::Paused {
-        guard.about_to("resume");
+        right.before("resume")?;
         vm.resume()?;
     }
     if !vm.persistent()? {
-        guard.about_to("define");
+        right.before("define")?;
         hypervisor.define(&record.name, &record.definition)?;
     }
     if vm.autostart()? {
@@ -139,15 +140,15 @@ pub(crate) fn start(hypervisor: &Hypervisor, guard: &Guard, dir: &Path, item: &I
 }
 
 /// The machine's process, made if there is none. A new one is paused.
-fn running(hypervisor: &Hypervisor, guard: &Guard, record: &MachineRecord) -> Result<Vm, ProviderError> {
+fn running(hypervisor: &Hypervisor, right: &Right<'_>, record: &MachineRecord) -> Result<Vm, ProviderError> {
     if let Some(vm) = hypervisor.by_uuid(&record.uuid)? {
         if !vm.active()? {
-            guard.about_to("create");
-            vm.start()?;
+            right.before("create")?;
+            vm.start_paused()?;
         }
         return Ok(vm);
     }
-    guard.about_to("create");
+    right.before("create")?;
     if let Created::Paused(vm) = hypervisor.create_paused(&record.name, &record.definition)? {
         return Ok(vm);
     }
@@ -166,7 +167,7 @@ fn running(hypervisor: &Hypervisor, guard: &Guard, record: &MachineRecord) -> Re
             applied: Applied::No,
         });
     }
-    remove_machine(&in_the_way, guard)?;
+    remove_machine(&in_the_way, right)?;
     match hypervisor.create_paused(&record.name, &record.definition)? {
         Created::Paused(vm) => Ok(vm),
         Created::Exists => Err(ProviderError::Busy {
@@ -177,36 +178,36 @@ fn running(hypervisor: &Hypervisor, guard: &Guard, record: &MachineRecord) -> Re
     }
 }
 
-fn remove_machine(vm: &Vm, guard: &Guard) -> Result<(), ProviderError> {
+fn remove_machine(vm: &Vm, right: &Right<'_>) -> Result<(), ProviderError> {
+    let processes = vm.processes()?;
     if vm.active()? {
-        guard.about_to("destroy");
-        vm.power_off()?;
+        right.before("destroy")?;
+        vm.power_off(&processes)?;
     }
-    guard.about_to("undefine");
+    right.before("undefine")?;
     vm.undefine()
 }
 
 /// Removes the machine of a generation with all that it wrote. The caller holds the item.
 pub(crate) fn discard(
     hypervisor: &Hypervisor,
-    guard: &Guard,
+    right: &Right<'_>,
     dir: &Path,
-    call: &Call,
     original_uuid: Option<&str>,
     generation: Generation,
 ) -> Result<(), ProviderError> {
     let record = records(dir)?.remove(&generation);
     let uuid = record.as_ref().map(|r| r.uuid.clone()).or_else(|| original_uuid.map(|u| recovered_uuid(u, generation)));
     if record.is_some() || original_uuid.is_some() {
-        store_discarded(dir, generation, call.token)?;
+        store_discarded(dir, generation, right.call.token)?;
     }
     if let Some(vm) = uuid.map(|u| hypervisor.by_uuid(&u)).transpose()?.flatten() {
-        remove_machine(&vm, guard)?;
+        remove_machine(&vm, right)?;
     }
     if let Some(record) = record {
         record.remove(dir)?;
     }
-    sweep(dir)
+    sweep(dir, right.call.token)
 }
 
 /// What exists of a generation.

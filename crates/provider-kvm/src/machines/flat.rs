@@ -3,12 +3,12 @@
 use std::{path::Path, thread, time::Duration};
 
 use provider::{Progress, ProgressSink, ProviderError};
-use recovery::{Generation, ItemName};
+use recovery::Generation;
 
 use super::{bring_up::of_generation, records::MachineRecord};
 use crate::{
     durable::{self, failed},
-    guard::Guard,
+    guard::Right,
     hypervisor::{Hypervisor, Vm},
     qemu,
 };
@@ -18,15 +18,14 @@ const POLL: Duration = Duration::from_millis(100);
 /// Copies what the machine's disks read from points into them. The caller holds the item.
 pub(crate) fn flatten(
     hypervisor: &Hypervisor,
-    guard: &Guard,
+    right: &Right<'_>,
     dir: &Path,
-    item: &ItemName,
     generation: Generation,
     progress: &dyn ProgressSink,
 ) -> Result<(), ProviderError> {
-    let record = of_generation(dir, item, generation)?;
+    let record = of_generation(dir, right.item, generation)?;
     if record.started(dir)?.is_none() {
-        return Err(ProviderError::NotRecovered { item: item.clone(), generation });
+        return Err(ProviderError::NotRecovered { item: right.item.clone(), generation });
     }
     if record.standalone(dir) {
         return Ok(());
@@ -37,8 +36,7 @@ pub(crate) fn flatten(
         if qemu::backing(&path)?.is_none() {
             continue;
         }
-        guard.still_writer()?;
-        guard.about_to("blockpull");
+        right.before("blockpull")?;
         match &vm {
             Some(vm) if vm.active()? => pull(vm, target, &path, progress)?,
             Some(_) | None => qemu::pull_offline(&path)?,

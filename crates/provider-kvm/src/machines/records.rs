@@ -125,18 +125,19 @@ fn is_machine_file(name: &str) -> bool {
     ["machine.", "run.", "started.", "standalone.", "discarded."].iter().any(|start| name.starts_with(start))
 }
 
-/// Removes garbage: what belongs to no machine that exists.
-pub(crate) fn sweep(dir: &Path) -> Result<(), ProviderError> {
-    let existing = records(dir)?;
-    let tokens: Vec<String> = existing.values().map(|r| r.token.to_string()).collect();
-    let newest_bars = discarded(&durable::names(dir).map_err(failed("list", dir))?);
-    for name in durable::names(dir).map_err(failed("list", dir))?.iter().filter(|n| is_machine_file(n)) {
-        let token = name.split('.').nth(1).unwrap_or_default();
-        let keep = match name.strip_prefix("discarded.").and_then(|rest| rest.split_once('.')) {
-            Some((generation, token)) => {
-                generation.parse().ok().and_then(|g| newest_bars.get(&g)).is_some_and(|bar| bar.to_string() == token)
-            }
-            None => tokens.iter().any(|t| t == token),
+/// Removes garbage: what belongs to no machine that exists, and was made under a token below `below`. Whoever acts with a
+/// greater token may be at work on theirs.
+pub(crate) fn sweep(dir: &Path, below: EffectToken) -> Result<(), ProviderError> {
+    let existing: Vec<EffectToken> = records(dir)?.values().map(|r| r.token).collect();
+    let names = durable::names(dir).map_err(failed("list", dir))?;
+    let bars = discarded(&names);
+    for name in names.iter().filter(|n| is_machine_file(n)) {
+        let tombstone = name.strip_prefix("discarded.").and_then(|rest| rest.split_once('.'));
+        let token = tombstone.map_or_else(|| name.split('.').nth(1), |(_, token)| Some(token));
+        let Some(token) = token.and_then(|t| t.parse::<EffectToken>().ok()).filter(|t| *t < below) else { continue };
+        let keep = match tombstone {
+            Some((generation, _)) => generation.parse().ok().and_then(|g| bars.get(&g)) == Some(&token),
+            None => existing.contains(&token),
         };
         if !keep {
             let path = dir.join(name);
@@ -190,7 +191,7 @@ mod tests {
         let newer = prepared(dir.path(), 2, token(2, 1, 1));
         let found: Vec<MachineRecord> = records(dir.path()).unwrap().into_values().collect();
         assert_eq!(found, [second.clone(), newer]);
-        sweep(dir.path()).unwrap();
+        sweep(dir.path(), token(2, 1, 1)).unwrap();
         assert_eq!(durable::names(dir.path()).unwrap().len(), 4);
         assert!(dir.path().join(&second.disks["vda"]).exists());
     }
@@ -203,7 +204,9 @@ mod tests {
         prepared(dir.path(), 1, token(1, 5, 1));
         assert!(dependent(dir.path()).unwrap().is_some());
         assert!(records(dir.path()).unwrap().is_empty());
-        sweep(dir.path()).unwrap();
+        sweep(dir.path(), token(1, 5, 1)).unwrap();
+        assert!(dependent(dir.path()).unwrap().is_some(), "a token that is not smaller may be at work");
+        sweep(dir.path(), token(1, 9, 1)).unwrap();
         assert_eq!(durable::names(dir.path()).unwrap(), ["discarded.e1-g1.e1-g1-s9-r1-a1"]);
         let again = prepared(dir.path(), 1, token(1, 12, 1));
         assert_eq!(records(dir.path()).unwrap().into_values().collect::<Vec<_>>(), std::slice::from_ref(&again));

@@ -83,7 +83,7 @@ impl ItemStore {
                 }
                 if base.is_none() {
                     self.record(&mut inner, Record::Seeding { files: files.clone() })?;
-                    super::store::sweep(&self.dir, inner.state.as_ref())?;
+                    self.sweep(inner.state.as_ref())?;
                 }
                 files
             }

@@ -15,7 +15,7 @@ use recovery::PointId;
 
 use super::{
     Record,
-    store::{Inner, ItemStore, sweep},
+    store::{Inner, ItemStore},
 };
 use crate::{
     durable::{self, failed},
@@ -44,7 +44,7 @@ pub(super) fn complete(store: &ItemStore, inner: &mut Inner) -> Result<(), Provi
     }
     merge_above(store, inner, point)?;
     store.record(inner, Record::Pruned { point })?;
-    sweep(&store.dir, inner.state.as_ref())
+    store.sweep(inner.state.as_ref())
 }
 
 /// Merges the point above `point` into its files, and puts the one above that on them.

@@ -67,7 +67,7 @@ impl ItemStore {
         let inner = Inner { state, journal, records: 0, files_made: 0 };
         let store = Self { item, dir, guard, inner: Mutex::new(inner) };
         let mut inner = store.lock();
-        sweep(&store.dir, inner.state.as_ref())?;
+        store.sweep(inner.state.as_ref())?;
         if inner.state.is_some() {
             prune::complete(&store, &mut inner)?;
         }
@@ -164,7 +164,7 @@ impl ItemStore {
         if !self.state(&inner)?.removed {
             self.record(&mut inner, Record::Removed)?;
         }
-        sweep(&self.dir, inner.state.as_ref())
+        self.sweep(inner.state.as_ref())
     }
 
     /// Removes the replica with everything that belongs to it.
@@ -178,7 +178,7 @@ impl ItemStore {
             self.record(&mut inner, Record::Withdrawn)?;
         }
         self.record(&mut inner, Record::Removed)?;
-        sweep(&self.dir, inner.state.as_ref())?;
+        self.sweep(inner.state.as_ref())?;
         for name in durable::names(&self.dir).map_err(failed("list", &self.dir))?.iter().filter(|n| n.starts_with("extents.")) {
             let path = self.dir.join(name);
             durable::remove(&path).map_err(failed("remove", &path))?;
@@ -215,7 +215,9 @@ impl ItemStore {
     /// Refuses if a machine still reads from the points. What a call that came late has left is no machine. The caller holds
     /// the item.
     pub(super) fn unused(&self) -> Result<(), ProviderError> {
-        machines::sweep(&self.dir)?;
+        if let Some(bar) = self.guard.bar(&self.item)? {
+            machines::sweep(&self.dir, bar)?;
+        }
         match machines::dependent(&self.dir)? {
             Some(user) => Err(ProviderError::PointsInUse { item: self.item.clone(), user }),
             None => Ok(()),
@@ -246,6 +248,20 @@ impl ItemStore {
         journal.add(&record)?;
         inner.records += 1;
         inner.state = State::after(inner.state.take(), record);
+        Ok(())
+    }
+
+    /// Deletes point files that the journal does not know. Those of a newer writer are none of ours.
+    pub(super) fn sweep(&self, state: Option<&State>) -> Result<(), ProviderError> {
+        let known: Vec<&String> = state.iter().flat_map(|s| s.files()).collect();
+        for name in durable::names(&self.dir).map_err(failed("list", &self.dir))? {
+            let ours = file_writer(&name).is_some_and(|writer| writer <= self.guard.writer());
+            if ours && is_point_file(&name) && !known.contains(&&name) {
+                self.guard.still_writer()?;
+                let path = self.dir.join(&name);
+                durable::remove(&path).map_err(failed("remove", &path))?;
+            }
+        }
         Ok(())
     }
 
@@ -295,20 +311,13 @@ pub(super) fn enough_space(dir: &Path) -> Result<(), ProviderError> {
     Ok(())
 }
 
+/// Which writer made a point file.
+fn file_writer(name: &str) -> Option<i64> {
+    name.split_once("-w")?.1.split('.').next()?.parse().ok()
+}
+
 /// Whether a name is one that only point files have.
 pub(crate) fn is_point_file(name: &str) -> bool {
     let stem = name.strip_suffix(".part").unwrap_or(name);
     stem.ends_with(".qcow2") && (name.starts_with("seed-w") || name.starts_with('p') && name[1..].starts_with(|c: char| c.is_ascii_digit()))
-}
-
-/// Deletes point files that the journal does not know.
-pub(super) fn sweep(dir: &Path, state: Option<&State>) -> Result<(), ProviderError> {
-    let known: Vec<&String> = state.iter().flat_map(|s| s.files()).collect();
-    for name in durable::names(dir).map_err(failed("list", dir))? {
-        if is_point_file(&name) && !known.contains(&&name) {
-            let path = dir.join(&name);
-            durable::remove(&path).map_err(failed("remove", &path))?;
-        }
-    }
-    Ok(())
 }

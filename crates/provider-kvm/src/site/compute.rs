@@ -28,26 +28,21 @@ impl Compute for KvmSite {
 
     async fn recover(&self, call: &Call, wanted: RecoverMachine) -> Result<Recovered, ProviderError> {
         let name = wanted.item.clone();
-        self.effect("recover", call, &name, move |site, item, call| {
-            machines::recover(&item.store, &site.inner.host.guard, call, &wanted)
-        })
+        self.effect("recover", call, &name, move |_site, item, right| machines::recover(&item.store, right, &wanted))
         .await
     }
 
     async fn start_machine(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<Started, ProviderError> {
-        let name = item.clone();
-        self.effect("start machine", call, item, move |site, item, _call| {
-            let host = &site.inner.host;
-            machines::start(&host.hypervisor, &host.guard, item.store.dir(), &name, generation)
+        self.effect("start machine", call, item, move |site, item, right| {
+            machines::start(&site.inner.host.hypervisor, right, item.store.dir(), generation)
         })
         .await
     }
 
     async fn discard(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<(), ProviderError> {
-        self.effect("discard", call, item, move |site, item, call| {
-            let host = &site.inner.host;
+        self.effect("discard", call, item, move |site, item, right| {
             let original = item.store.describe().map(|r| r.machine.uuid);
-            machines::discard(&host.hypervisor, &host.guard, item.store.dir(), call, original.as_deref(), generation)
+            machines::discard(&site.inner.host.hypervisor, right, item.store.dir(), original.as_deref(), generation)
         })
         .await
     }
@@ -68,10 +63,8 @@ impl Compute for KvmSite {
         generation: Generation,
         progress: Arc<dyn ProgressSink>,
     ) -> Result<(), ProviderError> {
-        let name = item.clone();
-        self.effect("flatten", call, item, move |site, item, _call| {
-            let host = &site.inner.host;
-            machines::flatten(&host.hypervisor, &host.guard, item.store.dir(), &name, generation, &*progress)
+        self.effect("flatten", call, item, move |site, item, right| {
+            machines::flatten(&site.inner.host.hypervisor, right, item.store.dir(), generation, &*progress)
         })
         .await
     }

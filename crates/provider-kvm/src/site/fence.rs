@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::KvmSite;
 use crate::{
     durable::{self, failed},
+    guard::Right,
     hypervisor::Vm,
 };
 
@@ -62,24 +63,43 @@ fn prove(vm: &Vm, method: FenceMethod) -> Result<FenceProof, ProviderError> {
         power,
         autostart_off: true,
         observed_at: Utc::now(),
-        detail: format!("libvirt says that {} ({}) is off and has no autostart; no process has its UUID", vm.name, vm.uuid),
+        detail: format!("libvirt says that {} ({}) is off and has no autostart", vm.name, vm.uuid),
     })
+}
+
+/// Starts a machine that was fenced. Paused at first: if another call has come meanwhile, which may have fenced it again, what
+/// was started here is ended before it has run.
+fn let_run(vm: &Vm, right: &Right<'_>) -> Result<(), ProviderError> {
+    if !vm.active()? {
+        right.before("create")?;
+        vm.start_paused()?;
+        let started = vm.processes()?;
+        if let Err(late) = right.before("resume") {
+            vm.power_off(&started)?;
+            return Err(late);
+        }
+    }
+    if vm.power()? == PowerState::Paused {
+        vm.resume()?;
+    }
+    Ok(())
 }
 
 #[async_trait]
 impl Fence for KvmSite {
     async fn fence(&self, call: &Call, item: &ItemName, machine: &str) -> Result<FenceProof, ProviderError> {
         let (name, machine) = (item.clone(), machine.to_owned());
-        self.effect("fence", call, item, move |site, _item, call| {
+        self.effect("fence", call, item, move |site, _item, right| {
             let host = &site.inner.host;
             let vm = host.hypervisor.by_name(&machine)?;
+            let processes = vm.processes()?;
             let dir = host.config.state_dir.join("fence").join(name.as_str());
             durable::make_dir(&dir).map_err(failed("make directory", &dir))?;
             let (running, autostart) = (vm.active()?, vm.autostart()?);
             let earlier = in_force(&dir)?;
             let mut record = FenceRecord {
                 version: 1,
-                token: call.token,
+                token: right.call.token,
                 machine,
                 was_running: running || earlier.as_ref().is_some_and(|e| e.was_running),
                 had_autostart: autostart || earlier.as_ref().is_some_and(|e| e.had_autostart),
@@ -87,14 +107,15 @@ impl Fence for KvmSite {
             };
             store(&dir, &record)?;
             if let Some(source) = site.inner.source(&name) {
-                source.stop()?;
+                source.halt()?;
             }
             if autostart {
+                right.before("autostart")?;
                 vm.set_autostart(false)?;
             }
             if running {
-                host.guard.about_to("destroy");
-                vm.power_off()?;
+                right.before("destroy")?;
+                vm.power_off(&processes)?;
             }
             let method = if running { FenceMethod::Destroyed } else { FenceMethod::AlreadyOff };
             let proof = prove(&vm, method)?;
@@ -125,7 +146,7 @@ impl Fence for KvmSite {
 
     async fn lift_fence(&self, call: &Call, item: &ItemName, machine: &str) -> Result<(), ProviderError> {
         let (name, machine) = (item.clone(), machine.to_owned());
-        self.effect("lift fence", call, item, move |site, _item, call| {
+        self.effect("lift fence", call, item, move |site, _item, right| {
             let host = &site.inner.host;
             let vm = host.hypervisor.by_name(&machine)?;
             let dir = host.config.state_dir.join("fence").join(name.as_str());
@@ -133,11 +154,10 @@ impl Fence for KvmSite {
             if record.had_autostart {
                 vm.set_autostart(true)?;
             }
-            if record.was_running && !vm.active()? {
-                host.guard.about_to("create");
-                vm.start()?;
+            if record.was_running {
+                let_run(&vm, right)?;
             }
-            let path = dir.join(format!("lifted.{}", call.token));
+            let path = dir.join(format!("lifted.{}", right.call.token));
             durable::mark(&path).map_err(failed("write", &path))?;
             for earlier in durable::names(&dir).map_err(failed("list", &dir))?.iter().filter(|n| n.starts_with("fence.")) {
                 let path = dir.join(earlier);

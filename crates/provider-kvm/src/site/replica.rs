@@ -10,11 +10,11 @@ use super::{KvmSite, extents};
 impl ReplicaStore for KvmSite {
     async fn prepare(&self, call: &Call, wanted: PrepareReplica) -> Result<Endpoint, ProviderError> {
         let name = wanted.item.clone();
-        self.effect("prepare", call, &name, move |site, item, _call| item.store.prepare(wanted, site.endpoint())).await
+        self.effect("prepare", call, &name, move |site, item, _right| item.store.prepare(wanted, site.endpoint())).await
     }
 
     async fn seal(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<Replica, ProviderError> {
-        self.effect("seal", call, item, move |_site, item, _call| item.store.seal(generation)).await
+        self.effect("seal", call, item, move |_site, item, _right| item.store.seal(generation)).await
     }
 
     async fn replica(&self, item: &ItemName) -> Result<Replica, ProviderError> {
@@ -26,27 +26,27 @@ impl ReplicaStore for KvmSite {
     }
 
     async fn pin(&self, call: &Call, item: &ItemName, point: PointId, pin: Pin) -> Result<(), ProviderError> {
-        self.effect("pin", call, item, move |_site, item, _call| item.store.pin(point, pin)).await
+        self.effect("pin", call, item, move |_site, item, _right| item.store.pin(point, pin)).await
     }
 
     async fn unpin(&self, call: &Call, item: &ItemName, point: PointId, pin: Pin) -> Result<(), ProviderError> {
-        self.effect("unpin", call, item, move |_site, item, _call| item.store.unpin(point, pin)).await
+        self.effect("unpin", call, item, move |_site, item, _right| item.store.unpin(point, pin)).await
     }
 
     async fn keep_extent_map(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<ExtentMap, ProviderError> {
         let name = item.clone();
-        self.effect("keep extent map", call, item, move |site, item, _call| extents::keep(site, item, &name, generation)).await
+        self.effect("keep extent map", call, item, move |site, item, _right| extents::keep(site, item, &name, generation)).await
     }
 
     async fn withdraw_points(&self, call: &Call, item: &ItemName) -> Result<(), ProviderError> {
-        self.effect("withdraw points", call, item, move |_site, item, _call| item.store.withdraw()).await
+        self.effect("withdraw points", call, item, move |_site, item, _right| item.store.withdraw()).await
     }
 
     async fn remove_points(&self, call: &Call, item: &ItemName) -> Result<(), ProviderError> {
-        self.effect("remove points", call, item, move |_site, item, _call| item.store.remove_points()).await
+        self.effect("remove points", call, item, move |_site, item, _right| item.store.remove_points()).await
     }
 
     async fn drop_replica(&self, call: &Call, item: &ItemName) -> Result<(), ProviderError> {
-        self.effect("drop replica", call, item, move |_site, item, _call| item.store.drop_replica()).await
+        self.effect("drop replica", call, item, move |_site, item, _right| item.store.drop_replica()).await
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 impl Replication for KvmSite {
     async fn start_replication(&self, call: &Call, wanted: Replicate) -> Result<(), ProviderError> {
         let name = wanted.item.clone();
-        self.effect("start replication", call, &name, move |site, _item, _call| {
+        self.effect("start replication", call, &name, move |site, _item, _right| {
             inspect(&site.inner.host.hypervisor, &wanted.machine)?;
             if let Some(source) = site.inner.source(&wanted.item) {
                 return source.change(wanted);
@@ -32,7 +32,7 @@ impl Replication for KvmSite {
 
     async fn stop_replication(&self, call: &Call, item: &ItemName) -> Result<(), ProviderError> {
         let name = item.clone();
-        self.effect("stop replication", call, item, move |site, _item, _call| {
+        self.effect("stop replication", call, item, move |site, _item, _right| {
             let Some(source) = site.inner.source(&name) else { return Ok(()) };
             source.stop()?;
             remove_marks(&site.inner.tools, &source.wanted().machine)

@@ -61,7 +61,11 @@ pub(super) fn run(tools: &Tools, wanted: &Replicate, machine: &Machine, line: &m
     let disks: Vec<String> = machine.disks.iter().map(|d| d.target.clone()).collect();
     let line = match line {
         Some(open) => open,
-        None => line.insert(tools.call(wanted, machine)?),
+        None => {
+            let opened = line.insert(tools.call(wanted, machine)?);
+            pace.opened(opened)?;
+            opened
+        }
     };
     end_own_backup(tools, &vm)?;
     let marks = vm.checkpoints()?;

@@ -1,6 +1,7 @@
 //! The thread of an item's loop, and what it shares with those who ask.
 
 use std::{
+    net::{Shutdown, TcpStream},
     path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -28,6 +29,8 @@ use crate::{
 const LINE_FRESH: Duration = Duration::from_secs(60);
 const BACKOFF: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// A thread that is to end has so long to finish what it says to the target.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 /// How often a machine that is off is looked at.
 const OFF_POLL: Duration = Duration::from_millis(500);
 
@@ -69,6 +72,8 @@ struct Shared {
     dir: PathBuf,
     control: Mutex<Control>,
     changed: Condvar,
+    /// Of the line that is open.
+    socket: Mutex<Option<TcpStream>>,
 }
 
 /// One item's loop. Dropped, its thread ends; the loop goes on when the agent is started again.
@@ -110,7 +115,7 @@ impl Source {
             bytes_sent_total: record.bytes_sent_total,
         };
         let control = Control { record, status, leave: false };
-        let shared = Arc::new(Shared { tools, dir, control: Mutex::new(control), changed: Condvar::new() });
+        let shared = Arc::new(Shared { tools, dir, control: Mutex::new(control), changed: Condvar::new(), socket: Mutex::default() });
         let source = Self { shared, thread: Mutex::new(None) };
         source.spawn()?;
         Ok(source)
@@ -171,6 +176,13 @@ impl Source {
         self.spawn()
     }
 
+    /// Ends the loop for good, without waiting for its thread.
+    pub(crate) fn halt(&self) -> Result<(), ProviderError> {
+        self.shared.end(Ended::Stopped)?;
+        self.shared.changed.notify_all();
+        Ok(())
+    }
+
     /// Ends the loop for good and waits until its thread has.
     pub(crate) fn stop(&self) -> Result<(), ProviderError> {
         self.shared.end(Ended::Stopped)?;
@@ -182,6 +194,16 @@ impl Source {
         self.shared.lock().leave = true;
         self.shared.changed.notify_all();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let deadline = Instant::now() + LEAVE_PATIENCE;
+        while thread.as_ref().is_some_and(|t| !t.is_finished()) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+        // It waits for a target that does not answer.
+        if let Some(socket) = self.shared.socket.lock().unwrap_or_else(PoisonError::into_inner).take()
+            && let Err(error) = socket.shutdown(Shutdown::Both)
+        {
+            tracing::debug!(%error, "the line had ended already");
+        }
         if thread.is_some_and(|t| t.join().is_err()) {
             tracing::error!("a replication thread had panicked");
         }
@@ -317,6 +339,12 @@ pub(super) struct Pace<'a> {
 }
 
 impl Pace<'_> {
+    /// A line was opened; it can be hung up from outside.
+    pub(super) fn opened(&self, line: &Line) -> Result<(), StreamError> {
+        *self.shared.socket.lock().unwrap_or_else(PoisonError::into_inner) = Some(line.socket()?);
+        self.done(0)
+    }
+
     pub(super) fn phase(&self, phase: Phase) {
         let mut control = self.shared.lock();
         if control.record.ended.is_none() {

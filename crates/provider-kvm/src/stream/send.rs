@@ -14,8 +14,8 @@ use super::{
     frame::{Commit, Hello, Welcome},
 };
 
-const CONNECT: Duration = Duration::from_secs(5);
-const GREETING: Duration = Duration::from_secs(15);
+const CONNECT: Duration = Duration::from_secs(3);
+const GREETING: Duration = Duration::from_secs(10);
 /// Writing a large copy to disk may take a while before the target answers.
 const ANSWER: Duration = Duration::from_secs(300);
 
@@ -62,6 +62,11 @@ impl Line {
         wire.sock.set_read_timeout(Some(ANSWER))?;
         wire.sock.set_write_timeout(Some(ANSWER))?;
         Ok(Self { wire, welcome, used_at: Instant::now(), endpoint: endpoint.clone(), generation })
+    }
+
+    /// With which the line can be hung up from another thread.
+    pub(crate) fn socket(&self) -> Result<TcpStream, StreamError> {
+        Ok(self.wire.sock.try_clone()?)
     }
 
     /// Whether it is a line to that endpoint for that generation.
