@@ -48,6 +48,11 @@ impl Machine {
         command("virsh", &[&["-q", "-c", &self.place.uri], args].concat())
     }
 
+    /// What libvirt says it does.
+    pub fn state(&self) -> String {
+        self.virsh(&["domstate", &self.name]).trim().to_owned()
+    }
+
     pub fn start(&self) {
         self.virsh(&["start", &self.name]);
     }
@@ -62,7 +67,7 @@ impl Machine {
             arguments.windows(2).any(|pair| pair[0] == b"-uuid" && pair[1] == uuid.as_bytes()).then_some(name)
         });
         command("kill", &["-9", &pid.expect("the machine has a process")]);
-        wait_for("libvirt to notice", || (self.virsh(&["domstate", &self.name]).trim() == "shut off").then_some(()));
+        wait_for("libvirt to notice", || (self.state() == "shut off").then_some(()));
     }
 
     /// Fills a block, as a driver in the machine would.

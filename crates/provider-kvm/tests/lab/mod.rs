@@ -1,4 +1,5 @@
 //! A lab for the contract: two real libvirt sites, a machine, and a line that can be cut.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of the lab")]
 
 mod line;
 mod machine;
@@ -35,6 +36,13 @@ pub fn wait_for<T>(what: &str, mut come_true: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "in vain: {what}");
         std::thread::sleep(POLL);
     }
+}
+
+/// Which agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Source,
+    Target,
 }
 
 /// One case's machine and agents.
@@ -79,6 +87,38 @@ impl KvmLab {
             data_listen,
             tls: self.sites.identity.clone(),
         }
+    }
+
+    /// What the source's agent is opened with.
+    pub fn source_config(&self) -> KvmConfig {
+        self.config(&self.sites.a, ([127, 0, 0, 1], 0).into())
+    }
+
+    /// What the target's agent is opened with.
+    pub fn target_config(&self) -> KvmConfig {
+        self.config(&self.sites.b, *self.target_port.lock().expect("no test thread panicked"))
+    }
+
+    /// Ends an agent.
+    pub fn close(&self, end: End) {
+        let slot = match end {
+            End::Source => &self.source,
+            End::Target => &self.target,
+        };
+        drop(slot.lock().expect("no test thread panicked").take());
+    }
+
+    /// Starts an agent that was ended.
+    pub fn open(&self, end: End) {
+        match end {
+            End::Source => self.open_source(),
+            End::Target => self.open_target(),
+        }
+    }
+
+    /// What libvirt of the machine's own site says it does.
+    pub fn source_state(&self) -> String {
+        self.machine.state()
     }
 
     fn dir(&self, place: &Place, kind: &str) -> PathBuf {
