@@ -6,11 +6,13 @@
 //! ```
 //!
 //! libvirt knows no tokens, so a call can be overtaken between this check and the hypervisor. Three rules make that harmless:
-//! 1. A bar is a set of names of which the greatest counts, so a late process can't lower it. 2. What a call makes is named by
-//! its token or by its writer, so a late process makes garbage and nothing else, and sweeps nothing of its successor's. 3. A
-//! recovered machine has a UUID of its generation; a machine is ended by a handle on its very process that was opened before
-//! the last check; and it is started paused, checked again, and only then let go. So a late libvirt call finds nothing, or
-//! what it starts never runs.
+//!
+//! 1. A bar is a set of names of which the greatest counts, so a late process can't lower it.
+//! 2. What a call makes is named by its token or by its writer, so a late process makes garbage and nothing else, and
+//!    sweeps nothing of its successor's.
+//! 3. A recovered machine has a UUID of its generation; a machine is ended by a handle on its very process that was
+//!    opened before the last check; and it is started paused, checked again, and only then let go. So a late libvirt call
+//!    finds nothing, or what it starts never runs.
 //!
 //! `SWITCHBACK_PAUSE_BEFORE=<call>` stops this process with SIGSTOP, once, between the check and that call. The calls are:
 //! `recover`, `create`, `checkpoint`, `resume`, `define`, `destroy`, `undefine`, `blockpull`, `backup`, `record`, `prune`.
@@ -128,6 +130,7 @@ fn newest_writer(dir: &Path) -> Result<Option<i64>, ProviderError> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]
 mod tests {
     use super::*;
 

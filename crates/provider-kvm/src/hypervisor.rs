@@ -102,6 +102,7 @@ impl Hypervisor {
 
     /// Starts a machine, paused and without a stored definition. Fails if its name or UUID is in use.
     pub(crate) fn create_paused(&self, name: &str, xml: &str) -> Result<Created, ProviderError> {
+        let _span = calling("create", name);
         match self.connect()?.create_domain_xml(xml, sys::VIR_DOMAIN_START_PAUSED) {
             Ok(domain) => Vm::of(domain).map(Created::Paused),
             Err(e) if is(&e, ErrorNumber::DomExist) || e.message().contains("already") => Ok(Created::Exists),
@@ -111,6 +112,7 @@ impl Hypervisor {
 
     /// Stores a machine's definition. Fails if its name belongs to a machine with another UUID.
     pub(crate) fn define(&self, name: &str, xml: &str) -> Result<(), ProviderError> {
+        let _span = calling("define", name);
         self.connect()?.define_domain_xml(xml).map(drop).map_err(|e| failed("define", name)(e.into()))
     }
 }
@@ -138,7 +140,7 @@ impl Vm {
             Enum::Known(DomainState::Shutoff | DomainState::Crashed) => PowerState::Off,
             Enum::Known(DomainState::Paused | DomainState::PMSuspended) => PowerState::Paused,
             // A machine in a state that we do not know may be writing.
-            _ => PowerState::Running,
+            Enum::Known(_) | Enum::Unknown(_) => PowerState::Running,
         })
     }
 
@@ -173,6 +175,7 @@ impl Vm {
 
     /// Starts a machine from its stored definition, paused.
     pub(crate) fn start_paused(&self) -> Result<(), ProviderError> {
+        let _span = calling("create", &self.name);
         match self.domain.create_with_flags(sys::VIR_DOMAIN_START_PAUSED) {
             Err(_) if self.active()? => Ok(()),
             other => other.map(drop).map_err(self.err("start")),
@@ -180,6 +183,7 @@ impl Vm {
     }
 
     pub(crate) fn resume(&self) -> Result<(), ProviderError> {
+        let _span = calling("resume", &self.name);
         self.domain.resume().map(drop).map_err(self.err("resume"))
     }
 
@@ -190,6 +194,7 @@ impl Vm {
 
     /// Ends exactly these processes of the machine, and waits until libvirt says that it is off.
     pub(crate) fn power_off(&self, processes: &[Process]) -> Result<(), ProviderError> {
+        let _span = calling("destroy", &self.name);
         let io = |e: std::io::Error| failed_with("end", &self.name, e.to_string());
         for process in processes {
             process.terminate().map_err(io)?;
@@ -206,6 +211,7 @@ impl Vm {
     /// Removes the stored definition and libvirt's records of checkpoints. The machine must be off.
     pub(crate) fn undefine(&self) -> Result<(), ProviderError> {
         let flags = sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA | sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE;
+        let _span = calling("undefine", &self.name);
         match self.domain.undefine_flags(flags) {
             Err(e) if !is(&e, ErrorNumber::NoDomain) => Err(self.err("undefine")(e)),
             Ok(()) | Err(_) => Ok(()),
@@ -218,6 +224,7 @@ impl Vm {
 
     /// Counts changes of these disks from now on under this name.
     pub(crate) fn checkpoint(&self, name: &str, disks: &[String]) -> Result<(), ProviderError> {
+        let _span = calling("checkpoint", &self.name);
         ffi::checkpoint_create(&self.domain, &checkpoint_xml(name, disks)).map_err(self.err("make a checkpoint of"))
     }
 
@@ -259,6 +266,7 @@ impl Vm {
     }
 
     pub(crate) fn block_pull(&self, disk: &str) -> Result<(), ProviderError> {
+        let _span = calling("blockpull", &self.name);
         ffi::block_pull(&self.domain, disk).map_err(self.err("pull points into a disk of"))
     }
 
@@ -320,6 +328,11 @@ impl Backup<'_> {
 fn checkpoint_xml(name: &str, disks: &[String]) -> String {
     let disks = disks.iter().map(|d| format!("<disk name='{}' checkpoint='bitmap'/>", escape(d)));
     format!("<domaincheckpoint><name>{}</name><disks>{}</disks></domaincheckpoint>", escape(name), disks.collect::<String>())
+}
+
+/// A span around a call that changes something; part of the trace of the run that asked for it.
+fn calling(call: &'static str, machine: &str) -> tracing::span::EnteredSpan {
+    tracing::info_span!("libvirt", call, machine).entered()
 }
 
 /// Text as it stands in XML.

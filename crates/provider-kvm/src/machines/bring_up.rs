@@ -159,7 +159,7 @@ fn running(hypervisor: &Hypervisor, right: &Right<'_>, record: &MachineRecord) -
     // A call of an older generation that came late may have started what was discarded since. Nobody else's machine is touched.
     let owner = definition::owner(&in_the_way.definition()?);
     let late = owner.as_deref().and_then(|o| o.split_once(' ')).and_then(|(_, token)| token.parse::<recovery::EffectToken>().ok());
-    if !late.is_some_and(|token| token.generation() < record.generation) {
+    if late.is_none_or(|token| token.generation() >= record.generation) {
         return Err(ProviderError::Platform {
             operation: "start".to_owned(),
             target: record.name.clone(),

@@ -158,6 +158,7 @@ pub(crate) fn dependent(dir: &Path) -> Result<Option<String>, ProviderError> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]
 mod tests {
     use super::*;
 

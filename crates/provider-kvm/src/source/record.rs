@@ -67,6 +67,7 @@ impl LoopRecord {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]
 mod tests {
     use provider::Endpoint;
     use recovery::{Generation, ReplicationPolicy};

@@ -28,6 +28,7 @@ pub(crate) struct Line {
     generation: Generation,
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other frame is out of place here")]
 impl Line {
     /// Calls the target and greets it.
     pub(crate) fn open(tls: &Tls, endpoint: &Endpoint, hello: Hello) -> Result<Self, StreamError> {
