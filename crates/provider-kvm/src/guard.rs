@@ -5,17 +5,17 @@
 //!   STATE/tokens/ITEM/e1-g3-…   the greatest one is the bar
 //! ```
 //!
-//! libvirt knows no tokens, so a call can be overtaken between this check and the hypervisor. Three rules make that harmless:
+//! libvirt knows no tokens, so a call can be overtaken between this check and the hypervisor. Three rules make that harmless.
 //!
-//! 1. A bar is a set of names of which the greatest counts, so a late process can't lower it.
-//! 2. What a call makes is named by its token or by its writer, so a late process makes garbage and nothing else, and
-//!    sweeps nothing of its successor's.
-//! 3. A recovered machine has a UUID of its generation; a machine is ended by a handle on its very process that was
-//!    opened before the last check; and it is started paused, checked again, and only then let go. So a late libvirt call
-//!    finds nothing, or what it starts never runs.
+//! Invariants: 1. A bar is a set of names of which the greatest counts, so a late process can't lower it. 2. What a call makes
+//! is named by its token or by its writer, so a late process makes garbage and nothing else, and sweeps nothing of its
+//! successor's. 3. A recovered machine has a UUID of its generation; a machine is ended by a handle on its very process that was
+//! opened before the last check; and it is started paused, checked again, and only then let go. So a late libvirt call finds
+//! nothing, or what it starts never runs.
 //!
 //! `SWITCHBACK_PAUSE_BEFORE=<call>` stops this process with SIGSTOP, once, between the check and that call. The calls are:
-//! `recover`, `create`, `checkpoint`, `resume`, `define`, `destroy`, `undefine`, `blockpull`, `backup`, `record`, `prune`.
+//! `recover`, `create`, `checkpoint`, `resume`, `define`, `destroy`, `undefine`, `autostart`, `blockpull`, `backup`, `record`,
+//! `prune`.
 
 use std::{
     path::{Path, PathBuf},

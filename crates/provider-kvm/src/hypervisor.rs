@@ -20,7 +20,7 @@ use virt::{
 
 use crate::{
     ffi::{self, BlockJob, CallError},
-    os_process::Process,
+    pidfd::Pidfd,
 };
 
 /// A QEMU process that is asked to end closes its disks first; then it is killed.
@@ -139,7 +139,6 @@ impl Vm {
         Ok(match state {
             Enum::Known(DomainState::Shutoff | DomainState::Crashed) => PowerState::Off,
             Enum::Known(DomainState::Paused | DomainState::PMSuspended) => PowerState::Paused,
-            // A machine in a state that we do not know may be writing.
             Enum::Known(_) | Enum::Unknown(_) => PowerState::Running,
         })
     }
@@ -188,12 +187,12 @@ impl Vm {
     }
 
     /// Handles on the processes that run the machine now. A machine that is started later is not among them.
-    pub(crate) fn processes(&self) -> Result<Vec<Process>, ProviderError> {
-        Process::of_machine(&self.uuid).map_err(|e| failed_with("find the process of", &self.name, e.to_string()))
+    pub(crate) fn processes(&self) -> Result<Vec<Pidfd>, ProviderError> {
+        Pidfd::of_machine(&self.uuid).map_err(|e| failed_with("find the process of", &self.name, e.to_string()))
     }
 
     /// Ends exactly these processes of the machine, and waits until libvirt says that it is off.
-    pub(crate) fn power_off(&self, processes: &[Process]) -> Result<(), ProviderError> {
+    pub(crate) fn power_off(&self, processes: &[Pidfd]) -> Result<(), ProviderError> {
         let _span = calling("destroy", &self.name);
         let io = |e: std::io::Error| failed_with("end", &self.name, e.to_string());
         for process in processes {

@@ -21,7 +21,7 @@ mod hypervisor;
 mod inspect;
 mod machines;
 mod nbd;
-mod os_process;
+mod pidfd;
 mod qemu;
 mod replica;
 mod site;

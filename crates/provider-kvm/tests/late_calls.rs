@@ -17,9 +17,9 @@ use std::{
     sync::Arc,
 };
 
-use lab::{End, KvmLab, requirements, wait_for};
+use lab::{End, KvmLab, requirements, wait_until};
 use provider::{
-    Call, Fence, FenceState, NetworkChoice, PowerState, PrepareReplica, RecoverMachine, Replicate, Site, contract::Lab,
+    Call, FenceState, NetworkChoice, PowerState, PrepareReplica, RecoverMachine, Replicate, Site, contract::Lab,
 };
 use recovery::{EffectToken, Generation, PointId, ReplicationPolicy};
 use serde::{Deserialize, Serialize};
@@ -111,7 +111,7 @@ impl Stopped {
         command.env("SWITCHBACK_PAUSE_BEFORE", step).stdin(Stdio::null()).stdout(Stdio::piped());
         let child = command.spawn().expect("the other process starts");
         let stat = format!("/proc/{}/stat", child.id());
-        wait_for(&format!("the other process to stop before {step}"), || {
+        wait_until(&format!("the other process to stop before {step}"), || {
             let line = fs::read_to_string(&stat).ok()?;
             let state = line.rsplit_once(") ")?.1.chars().next()?;
             assert_ne!(state, 'Z', "the other process ended without coming to {step}");

@@ -1,3 +1,7 @@
+//! The client against `qemu-nbd`, and against servers that say nonsense.
+
+//! The client against QEMU, and against servers that say anything at all.
+
 use std::{
     io::{self, Cursor, Read, Write},
     path::{Path, PathBuf},

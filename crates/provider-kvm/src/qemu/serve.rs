@@ -18,7 +18,7 @@ use provider::{Applied, ProviderError};
 
 use crate::{
     nbd::{Client, NbdError},
-    os_process::Process,
+    pidfd::Pidfd,
 };
 
 /// A server that is not there by then never will be.
@@ -146,7 +146,7 @@ pub(crate) fn end_orphans(run_dir: &Path) -> io::Result<()> {
         program.and_then(Path::file_name) == Some(OsStr::new("qemu-nbd"))
             && args.iter().any(|a| Path::new(OsStr::from_bytes(a)).parent() == Some(run_dir))
     };
-    for orphan in Process::find(ours)? {
+    for orphan in Pidfd::find(ours)? {
         tracing::info!(pid = orphan.pid(), "ending a qemu-nbd that nobody uses");
         orphan.kill()?;
     }

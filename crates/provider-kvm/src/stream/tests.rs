@@ -1,3 +1,7 @@
+//! Frames and lines: what arrives, what is refused, what is cut.
+
+//! Frames that come back, and frames that must not.
+
 use std::{io::Cursor, time::{Duration, Instant}};
 
 use recovery::{Generation, PointId};

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use super::{Place, wait_for};
+use super::{Place, wait_until};
 
 const BLOCK_BYTES: u64 = 65_536;
 const DISK: &str = "/machine/peripheral/virtio-disk0/virtio-backend";
@@ -67,7 +67,7 @@ impl Machine {
             arguments.windows(2).any(|pair| pair[0] == b"-uuid" && pair[1] == uuid.as_bytes()).then_some(name)
         });
         command("kill", &["-9", &pid.expect("the machine has a process")]);
-        wait_for("libvirt to notice", || (self.state() == "shut off").then_some(()));
+        wait_until("libvirt to notice", || (self.state() == "shut off").then_some(()));
     }
 
     /// Fills a block, as a driver in the machine would.
@@ -81,7 +81,7 @@ impl Machine {
         let log = self.place.root.join("log/qemu").join(format!("{}.log", self.name));
         let before = fs::read(&log).expect("the machine has a log").len();
         self.device(&format!("read -v {} {BLOCK_BYTES}", block * BLOCK_BYTES));
-        let said = wait_for("QEMU to print what it read", || {
+        let said = wait_until("QEMU to print what it read", || {
             let said = fs::read(&log).expect("the machine has a log").split_off(before);
             let said = String::from_utf8_lossy(&said).into_owned();
             said.contains("read 65536/65536 bytes").then_some(said)

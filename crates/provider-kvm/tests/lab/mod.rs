@@ -27,14 +27,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
 
 /// Waits until `come_true` gives a value; fails the test if it never does.
-pub fn wait_for<T>(what: &str, mut come_true: impl FnMut() -> Option<T>) -> T {
+pub fn wait_until<T>(what: &str, mut come_true: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(value) = come_true() {
             return value;
         }
         assert!(Instant::now() < deadline, "in vain: {what}");
-        std::thread::sleep(POLL);
+        std::thread::park_timeout(POLL);
     }
 }
 
@@ -200,7 +200,7 @@ impl Lab for KvmLab {
 
     async fn point(&self) -> PointId {
         let written = Utc::now();
-        let newest = wait_for("a point with everything written so far", || {
+        let newest = wait_until("a point with everything written so far", || {
             let status = self.status()?;
             status.last_point.filter(|_| status.last_point_taken_at > Some(written))
         });
@@ -210,13 +210,13 @@ impl Lab for KvmLab {
     }
 
     async fn until_phase(&self, phase: Phase) {
-        wait_for(&format!("phase {phase:?}"), || self.status().filter(|s| s.phase == phase));
+        wait_until(&format!("phase {phase:?}"), || self.status().filter(|s| s.phase == phase));
     }
 
     async fn cut_line_midway(&self) {
         self.line.cut_midway();
         let mut block = 0;
-        wait_for("the line to be cut", || {
+        wait_until("the line to be cut", || {
             if !self.line.is_cut() && self.status().is_some_and(|s| s.phase == Phase::Replicating) {
                 // Something to be cut in the middle of, where no case looks.
                 block = (block + 1) % 16;

@@ -17,14 +17,14 @@ use rustix::{
 
 /// A process.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub(crate) struct Pidfd {
     pid: i32,
     handle: OwnedFd,
 }
 
-impl Process {
+impl Pidfd {
     /// All processes whose command line satisfies `wanted`.
-    pub(crate) fn find(wanted: impl Fn(&[Vec<u8>]) -> bool) -> io::Result<Vec<Process>> {
+    pub(crate) fn find(wanted: impl Fn(&[Vec<u8>]) -> bool) -> io::Result<Vec<Pidfd>> {
         let mut found = vec![];
         for entry in fs::read_dir("/proc")? {
             let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
@@ -33,14 +33,14 @@ impl Process {
             }
             let Some(handle) = Pid::from_raw(pid).and_then(|p| pidfd_open(p, PidfdFlags::empty()).ok()) else { continue };
             if arguments(pid).is_some_and(|args| wanted(&args)) {
-                found.push(Process { pid, handle });
+                found.push(Pidfd { pid, handle });
             }
         }
         Ok(found)
     }
 
     /// The QEMU processes that run a machine of that UUID.
-    pub(crate) fn of_machine(uuid: &str) -> io::Result<Vec<Process>> {
+    pub(crate) fn of_machine(uuid: &str) -> io::Result<Vec<Pidfd>> {
         Self::find(|args| args.windows(2).any(|pair| pair[0] == b"-uuid" && pair[1].eq_ignore_ascii_case(uuid.as_bytes())))
     }
 
@@ -101,9 +101,9 @@ mod tests {
         let mut found = vec![];
         while found.is_empty() && Instant::now() < deadline {
             // A process has no arguments yet at the very moment when it begins.
-            found = Process::find(|args| args.get(1).is_some_and(|a| a == mark.as_bytes())).unwrap();
+            found = Pidfd::find(|args| args.get(1).is_some_and(|a| a == mark.as_bytes())).unwrap();
         }
-        assert_eq!(found.iter().map(Process::pid).collect::<Vec<_>>(), [child.id().cast_signed()]);
+        assert_eq!(found.iter().map(Pidfd::pid).collect::<Vec<_>>(), [child.id().cast_signed()]);
         assert!(!found[0].wait(Duration::ZERO).unwrap());
         found[0].terminate().unwrap();
         assert!(found[0].wait(Duration::from_secs(10)).unwrap());
