@@ -1,5 +1,3 @@
-//! The client against `qemu-nbd`, and against servers that say nonsense.
-
 //! The client against QEMU, and against servers that say anything at all.
 
 use std::{

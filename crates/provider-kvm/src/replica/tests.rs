@@ -1,5 +1,3 @@
-//! Points that are cut, pruned, pinned and sealed; journals that are torn.
-
 //! Points through restarts, cuts and late writers, on real qcow2 files.
 
 use std::{

@@ -1,5 +1,3 @@
-//! Frames and lines: what arrives, what is refused, what is cut.
-
 //! Frames that come back, and frames that must not.
 
 use std::{io::Cursor, time::{Duration, Instant}};
