@@ -13,6 +13,9 @@ use crate::span;
 ///
 /// Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 precondition or conflict, 5 not allowed, 6 degraded,
 /// 124 waited in vain, 130 interrupted (what was begun goes on).
+///
+/// Over the network: --server https://HOST:PORT, --ca with the server's STATE_DIR/pki/ca.crt, and in SWITCHBACK_TOKEN what
+/// `switchback token create` printed.
 #[derive(Debug, Parser)]
 #[command(name = "switchback", version, about)]
 pub(crate) struct Arguments {

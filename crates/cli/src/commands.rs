@@ -39,6 +39,6 @@ pub(crate) async fn carry_out(arguments: Arguments) -> Result<ExitCode> {
         Command::Resume { run, reason } => look::resume(&client()?, output, run, reason).await,
         Command::Agent { command } => access::agent(&client()?, output, command).await,
         Command::Token { command } => access::token(&client()?, output, command).await,
-        Command::Version => access::version(client().ok().as_ref(), output).await,
+        Command::Version => access::version(&client()?, output).await,
     }
 }

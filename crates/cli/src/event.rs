@@ -3,9 +3,11 @@
 use sdk::{Command, Event, EventBody, Inbound, Outcome, Seq};
 use serde_json::Value;
 
+use crate::output::visible;
+
 /// The line. `history` is what came before, so that an end can name what ended.
 pub(crate) fn line(event: &Event, history: &[Event]) -> String {
-    let time = event.at.format("%Y-%m-%d %H:%M:%S%.3f");
+    let time = event.at.format("%Y-%m-%d %H:%M:%S%.3fZ");
     let worker = event.worker.to_string();
     let short = worker.rsplit('-').next().unwrap_or(&worker);
     format!(
@@ -22,10 +24,10 @@ pub(crate) fn line(event: &Event, history: &[Event]) -> String {
 
 /// What it says beside its kind.
 pub(crate) fn words(event: &Event, history: &[Event]) -> String {
-    match &event.body {
+    visible(&match &event.body {
         EventBody::Inbound(inbound) => of_inbound(inbound, history),
         EventBody::Command(command) => of_command(command, history),
-    }
+    })
 }
 
 fn of_inbound(inbound: &Inbound, history: &[Event]) -> String {
@@ -48,7 +50,7 @@ fn of_command(command: &Command, history: &[Event]) -> String {
             format!("{activity} on {queue}{}", if *compensation { ", to undo an earlier step" } else { "" })
         }
         Command::ActivityCancelRequested { of } => activity(*of, history),
-        Command::TimerStarted { due_at, label } => format!("{label}, due {}", due_at.format("%H:%M:%S")),
+        Command::TimerStarted { due_at, label } => format!("{label}, due {}", due_at.format("%H:%M:%SZ")),
         Command::TimerCancelled { of } | Command::LocksReleased { of } => format!("of event {of}"),
         Command::LocksRequested { resources } => resources.join(", "),
         Command::Recorded { fact, .. } => of_fact(fact),
@@ -80,16 +82,23 @@ fn of_outcome(outcome: &Outcome) -> String {
 fn of_fact(change: &Value) -> String {
     let fact = &change["fact"];
     let Some(name) = fact["fact"].as_str() else { return compact(change) };
-    let others = fact.as_object().into_iter().flatten().filter(|(key, _)| key.as_str() != "fact");
-    let rest: Vec<String> = others.map(|(key, value)| format!("{key} {}", plain(value))).collect();
+    let others = fact.as_object().into_iter().flatten().filter(|(key, value)| key.as_str() != "fact" && !says_nothing(value));
+    let rest: Vec<String> = others.map(|(key, value)| if key == "move" { plain(value) } else { format!("{key} {}", plain(value)) }).collect();
     format!("{} {}", name.replace('_', " "), rest.join(", ")).trim_end().to_owned()
 }
 
-/// Nested values shrink to their words.
+fn says_nothing(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
+}
+
+/// Nested values shrink to their words; a number keeps its name.
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Object(fields) => fields.values().map(plain).collect::<Vec<_>>().join(" "),
+        Value::Object(fields) => {
+            let said = fields.iter().filter(|(_, value)| !says_nothing(value));
+            said.map(|(key, value)| if value.is_number() { format!("{key} {value}") } else { plain(value) }).collect::<Vec<_>>().join(" ")
+        }
         Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(" "),
         Value::Null => "-".to_owned(),
         Value::Bool(_) | Value::Number(_) => value.to_string(),

@@ -10,6 +10,8 @@ use std::process::ExitCode;
 use api::{ClientError, Code, Problem};
 use server::OpenError;
 
+use crate::{arguments::Output, output::visible};
+
 /// It failed.
 pub(crate) const FAILED: u8 = 1;
 /// Something is not as it should be, although nothing failed.
@@ -19,14 +21,25 @@ pub(crate) const WAITED_IN_VAIN: u8 = 124;
 /// Ctrl-C; what was begun goes on.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// Tells an error on standard error, and gives its code.
-pub(crate) fn told(error: &anyhow::Error) -> ExitCode {
-    let refused = error.chain().find_map(|cause| cause.downcast_ref::<ClientError>()).and_then(ClientError::problem);
+/// Tells an error on standard error, to programs as a problem in JSON if there is one, and gives its code.
+pub(crate) fn told(error: &anyhow::Error, output: Output) -> ExitCode {
+    let asked = error.chain().find_map(|cause| cause.downcast_ref::<ClientError>());
+    let refused = asked.and_then(ClientError::problem);
     let database = || error.chain().find_map(|cause| cause.downcast_ref::<OpenError>()).and_then(of_database);
     match refused.cloned().or_else(database) {
-        Some(problem) => refusal(&problem),
+        Some(problem) => {
+            match (output, serde_json::to_string_pretty(&problem)) {
+                (Output::Json, Ok(json)) => eprintln!("{json}"),
+                (Output::Json, Err(_)) | (Output::Table, _) => refusal(&problem),
+            }
+            of(&problem).into()
+        }
         None => {
-            eprintln!("switchback: {error:#}");
+            eprintln!("switchback: {}", visible(&format!("{error:#}")));
+            if let Some(ClientError::Unreachable { .. }) = asked {
+                eprintln!("  data:      What was asked for may have been begun, if the connection broke after it was made.");
+                eprintln!("  next step: See that `switchback up` runs; name its socket's directory by SWITCHBACK_STATE_DIR, or a server by --server.");
+            }
             FAILED.into()
         }
     }
@@ -46,8 +59,8 @@ fn of_database(error: &OpenError) -> Option<Problem> {
     }
 }
 
-fn refusal(problem: &Problem) -> ExitCode {
-    eprintln!("switchback: {problem}");
+fn refusal(problem: &Problem) {
+    eprintln!("switchback: {}", visible(&problem.to_string()));
     if let Some(allowed) = &problem.allowed_operations {
         let words: Vec<&str> = allowed.iter().map(|operation| operation.as_str()).collect();
         eprintln!("  allowed:   {}", if words.is_empty() { "nothing, for now".to_owned() } else { words.join(", ") });
@@ -58,7 +71,6 @@ fn refusal(problem: &Problem) -> ExitCode {
     eprintln!("  data:      {}", problem.data);
     eprintln!("  next step: {}", problem.next_step);
     eprintln!("  problem:   {}{}", problem.kind, problem.trace_id.as_ref().map(|id| format!(", trace {id}")).unwrap_or_default());
-    of(problem).into()
 }
 
 fn of(problem: &Problem) -> u8 {

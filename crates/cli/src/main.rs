@@ -25,14 +25,15 @@ use arguments::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let output = arguments.global.output;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return exit::told(&anyhow::Error::new(error).context("no runtime could be started")),
+        Err(error) => return exit::told(&anyhow::Error::new(error).context("no runtime could be started"), output),
     };
     let done = runtime.block_on(commands::carry_out(arguments));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     match done {
         Ok(code) => code,
-        Err(error) => exit::told(&error),
+        Err(error) => exit::told(&error, output),
     }
 }

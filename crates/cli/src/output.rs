@@ -32,7 +32,7 @@ pub(crate) fn table<const N: usize>(heads: [&str; N], rows: impl IntoIterator<It
     let mut any = false;
     for row in rows {
         any = true;
-        table.add_row(row);
+        table.add_row(row.map(|cell| visible(&cell)));
     }
     if any { table.trim_fmt() } else { none.to_owned() }
 }
@@ -40,10 +40,31 @@ pub(crate) fn table<const N: usize>(heads: [&str; N], rows: impl IntoIterator<It
 /// Names and values, one a line.
 pub(crate) fn facts(facts: &[(&str, String)]) -> String {
     let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
-    facts.iter().map(|(name, value)| format!("{name:<width$}{value}\n")).collect()
+    facts.iter().map(|(name, value)| format!("{name:<width$}{}\n", visible(value))).collect()
+}
+
+/// What others wrote, on one line and without power over the terminal: no colours, no forged lines, no turned direction.
+pub(crate) fn visible(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || turns(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
 }
 
 /// What is there, or a dash.
 pub(crate) fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_forges_no_line_and_paints_nothing() {
+        assert_eq!(visible("a\u{1b}[31mb\n  12  run_completed\u{202e}"), "a\\u{1b}[31mb\\n  12  run_completed\\u{202e}");
+        assert_eq!(visible("Brand im Süden — café ☕"), "Brand im Süden — café ☕");
+    }
 }

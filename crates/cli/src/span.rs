@@ -29,6 +29,13 @@ pub(crate) fn words(ms: i64) -> String {
     }
 }
 
+/// Writes whole seconds in the largest unit that holds them exactly: it can be read back.
+pub(crate) fn seconds(seconds: u64) -> String {
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
+    let fits = units.into_iter().find(|(unit, _)| seconds > 0 && seconds.is_multiple_of(*unit));
+    fits.map_or_else(|| format!("{seconds}s"), |(unit, letter)| format!("{}{letter}", seconds / unit))
+}
+
 /// Writes a size.
 pub(crate) fn size(bytes: u64) -> String {
     match bytes {
@@ -51,6 +58,14 @@ mod tests {
         assert_eq!(parse("500ms").unwrap(), Duration::from_millis(500));
         for text in ["", "5", "s", "5 s", "-5s", "5x", "99999999999999999999s", "99999999999999999h"] {
             assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn whole_seconds_read_back_as_written() {
+        for (number, text) in [(0, "0s"), (5, "5s"), (90, "90s"), (300, "5m"), (259_200, "3d"), (90_000, "25h")] {
+            assert_eq!(seconds(number), text);
+            assert_eq!(parse(text).unwrap(), Duration::from_secs(number));
         }
     }
 }

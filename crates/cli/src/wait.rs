@@ -79,7 +79,7 @@ fn sentence(what: &str, ended: &Ended) -> String {
         (Some(output), None) if !output.is_null() => format!(": {output}"),
         _ => String::new(),
     };
-    format!("{what} is {}{detail}\nrun {}", ended.state.as_str(), ended.run)
+    format!("{what} is {}{}\nrun {}", ended.state.as_str(), output::visible(&detail), ended.run)
 }
 
 async fn until_ended(client: &Client, run: RunId, waiting: Waiting) -> Result<Waited> {
@@ -87,7 +87,19 @@ async fn until_ended(client: &Client, run: RunId, waiting: Waiting) -> Result<Wa
     let deadline = waiting.timeout.map(|timeout| Instant::now() + timeout);
     let mut events: Vec<Event> = Vec::new();
     loop {
-        match look(client, run, &mut events, &shown).await {
+        let end = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        // A server that hangs holds neither the limit nor Ctrl-C up.
+        let looked = tokio::select! {
+            looked = look(client, run, &mut events, &shown) => looked,
+            () = end => return Ok(Waited::InVain),
+            _ = tokio::signal::ctrl_c() => return Ok(Waited::Interrupted),
+        };
+        match looked {
             Ok(Some(ended)) => return Ok(Waited::Ended(Box::new(ended))),
             Ok(None) => {}
             Err(error) if passes(&error) => shown.progress(&format!("no answer, waiting for it: {error}")),
@@ -150,7 +162,7 @@ impl Shown {
 
     fn event(&self, event: &Event, before: &[Event]) {
         let words = event::words(event, before);
-        let line = format!("{} epoch {} {} {words}", event.at.format("%H:%M:%S"), event.run_epoch, event.body.kind().replace('_', " "));
+        let line = format!("{} epoch {} {} {words}", event.at.format("%H:%M:%SZ"), event.run_epoch, event.body.kind().replace('_', " "));
         match &self.0 {
             Some(bar) => bar.println(line.trim_end()),
             None => eprintln!("{}", line.trim_end()),
@@ -159,7 +171,7 @@ impl Shown {
 
     fn progress(&self, text: &str) {
         if let Some(bar) = &self.0 {
-            bar.set_message(text.to_owned());
+            bar.set_message(output::visible(text));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use api::{
-    Client, Code,
+    Client, ClientError, Code,
     access::{AgentView, EnrolmentTokenCreated, EnrolmentTokenRequest, TokenCreated, TokenRequest, VerifyView, VersionView},
     items::Listed,
 };
@@ -94,10 +94,11 @@ struct Versions {
     server: Option<VersionView>,
 }
 
-pub(super) async fn version(client: Option<&Client>, output: Output) -> Result<ExitCode> {
-    let server = match client {
-        Some(client) => client.get("/v1/version").await.ok(),
-        None => None,
+pub(super) async fn version(client: &Client, output: Output) -> Result<ExitCode> {
+    let server = match client.get("/v1/version").await {
+        Ok(server) => Some(server),
+        Err(ClientError::Unreachable { .. }) => None,
+        Err(error) => return Err(error.into()),
     };
     output::answer(output, &Versions { client: env!("CARGO_PKG_VERSION"), server }, |versions| match &versions.server {
         Some(server) => format!("switchback {}\nserver {} with schema {}", versions.client, server.version, server.schema),

@@ -47,7 +47,7 @@ pub(super) async fn history(client: &Client, output: Output, run: RunId) -> Resu
 
 pub(super) async fn why(client: &Client, output: Output, run: RunId) -> Result<ExitCode> {
     let view: WhyView = client.get(&format!("/v1/runs/{run}/why")).await?;
-    output::answer(output, &view, |view| view.why.clone())?;
+    output::answer(output, &view, |view| output::visible(&view.why))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -185,7 +185,7 @@ fn described_item(item: &ItemView) -> String {
         ("replicated", format!("{} → {}", record.source_site(), record.target_site())),
         ("generation", record.state.generation.to_string()),
         ("disks", or_dash(Some(disks.join(", ")).filter(|disks| !disks.is_empty()))),
-        ("policy", format!("every {} s, {} points over {} s", policy.interval_s(), policy.retention_points(), policy.retention_window_s())),
+        ("policy", format!("every {}, {} points over {}", span::seconds(policy.interval_s().into()), policy.retention_points(), span::seconds(policy.retention_window_s()))),
         ("points", item.points.to_string()),
         ("newest point", or_dash(item.newest_point.as_ref().map(|point| format!("{} taken {}", point.id, point.taken_at)))),
         ("run", or_dash(item.open_run)),
