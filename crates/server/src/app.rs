@@ -8,7 +8,8 @@ use api::Code;
 use axum::{
     Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, FromRequest, MatchedPath, Request},
+    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, MatchedPath, Query, Request},
+    http::{StatusCode, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -36,6 +37,11 @@ pub(crate) struct App {
 /// All routes.
 pub(crate) fn router(app: App) -> Router {
     routes::table()
+        .method_not_allowed_fallback(|request: Request| async move {
+            let mut refusal = Refusal::new(Code::UnknownPath, format!("{} does not take {}", request.uri().path(), request.method()));
+            refusal.0.status = StatusCode::METHOD_NOT_ALLOWED.as_u16();
+            refusal
+        })
         .fallback(|request: Request| async move {
             Refusal::new(Code::UnknownPath, format!("nothing answers {} {}", request.method(), request.uri().path()))
         })
@@ -76,6 +82,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Asked<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         let bytes = Bytes::from_request(request, state).await.map_err(|error| Refusal::new(Code::InvalidRequest, error.to_string()))?;
         read(&bytes).map(Self)
+    }
+}
+
+/// A request's query, read as what the route asks for.
+pub(crate) struct Queried<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Queried<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        let read = Query::try_from_uri(&parts.uri).map_err(|error| Refusal::new(Code::InvalidRequest, error.body_text()))?;
+        Ok(Self(read.0))
     }
 }
 

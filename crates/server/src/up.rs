@@ -154,7 +154,8 @@ async fn run_on(options: &UpOptions, url: &str, stop: &mut watch::Receiver<bool>
     let mut early = stop.clone();
     tokio::select! {
         () = answering(&options.state_dir) => {
-            say(&format!("running {} worker(s); the API answers at unix:{}", options.workers, options.state_dir.socket().display()));
+            let network = options.listen.map(|listen| format!(" and, for agents, at https://{listen}")).unwrap_or_default();
+            say(&format!("running {} worker(s); the API answers at unix:{}{network}", options.workers, options.state_dir.socket().display()));
             stopped(stop).await;
         }
         () = stopped(&mut early) => {}

@@ -113,7 +113,10 @@ pub(super) async fn report(AgentCaller(agent): AgentCaller, State(app): State<Ap
     Ok(Json(TaskReported { accepted: reported == Reported::Accepted }))
 }
 
-pub(super) async fn pulse(_: AgentCaller, State(app): State<App>, Asked(asked): Asked<PulseTask>) -> Answer<TaskPulsed> {
+pub(super) async fn pulse(AgentCaller(agent): AgentCaller, State(app): State<App>, Asked(asked): Asked<PulseTask>) -> Answer<TaskPulsed> {
+    if let Some(task) = app.store.task(asked.run, asked.seq).await? {
+        own_queue(&agent, &task.task.queue)?;
+    }
     let pulse = match app.store.pulse_task(asked.run, asked.seq, asked.attempt, asked.detail.as_ref()).await? {
         TaskPulse::Alive => Pulse::Alive,
         TaskPulse::CancelRequested => Pulse::CancelRequested,

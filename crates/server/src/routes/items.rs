@@ -14,7 +14,7 @@ use api::{
 use axum::{
     Json,
     body::Bytes,
-    extract::{Path, State},
+    extract::{Path, State, rejection::BytesRejection},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -62,9 +62,10 @@ pub(super) async fn begin(
     State(app): State<App>,
     Path((item, operation)): Path<(String, String)>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     caller.may(Role::Operator)?;
+    let body = body.map_err(|error| Refusal::new(Code::InvalidRequest, format!("the request's body can't be read: {}", error.body_text())))?;
     let (name, operation): (ItemName, Operation) = (parsed(&item)?, parsed(&operation)?);
     let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).map(str::to_owned);
     let Some(key) = key else {

@@ -9,7 +9,7 @@ use api::{
 };
 use axum::{
     Json,
-    extract::{Path, Query, State},
+    extract::{Path, State},
 };
 use engine::{RunStore, Sent};
 use recovery::ItemName;
@@ -19,7 +19,7 @@ use store::look::{RunFilter, RunRow, TaskSeen};
 use workflows::item_workflow_id;
 
 use crate::{
-    app::{App, Asked, parsed},
+    app::{App, Asked, Queried, parsed},
     caller::Caller,
     problem::{Answer, Refusal},
     why,
@@ -31,6 +31,7 @@ const MOST_RUNS: i64 = 1000;
 const MOST_TASKS: i64 = 1000;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
     item: Option<String>,
     #[serde(default)]
@@ -39,11 +40,12 @@ pub(super) struct ListQuery {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct HistoryQuery {
     after: Option<i32>,
 }
 
-pub(super) async fn list(_: Caller, State(app): State<App>, Query(query): Query<ListQuery>) -> Answer<Listed<RunView>> {
+pub(super) async fn list(_: Caller, State(app): State<App>, Queried(query): Queried<ListQuery>) -> Answer<Listed<RunView>> {
     let item: Option<ItemName> = query.item.as_deref().map(parsed).transpose()?;
     let limit = query.limit.unwrap_or(100).clamp(1, MOST_RUNS);
     let filter = RunFilter { run: None, workflow_id: item.as_ref().map(item_workflow_id), open: query.open, limit };
@@ -58,7 +60,7 @@ pub(super) async fn one(_: Caller, State(app): State<App>, Path(run): Path<Strin
     view(row, tasks).map(Json)
 }
 
-pub(super) async fn history(_: Caller, State(app): State<App>, Path(run): Path<String>, Query(query): Query<HistoryQuery>) -> Answer<HistoryView> {
+pub(super) async fn history(_: Caller, State(app): State<App>, Path(run): Path<String>, Queried(query): Queried<HistoryQuery>) -> Answer<HistoryView> {
     let row = known(&app, &run).await?;
     let history = app.store.load_history(row.run).await?;
     let head = history.head().to_string();

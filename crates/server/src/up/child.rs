@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    io::{Read, Seek, SeekFrom},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Stdio,
@@ -52,7 +53,8 @@ impl Child {
                 Err(error) => format!("could not be started: {error}"),
             };
             pause = if began.elapsed() > HAS_RUN { *PAUSES.start() } else { (pause * 2).min(*PAUSES.end()) };
-            say(&format!("{} died ({why}); starting it again, see {}", self.name, self.log.display()));
+            let last = last_line(&self.log).map(|line| format!(", its last words: {line}")).unwrap_or_default();
+            say(&format!("{} died ({why}){last}; starting it again, see {}", self.name, self.log.display()));
             drop(tokio::time::timeout(pause, stopped(&mut end)).await);
         }
     }
@@ -104,6 +106,18 @@ impl Child {
         }
         Ok(())
     }
+}
+
+/// The last line of a log, as far as a person reads it.
+fn last_line(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(4096))).ok()?;
+    let mut end = Vec::new();
+    file.read_to_end(&mut end).ok()?;
+    let text = String::from_utf8_lossy(&end);
+    let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+    Some(line.chars().take(300).collect())
 }
 
 fn appended(path: &Path) -> std::io::Result<File> {
