@@ -56,7 +56,8 @@ pub(crate) struct Run {
     /// Hosts simulated sites in memory instead of a hypervisor: for trying things out. All is gone when it stops.
     #[arg(long, conflicts_with_all = ["storage", "data_listen"])]
     pub(crate) simulated: bool,
-    /// With --simulated: a Unix socket that takes one JSON command a line (add-machine, write, read, site-down, ledger).
+    /// With --simulated: a Unix socket that takes one JSON command a line (add-machine, write, read-recovered, site-down, ledger,
+    /// inventory).
     #[arg(long, value_name = "PATH", requires = "simulated")]
     pub(crate) control: Option<PathBuf>,
     /// Life of the agent's lease without renewal, in seconds: how long its tasks wait when it dies.

@@ -47,5 +47,9 @@ fn main() -> ExitCode {
 
 fn failed(error: &anyhow::Error) -> ExitCode {
     eprintln!("switchback-agent: {error:#}");
+    if let Some(problem) = error.chain().find_map(|cause| cause.downcast_ref::<api::ClientError>()).and_then(api::ClientError::problem) {
+        eprintln!("  data:      {}", problem.data);
+        eprintln!("  next step: {}", problem.next_step);
+    }
     ExitCode::FAILURE
 }
