@@ -13,6 +13,7 @@ use std::{
 
 use serde_json::{Value, json};
 use switchback_tests::{
+    collector,
     lab::{Lab, Ledger, kvm_or_skip},
     place::{PATIENCE, signal, wait_until, wait_until_within},
     product::Product,
@@ -198,9 +199,10 @@ fn a_failover_on_real_machines_keeps_exactly_the_records_before_the_point() {
     }
     let lab = Lab::up("failover");
     let mut product = lab.product("failover");
-    for site in ["sitea", "siteb"] {
-        lab.agent(&mut product, &format!("agent-{site}"), site, DATA_PORT, &[]);
-    }
+    let collector = collector::start_in(&lab.netns("siteb"));
+    let traced = [("OTEL_EXPORTER_OTLP_ENDPOINT", &*collector.endpoint()), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"), ("OTEL_BSP_SCHEDULE_DELAY", "200")];
+    lab.agent(&mut product, "agent-sitea", "sitea", DATA_PORT, &[]);
+    lab.agent(&mut product, "agent-siteb", "siteb", DATA_PORT, &traced);
     let source = lab.guest("sitea", "db9", IP, 0);
     protect(&product, "db9", IP, "2s");
     let (kept, chosen, written) = while_the_disk_is_busy(&source, || {
@@ -221,6 +223,13 @@ fn a_failover_on_real_machines_keeps_exactly_the_records_before_the_point() {
     signal(product.pid("database").unwrap(), "QUIT");
     let view = product.ended(&run);
     assert_eq!(view["state"], "completed", "{view}");
+    let trace = view["trace_id"].as_str().unwrap().to_owned();
+    for call in ["create", "checkpoint", "resume"] {
+        wait_until(&format!("the hypervisor call {call} stands in the trace of the request"), || {
+            let spans = collector.spans();
+            spans.iter().any(|span| span.trace == trace && span.name == "libvirt" && span.attributes.contains(call)).then_some(())
+        });
+    }
     let guest = lab.ledger("siteb", IP);
     let status = wait_until("the machine answers at site B", || guest.status());
     assert_eq!((status.found, status.boots), (kept, 2), "of {written} records those before point {chosen} are kept");

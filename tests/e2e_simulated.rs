@@ -1,9 +1,8 @@
 //! The product's processes on simulated sites: the whole cycle, kills, zombies, traces, bad input.
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test panics where its sentence does not hold")]
 
-mod collector;
-
 use serde_json::{Value, json};
+use switchback_tests::collector;
 use switchback_tests::product::{Product, signal, wait_until};
 
 const PROTECT: [&str; 9] = ["protect", "db9", "--from", "a", "--to", "b", "--interval", "1s", "--wait"];

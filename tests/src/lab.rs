@@ -100,6 +100,12 @@ impl Lab {
         product.run_agent(name, command, &[name]);
     }
 
+    /// Name of a site's network namespace.
+    #[must_use]
+    pub fn netns(&self, site: &str) -> String {
+        text(&self.site(site)["netns"])
+    }
+
     /// Where to start something that is to see what a site sees (or `wan`, the network between them).
     #[must_use]
     pub fn place(&self, place: &str) -> Place {

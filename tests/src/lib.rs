@@ -2,6 +2,7 @@
 //!
 //!   Scene ─▶ Simulation (engine) + SimWorld (provider) ─▶ runs ─▶ item records, ledger, inventories
 
+pub mod collector;
 pub mod lab;
 pub mod place;
 pub mod product;

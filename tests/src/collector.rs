@@ -1,8 +1,10 @@
 //! A local OTLP receiver (HTTP, JSON) that remembers the spans it was sent.
 
 use std::{
+    fs::File,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
@@ -10,22 +12,44 @@ use serde_json::Value;
 
 /// A span, as far as tests look at it.
 #[derive(Clone, Debug)]
-pub(crate) struct Span {
-    pub(crate) service: String,
-    pub(crate) trace: String,
-    pub(crate) name: String,
-    pub(crate) attributes: String,
+pub struct Span {
+    /// `service.name` of the process.
+    pub service: String,
+    /// Trace id, hex.
+    pub trace: String,
+    /// Name of the span.
+    pub name: String,
+    /// Its attributes, JSON.
+    pub attributes: String,
 }
 
 /// A running receiver; it ends with the test's process.
-pub(crate) struct Collector {
+pub struct Collector {
     port: u16,
     spans: Arc<Mutex<Vec<Span>>>,
 }
 
-pub(crate) fn start() -> Collector {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = listener.local_addr().expect("an address").port();
+/// Listens on this host.
+#[must_use]
+pub fn start() -> Collector {
+    listening(TcpListener::bind("127.0.0.1:0").unwrap_or_else(|error| panic!("no free port: {error}")))
+}
+
+/// Listens in another network namespace, for processes that live there.
+#[must_use]
+pub fn start_in(netns: &str) -> Collector {
+    let path: PathBuf = Path::new("/run/netns").join(netns);
+    let entering = std::thread::spawn(move || {
+        let file = File::open(&path).unwrap_or_else(|error| panic!("opening {}: {error}", path.display()));
+        let kind = rustix::thread::LinkNameSpaceType::Network;
+        rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(kind)).unwrap_or_else(|error| panic!("entering {}: {error}", path.display()));
+        TcpListener::bind("127.0.0.1:0").unwrap_or_else(|error| panic!("no free port: {error}"))
+    });
+    listening(entering.join().unwrap_or_else(|_panic| panic!("nobody listens in {netns}")))
+}
+
+fn listening(listener: TcpListener) -> Collector {
+    let port = listener.local_addr().map_or(0, |address| address.port());
     let spans = Arc::new(Mutex::new(Vec::new()));
     let kept = spans.clone();
     std::thread::spawn(move || {
@@ -38,12 +62,16 @@ pub(crate) fn start() -> Collector {
 }
 
 impl Collector {
-    pub(crate) fn endpoint(&self) -> String {
+    /// What `OTEL_EXPORTER_OTLP_ENDPOINT` must be.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    pub(crate) fn spans(&self) -> Vec<Span> {
-        self.spans.lock().expect("no test panics while it holds this").clone()
+    /// All that arrived so far.
+    #[must_use]
+    pub fn spans(&self) -> Vec<Span> {
+        self.spans.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 }
 
@@ -70,7 +98,7 @@ fn receive(stream: &TcpStream, kept: &Mutex<Vec<Span>>) {
             return;
         }
         if let Ok(request) = serde_json::from_slice::<Value>(&body) {
-            kept.lock().expect("no test panics while it holds this").extend(spans(&request));
+            kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(spans(&request));
         }
         let mut answer = stream;
         if answer.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}").is_err() {
