@@ -58,7 +58,8 @@ fn log_refusal(error: &(dyn std::error::Error + 'static), failures: u32) {
 async fn under(work: &Work, lease: Lease, mut stop: watch::Receiver<bool>) {
     let Work { client, queues, registry, ttl, replaced } = work;
     let (end, ended) = watch::channel(false);
-    let runner = TaskRunner { registry: registry.clone(), source: Arc::new(RemoteTasks { client: client.clone(), lease, replaced: replaced.clone() }) };
+    let source = RemoteTasks { client: client.clone(), lease, ended: ended.clone(), replaced: replaced.clone() };
+    let runner = TaskRunner { registry: registry.clone(), source: Arc::new(source) };
     let tuning = DriveTuning { poll: Duration::from_millis(20), ..DriveTuning::default() };
     let working = tokio::spawn(run_tasks(runner, queues.clone(), Arc::new(Notify::new()), ended, tuning));
     let lost = tokio::select! {

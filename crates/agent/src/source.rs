@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use engine::{ClaimedTask, Reported, StoreError, TaskPulse, TaskRow, TaskSource, Verdict};
 use sdk::{Lease, RunId, Seq, TaskQueue};
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// How long one claim waits at the server for a first task.
 const WAIT: Duration = Duration::from_secs(20);
@@ -19,6 +19,8 @@ const WAIT: Duration = Duration::from_secs(20);
 pub(crate) struct RemoteTasks {
     pub(crate) client: Arc<api::Client>,
     pub(crate) lease: Lease,
+    /// Turns true when no more tasks are wanted.
+    pub(crate) ended: watch::Receiver<bool>,
     /// Told when the site says that a newer process has taken this host over.
     pub(crate) replaced: Arc<Notify>,
 }
@@ -28,7 +30,12 @@ impl TaskSource for RemoteTasks {
     async fn claim(&self, queues: &[TaskQueue], limit: u32) -> Result<Vec<ClaimedTask>, StoreError> {
         let wait_ms = u64::try_from(WAIT.as_millis()).unwrap_or(agent::MAX_WAIT_MS);
         let asked = ClaimTasks { lease: self.lease, queues: queues.to_vec(), limit, wait_ms };
-        let answer = self.client.post_within::<TasksClaimed>("/v1/agent/tasks/claim", &asked, WAIT + Duration::from_secs(10)).await;
+        let mut ended = self.ended.clone();
+        // Whatever the server gave us meanwhile becomes free again with the lease.
+        let answer = tokio::select! {
+            answer = self.client.post_within::<TasksClaimed>("/v1/agent/tasks/claim", &asked, WAIT + Duration::from_secs(10)) => answer,
+            _ = ended.wait_for(|ended| *ended) => return Ok(Vec::new()),
+        };
         let claimed = answer.map_err(|error| store_error(self.lease, "claiming tasks", error))?;
         Ok(claimed.tasks.into_iter().map(task).collect())
     }
