@@ -74,6 +74,7 @@ pub(crate) enum Command {
     /// Asks a run to stop and to put back what it did.
     Cancel {
         /// Which run.
+        #[arg(value_parser = run_id)]
         run: RunId,
         /// Kept in the history.
         #[arg(long)]
@@ -84,11 +85,13 @@ pub(crate) enum Command {
     /// Shows what a run did, an event a line, with the epoch that wrote it.
     History {
         /// Which run.
+        #[arg(value_parser = run_id)]
         run: RunId,
     },
     /// Says in one line what a run waits for.
     Why {
         /// Which run.
+        #[arg(value_parser = run_id)]
         run: RunId,
     },
     /// Lists runs, newest first.
@@ -124,6 +127,7 @@ pub(crate) enum Command {
     /// Lets a run that was set aside go on.
     Resume {
         /// Which run.
+        #[arg(value_parser = run_id)]
         run: RunId,
         /// Kept in the log.
         #[arg(long)]
@@ -278,6 +282,7 @@ pub(crate) enum QueueCommand {
     /// Tries one of them again.
     Retry {
         /// Of which run.
+        #[arg(value_parser = run_id)]
         run: RunId,
         /// Which task.
         seq: i32,
@@ -285,6 +290,7 @@ pub(crate) enum QueueCommand {
     /// Gives one of them up; its run hears that it failed.
     Discard {
         /// Of which run.
+        #[arg(value_parser = run_id)]
         run: RunId,
         /// Which task.
         seq: i32,
@@ -334,6 +340,10 @@ pub(crate) enum TokenCommand {
         #[arg(long)]
         role: Role,
     },
+}
+
+fn run_id(text: &str) -> Result<RunId, String> {
+    text.parse().map_err(|error| format!("that is no id of a run ({error}); `switchback runs` lists them"))
 }
 
 #[cfg(test)]

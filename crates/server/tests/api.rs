@@ -7,8 +7,8 @@ use api::{
     Client, ClientError, Code, Identity, Trust,
     access::{AgentView, EnrolmentTokenCreated, EnrolmentTokenRequest, Role, TokenCreated, TokenRequest},
     agent::{
-        ClaimTasks, CloseLease, Done, EnrolRequest, Enrolled, ItemStatus, LeaseOpened, LeaseRenewed, OpenLease, Peers, RenewLease, ReplicaStatus, ReportTask,
-        SiteStatus, TaskReported, TasksClaimed, Verdict,
+        ClaimTasks, CloseLease, Done, EnrolRequest, Enrolled, ItemStatus, LeaseOpened, LeaseRenewed, OpenLease, Peers, Pulse, PulseTask, RenewLease, ReplicaStatus,
+        ReportTask, SiteStatus, TaskPulsed, TaskReported, TasksClaimed, Verdict,
     },
     items::{Accepted, Listed, PlainRequest, PointView, ProtectRequest},
     runs::{RunState, RunView, WhyView},
@@ -156,6 +156,11 @@ async fn bad_requests_are_refused_by_name() {
     assert_eq!(code(local.post::<Value>("/v1/items/db9/protect", &protect_request()).await), Code::UnknownSite);
     assert_eq!(code(local.post::<Value>("/v1/items/db9/dance", &json!({})).await), Code::InvalidRequest);
     assert_eq!(code(local.get::<Value>("/v1/nothing").await), Code::UnknownPath);
+    assert_eq!(code(local.post::<Value>("/v1/runs", &json!({})).await), Code::UnknownPath, "another method");
+    assert_eq!(code(local.get::<Value>("/v1/runs?open=maybe").await), Code::InvalidRequest);
+    assert_eq!(code(local.get::<Value>("/v1/runs?colour=1").await), Code::InvalidRequest);
+    let huge = json!({ "from": "a".repeat(9 << 20) });
+    assert_eq!(code(local.post::<Value>("/v1/items/db9/protect", &huge).await), Code::InvalidRequest);
     assert_eq!(code(local.get::<Value>("/v1/runs/0193a000-0000-7000-8000-000000000000").await), Code::UnknownRun);
     assert!(local.text("/problems/unknown-item").await.unwrap().contains("What to do"));
     assert_eq!(local.text("/readyz").await.unwrap(), "ready\n");
@@ -188,6 +193,9 @@ async fn an_agent_works_under_its_own_lease_at_its_own_queue() {
     let report = |seq, attempt| ReportTask { run, seq, attempt, verdict: Verdict::Ended { outcome: outcome.clone() } };
     let reports = "/v1/agent/tasks/report";
     assert_eq!(code(b.post::<TaskReported>(reports, &report(task.seq, 1)).await), Code::Forbidden, "another site's task");
+    let pulse = PulseTask { run, seq: task.seq, attempt: 1, detail: None };
+    assert_eq!(code(b.post::<TaskPulsed>("/v1/agent/tasks/pulse", &pulse).await), Code::Forbidden, "another site's task");
+    assert_eq!(a.post::<TaskPulsed>("/v1/agent/tasks/pulse", &pulse).await.unwrap().pulse, Pulse::Alive);
     assert!(!a.post::<TaskReported>(reports, &report(task.seq, 2)).await.unwrap().accepted, "no such attempt");
     assert!(!a.post::<TaskReported>(reports, &report(Seq(999), 1)).await.unwrap().accepted, "no such task");
     assert!(a.post::<TaskReported>(reports, &report(task.seq, 1)).await.unwrap().accepted);

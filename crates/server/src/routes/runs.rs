@@ -79,7 +79,7 @@ pub(super) async fn why(_: Caller, State(app): State<App>, Path(run): Path<Strin
 
 pub(super) async fn cancel(caller: Caller, State(app): State<App>, Path(run): Path<String>, Asked(asked): Asked<ReasonRequest>) -> Answer<RunView> {
     caller.may(Role::Operator)?;
-    let run: RunId = parsed(&run)?;
+    let run = run_id(&run)?;
     let reason = asked.reason.unwrap_or_else(|| "no reason given".to_owned());
     let message = Message::Cancel { by: caller.name.clone(), reason };
     match app.store.send(run, message).await? {
@@ -121,7 +121,7 @@ pub(super) async fn dead(_: Caller, State(app): State<App>) -> Answer<Listed<Tas
 
 pub(super) async fn retry_dead(caller: Caller, State(app): State<App>, Path((run, seq)): Path<(String, i32)>) -> Answer<TaskChanged> {
     caller.may(Role::Operator)?;
-    let (run, seq): (RunId, Seq) = (parsed(&run)?, Seq(seq));
+    let (run, seq): (RunId, Seq) = (run_id(&run)?, Seq(seq));
     if !app.store.retry_dead(run, seq).await? {
         return Err(no_dead_letter(run, seq));
     }
@@ -131,7 +131,7 @@ pub(super) async fn retry_dead(caller: Caller, State(app): State<App>, Path((run
 
 pub(super) async fn discard_dead(caller: Caller, State(app): State<App>, Path((run, seq)): Path<(String, i32)>) -> Answer<TaskChanged> {
     caller.may(Role::Operator)?;
-    let (run, seq): (RunId, Seq) = (parsed(&run)?, Seq(seq));
+    let (run, seq): (RunId, Seq) = (run_id(&run)?, Seq(seq));
     let dead = app.store.tasks_seen(Some(run), true, MOST_TASKS).await?.into_iter().find(|task| task.seq == seq);
     let Some(dead) = dead else { return Err(no_dead_letter(run, seq)) };
     let cause = dead.problem.as_ref().map(|problem| format!("; it was set aside because of {problem}")).unwrap_or_default();
@@ -144,9 +144,14 @@ pub(super) async fn discard_dead(caller: Caller, State(app): State<App>, Path((r
 }
 
 async fn known(app: &App, run: &str) -> Result<RunRow, Refusal> {
-    let run: RunId = parsed(run)?;
+    let run = run_id(run)?;
     let row = app.store.runs(&RunFilter { run: Some(run), limit: 1, ..RunFilter::default() }).await?.into_iter().next();
     row.ok_or_else(|| unknown(run))
+}
+
+fn run_id(text: &str) -> Result<RunId, Refusal> {
+    let refused = |error| Refusal::new(Code::InvalidRequest, format!("{text:?} is no id of a run ({error}); `switchback runs` lists them"));
+    text.parse().map_err(refused)
 }
 
 fn unknown(run: RunId) -> Refusal {
