@@ -286,6 +286,8 @@ pub trait RunStore: Send + Sync {
     async fn send(&self, run: RunId, message: Message) -> Result<Sent, StoreError>;
     /// Takes open runs whose owner's lease does not exist, or that nobody owns and that have messages.
     async fn claim_runs(&self, lease: Lease, limit: u32) -> Result<Vec<ClaimedRun>, StoreError>;
+    /// What this lease owns, after all its claims and releases that had no answer have ended one way or the other.
+    async fn owned_runs(&self, lease: Lease) -> Result<Vec<ClaimedRun>, StoreError>;
     /// The whole history, chain checked by the caller's type.
     async fn load_history(&self, run: RunId) -> Result<History, StoreError>;
     /// All messages of these runs, by arrival; one statement.

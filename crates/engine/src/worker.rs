@@ -79,7 +79,8 @@ struct Owned {
 
 struct Held {
     lease: Lease,
-    since: DateTime<Utc>,
+    /// Since when without a silence; unknown right after one.
+    unbroken_since: Option<DateTime<Utc>>,
 }
 
 /// Takes the turns of the runs that it owns.
@@ -94,6 +95,8 @@ pub struct Worker<S> {
     held: Option<Held>,
     runs: BTreeMap<RunId, Owned>,
     in_flight: Vec<Prepared>,
+    /// A claim or release had no answer, or a run was lost: `runs` may not be what the store says.
+    unsure: bool,
     swept: Option<DateTime<Utc>>,
 }
 
@@ -108,7 +111,7 @@ impl<S: Store> Worker<S> {
         ids: Box<dyn FnMut() -> Uuid + Send>,
         tuning: Tuning,
     ) -> Self {
-        Self { id, store, registry, blocking, keeper, ids, tuning, held: None, runs: BTreeMap::new(), in_flight: Vec::new(), swept: None }
+        Self { id, store, registry, blocking, keeper, ids, tuning, held: None, runs: BTreeMap::new(), in_flight: Vec::new(), unsure: false, swept: None }
     }
 
     /// The lease under which it works now.
@@ -153,13 +156,19 @@ impl<S: Store> Worker<S> {
         self.held = None;
         self.runs.clear();
         self.in_flight.clear();
+        self.unsure = false;
         self.swept = None;
     }
 
     async fn round(&mut self) -> Result<Step, StoreError> {
         match (self.keeper.health(), self.lease()) {
             (LeaseHealth::Fenced, Some(lease)) => return Err(StoreError::Fenced(lease)),
-            (LeaseHealth::Silent, Some(_)) => return Ok(Step::Idle),
+            (LeaseHealth::Silent, Some(_)) => {
+                if let Some(held) = &mut self.held {
+                    held.unbroken_since = None;
+                }
+                return Ok(Step::Idle);
+            }
             _ => {}
         }
         let lease = self.ensure_lease().await?;
@@ -185,19 +194,19 @@ impl<S: Store> Worker<S> {
         let since = self.store.now().await?;
         let lease = self.store.open_lease(self.id, self.tuning.ttl).await?;
         self.keeper.adopt(lease);
-        self.held = Some(Held { lease, since });
+        self.held = Some(Held { lease, unbroken_since: Some(since) });
         Ok(lease)
     }
 
     async fn sweep(&mut self, lease: Lease, now: DateTime<Utc>) -> Result<bool, StoreError> {
         let every = chrono::Duration::from_std(self.tuning.sweep_every).unwrap_or_default();
-        if self.swept.is_some_and(|at| now - at < every) {
+        // A clock that was set back must not put sweeping off until it has caught up.
+        if self.swept.is_some_and(|at| now >= at && now - at < every) {
             return Ok(false);
         }
         self.swept = Some(now);
-        let held_for = self.held.as_ref().map_or(Duration::ZERO, |held| (now - held.since).to_std().unwrap_or_default());
         let mut moved = 0;
-        if held_for >= self.tuning.ttl {
+        if self.held_for(now) >= self.tuning.ttl {
             let expired = self.store.expire_leases(lease, self.tuning.ttl).await?;
             for gone in &expired {
                 tracing::info!(worker = %gone.worker, epoch = gone.epoch, "an expired lease is deleted; its runs can be claimed");
@@ -210,12 +219,37 @@ impl<S: Store> Worker<S> {
         Ok(moved > 0)
     }
 
+    /// How long the lease has been held without a silence; starts anew when the clock was set back.
+    fn held_for(&mut self, now: DateTime<Utc>) -> Duration {
+        let Some(held) = &mut self.held else { return Duration::ZERO };
+        let since = held.unbroken_since.map_or(now, |since| since.min(now));
+        held.unbroken_since = Some(since);
+        (now - since).to_std().unwrap_or_default()
+    }
+
+    /// Makes `runs` what the store says: a claim whose answer was lost would else be nobody's for as long as we live.
+    async fn reconcile(&mut self, lease: Lease, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let owned = self.store.owned_runs(lease).await?;
+        let epochs: BTreeMap<RunId, i64> = owned.iter().map(|run| (run.run, run.epoch)).collect();
+        self.runs.retain(|run, kept| epochs.get(run) == Some(&kept.claimed.epoch));
+        for run in owned {
+            self.runs.entry(run.run).or_insert_with(|| Owned { claimed: run, history: None, last_message: now });
+        }
+        self.unsure = false;
+        Ok(())
+    }
+
     async fn claim(&mut self, lease: Lease, now: DateTime<Utc>) -> Result<bool, StoreError> {
+        if self.unsure {
+            self.reconcile(lease, now).await?;
+        }
         let room = self.tuning.runs.saturating_sub(u32::try_from(self.runs.len()).unwrap_or(u32::MAX)).min(self.tuning.claim);
         if room == 0 {
             return Ok(false);
         }
+        self.unsure = true;
         let claimed = self.store.claim_runs(lease, room).await?;
+        self.unsure = false;
         let any = !claimed.is_empty();
         for run in claimed {
             tracing::debug!(run = %run.run, epoch = run.epoch, "claimed a run");
@@ -324,6 +358,7 @@ impl<S: Store> Worker<S> {
                 Ok(writer) => {
                     tracing::warn!(%run, ?writer, "lost a run: another worker has written its next event");
                     self.runs.remove(&run);
+                    self.unsure = true;
                 }
                 Err(error) => {
                     self.in_flight.push(turn);
@@ -354,7 +389,11 @@ impl<S: Store> Worker<S> {
                 self.in_flight.push(suspended);
                 return Err(error);
             }
-            Err(error) => tracing::error!(run = %claimed.run, %error, "a run could be neither written nor set aside"),
+            Err(error) => {
+                tracing::error!(run = %claimed.run, %error, "a run could be neither written nor set aside");
+                self.runs.remove(&claimed.run);
+                self.unsure = true;
+            }
         }
         Ok(())
     }
@@ -381,10 +420,148 @@ impl<S: Store> Worker<S> {
         if idle.is_empty() {
             return Ok(());
         }
+        self.unsure = true;
         self.store.release_runs(lease, &idle).await?;
         for run in idle {
             self.runs.remove(&run);
         }
+        self.unsure = false;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]
+mod tests {
+    use std::sync::Mutex;
+
+    use sdk::Message;
+
+    use super::*;
+    use crate::{
+        LeaseStore, RunState, RunStore, StartRun,
+        adapters::Inline,
+        memory::{Faults, MemoryStore},
+    };
+
+    const TTL: Duration = Duration::from_secs(10);
+
+    /// Loses the answer of the next call of this name.
+    #[derive(Default)]
+    struct LosesOne(Mutex<Option<&'static str>>);
+
+    impl Faults for LosesOne {
+        fn before(&self, _: &'static str) -> bool {
+            false
+        }
+        fn after(&self, call: &'static str) -> bool {
+            self.0.lock().unwrap().take_if(|lost| *lost == call).is_some()
+        }
+    }
+
+    struct Says(Mutex<LeaseHealth>);
+
+    impl Keeper for Says {
+        fn adopt(&self, _: Lease) {}
+        fn health(&self) -> LeaseHealth {
+            *self.0.lock().unwrap()
+        }
+        fn forget(&self) {}
+    }
+
+    struct Stage {
+        faults: Arc<LosesOne>,
+        keeper: Arc<Says>,
+        store: MemoryStore,
+        worker: Worker<MemoryStore>,
+    }
+
+    fn stage() -> Stage {
+        let faults = Arc::new(LosesOne::default());
+        let keeper = Arc::new(Says(Mutex::new(LeaseHealth::Fresh)));
+        let store = MemoryStore::new(DateTime::from_timestamp(1_800_000_000, 0).unwrap(), faults.clone());
+        let mut count = 0;
+        let ids = Box::new(move || {
+            count += 1;
+            Uuid::from_u64_pair(1, count)
+        });
+        let tuning = Tuning { ttl: TTL, ..Tuning::default() };
+        let id = WorkerId(Uuid::from_u64_pair(7, 7));
+        let worker = Worker::new(id, Arc::new(store.clone()), Arc::new(Registry::default()), Arc::new(Inline), keeper.clone(), ids, tuning);
+        Stage { faults, keeper, store, worker }
+    }
+
+    impl Stage {
+        /// A run whose workflow nobody knows: its first turn sets it aside.
+        async fn start(&self) -> RunId {
+            let run = RunId(Uuid::from_u64_pair(1, 1));
+            let start = Message::Start {
+                workflow: "unknown".into(),
+                input: serde_json::Value::Null,
+                workflow_id: "a".into(),
+                requested_by: "tester".into(),
+                trace: None,
+            };
+            self.store.start_run(StartRun { run, start }).await.unwrap();
+            run
+        }
+
+        fn set_aside(&self) -> bool {
+            self.store.runs().iter().all(|(_, run)| run.state == RunState::Suspended)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_claim_whose_answer_is_lost_strands_no_run() {
+        let mut stage = stage();
+        stage.start().await;
+        *stage.faults.0.lock().unwrap() = Some("claim_runs");
+        assert!(stage.worker.step().await.is_err());
+        for _ in 0..5 {
+            stage.worker.step().await.unwrap();
+        }
+        assert!(stage.set_aside(), "its turn was taken");
+    }
+
+    #[tokio::test]
+    async fn a_release_whose_answer_is_lost_leaves_nothing_that_is_not_ours() {
+        let mut stage = stage();
+        let run = stage.start().await;
+        let lease = stage.worker.ensure_lease().await.unwrap();
+        let now = stage.store.time();
+        let claimed = stage.store.claim_runs(lease, 1).await.unwrap().remove(0);
+        stage.worker.runs.insert(run, Owned { claimed, history: None, last_message: now });
+        *stage.faults.0.lock().unwrap() = Some("release_runs");
+        let later = now + chrono::Duration::seconds(61);
+        assert!(stage.worker.release(lease, later).await.is_err());
+        let other = stage.store.open_lease(WorkerId(Uuid::from_u64_pair(8, 8)), TTL).await.unwrap();
+        assert_eq!(stage.store.claim_runs(other, 1).await.unwrap().len(), 1);
+        stage.worker.step().await.unwrap();
+        assert_eq!(stage.worker.owned().count(), 0);
+        assert!(!stage.set_aside(), "its turn is the other one's to take");
+    }
+
+    #[tokio::test]
+    async fn a_silence_begins_the_time_before_takeover_anew() {
+        let mut stage = stage();
+        stage.worker.step().await.unwrap();
+        let other = stage.store.open_lease(WorkerId(Uuid::from_u64_pair(8, 8)), TTL).await.unwrap();
+        stage.store.advance(TTL * 2);
+        *stage.keeper.0.lock().unwrap() = LeaseHealth::Silent;
+        assert_eq!(stage.worker.step().await.unwrap(), Step::Idle);
+        *stage.keeper.0.lock().unwrap() = LeaseHealth::Fresh;
+        stage.worker.step().await.unwrap();
+        assert!(stage.store.renew_lease(other, TTL).await.unwrap(), "whoever comes back from the same outage keeps its lease");
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_set_back_stops_no_sweep() {
+        let mut stage = stage();
+        stage.worker.step().await.unwrap();
+        let lease = stage.worker.lease().unwrap();
+        let before = stage.store.time() - chrono::Duration::hours(1);
+        stage.worker.sweep(lease, before).await.unwrap();
+        assert_eq!(stage.worker.swept, Some(before));
+        assert_eq!(stage.worker.held_for(before + chrono::Duration::seconds(11)), Duration::from_secs(11));
     }
 }

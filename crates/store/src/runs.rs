@@ -40,10 +40,15 @@ impl RunStore for PgStore {
         let query = &sql::CLAIM_RUNS;
         let claimed = async {
             let rows = self.rows(query, &[&lease.worker.0, &lease.epoch, &int(limit)]).await?;
-            let run = |row| Ok(ClaimedRun { run: RunId(column(row, "run_id")?), epoch: column(row, "epoch")? });
-            rows.iter().map(run).collect::<Result<Vec<_>, Lost>>()
+            rows.iter().map(claimed_run).collect::<Result<Vec<_>, Lost>>()
         };
         claimed.await.map_err(|lost| fenced_error(query.attempted, lease, lost))
+    }
+
+    async fn owned_runs(&self, lease: Lease) -> Result<Vec<ClaimedRun>, StoreError> {
+        let query = &sql::OWNED_RUNS;
+        let owned = async { self.rows(query, &[&lease.worker.0, &lease.epoch]).await?.iter().map(claimed_run).collect::<Result<Vec<_>, Lost>>() };
+        owned.await.map_err(|lost| fenced_error(query.attempted, lease, lost))
     }
 
     async fn load_history(&self, run: RunId) -> Result<History, StoreError> {
@@ -110,6 +115,10 @@ impl PgStore {
         }
         Ok(history)
     }
+}
+
+fn claimed_run(row: &Row) -> Result<ClaimedRun, Lost> {
+    Ok(ClaimedRun { run: RunId(column(row, "run_id")?), epoch: column(row, "epoch")? })
 }
 
 fn inbox_row(row: &Row) -> Result<InboxRow, Lost> {

@@ -32,6 +32,7 @@ queries! {
     COMMIT_TURNS = "commit_turns", "storing turns";
     WRITER_OF = "writer_of", "asking who wrote an event";
     RELEASE_RUNS = "release_runs", "releasing runs";
+    OWNED_RUNS = "owned_runs", "asking which runs are ours";
     NOW = "now", "asking the time";
     CLAIM_TASKS = "claim_tasks", "claiming tasks";
     TASK = "task", "looking at a task";

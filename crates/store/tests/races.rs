@@ -200,3 +200,23 @@ async fn a_row_that_the_store_refuses_says_so_and_a_suspension_goes_through() {
     suspended.close = Some((RunState::Suspended, None));
     scene.store().commit_turns(scene.lease, &[suspended]).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_is_owned_is_told_after_a_claim_in_flight_has_ended() {
+    let scene = Scene::new().await;
+    let run = RunId(Uuid::now_v7());
+    let start = Message::Start { workflow: "w".into(), input: json!({}), workflow_id: "late".into(), requested_by: "a".into(), trace: None };
+    scene.store().start_run(StartRun { run, start }).await.unwrap();
+    let claim = scene.lab.database.client().await;
+    claim.batch_execute("begin").await.unwrap();
+    let claimed = claim.query("select run_id from engine.claim_runs($1, $2, 9)", &[&scene.lease.worker.0, &scene.lease.epoch]).await.unwrap();
+    assert_eq!(claimed.len(), 1);
+    let asked = scene.store().owned_runs(scene.lease);
+    let committed = async {
+        let watcher = scene.lab.database.client().await;
+        wait_until("the question waits", || somebody_waits_for_a_lock(&watcher)).await;
+        claim.batch_execute("commit").await.unwrap();
+    };
+    let (owned, ()) = tokio::join!(asked, committed);
+    assert!(owned.unwrap().iter().any(|owned| owned.run == run), "a claim whose answer was lost is found");
+}

@@ -66,3 +66,18 @@ pub(super) async fn a_living_workers_runs_are_not_claimed(lab: &impl StoreLab) {
     store.expire_leases(other, TTL).await.unwrap();
     assert_eq!(store.claim_runs(other, 9).await.unwrap().len(), 0);
 }
+
+pub(super) async fn a_worker_is_told_what_it_owns(lab: &impl StoreLab) {
+    let store = lab.store();
+    let (lease, first) = owning(store.as_ref(), "a").await;
+    let second = started(store.as_ref(), "b").await;
+    store.claim_runs(lease, 9).await.unwrap();
+    let (other, _) = owning(store.as_ref(), "c").await;
+    let owned: Vec<_> = store.owned_runs(lease).await.unwrap().into_iter().map(|run| (run.run, run.epoch)).collect();
+    assert_eq!(owned, [(first.run, first.epoch), (second, 1)]);
+    store.release_runs(lease, &[first.run]).await.unwrap();
+    assert_eq!(store.owned_runs(lease).await.unwrap().len(), 1);
+    lab.advance(TTL * 3).await;
+    store.expire_leases(other, TTL).await.unwrap();
+    assert!(matches!(store.owned_runs(lease).await, Err(StoreError::Fenced(l)) if l == lease));
+}

@@ -7,7 +7,7 @@ use sdk::{Failure, Message, Seq};
 use uuid::Uuid;
 
 use super::{StoreLab, scenes::*};
-use crate::{CommitError, LeaseStore, LockRow, RunState, RunStore, Sweeps, TaskStore, TimerRow, Writer};
+use crate::{CommitError, LeaseStore, LockRow, RunState, RunStore, Sent, Sweeps, TaskStore, TimerRow, Writer};
 
 pub(super) async fn a_turn_is_stored_whole_and_its_chain_holds(lab: &impl StoreLab) {
     let store = lab.store();
@@ -99,6 +99,20 @@ pub(super) async fn a_closed_run_leaves_no_tasks_timers_or_locks(lab: &impl Stor
     write.locks.push(LockRow { seq: Seq(1), resources: vec!["item:a".into()] });
     store.commit_turns(lease, &[write]).await.unwrap();
     assert_eq!(store.grant_locks(9).await.unwrap(), 1, "the lock of the closed run is free");
+}
+
+pub(super) async fn a_run_that_has_ended_is_not_set_aside(lab: &impl StoreLab) {
+    let store = lab.store();
+    let (lease, claimed) = owning(store.as_ref(), "a").await;
+    let run = claimed.run;
+    let mut hand = Hand::new(lease, claimed);
+    let mut late = hand.empty(Uuid::now_v7());
+    late.close = Some((RunState::Suspended, Some(Failure::fatal("replay-differs", "event 3"))));
+    let mut write = hand.turn(start_message("a"), vec![]);
+    write.close = completed();
+    store.commit_turns(lease, &[write]).await.unwrap();
+    assert!(matches!(store.commit_turns(lease, &[late]).await, Err(CommitError::Bad(_))));
+    assert_eq!(store.send(run, start_message("a")).await.unwrap(), Sent::Closed);
 }
 
 pub(super) async fn a_suspended_run_is_not_claimed_and_keeps_its_messages(lab: &impl StoreLab) {

@@ -18,6 +18,9 @@ impl RunStore for MemoryStore {
     async fn claim_runs(&self, lease: Lease, limit: u32) -> Result<Vec<ClaimedRun>, StoreError> {
         self.atomic("claim_runs", |s| s.claim_runs(lease, limit)).await
     }
+    async fn owned_runs(&self, lease: Lease) -> Result<Vec<ClaimedRun>, StoreError> {
+        self.atomic("owned_runs", |s| s.owned_runs(lease)).await
+    }
     async fn load_history(&self, run: RunId) -> Result<History, StoreError> {
         self.atomic("load_history", |s| s.load_history(run)).await
     }
@@ -109,6 +112,12 @@ impl State {
         Ok(claimed)
     }
 
+    fn owned_runs(&self, lease: Lease) -> Result<Vec<ClaimedRun>, StoreError> {
+        self.fence(lease)?;
+        let ours = self.runs.iter().filter(|(_, run)| run.state == RunState::Open && run.owner == Some(lease));
+        Ok(ours.map(|(id, run)| ClaimedRun { run: *id, epoch: run.epoch }).collect())
+    }
+
     fn load_history(&self, id: RunId) -> Result<History, StoreError> {
         let mut history = History::new(id);
         let refused = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Refused { attempted: "loading a history", source };
@@ -156,6 +165,9 @@ impl State {
     /// All that could refuse the turn, before anything is written.
     fn check(&self, turn: &TurnWrite) -> Result<(), CommitError> {
         let run = self.runs.get(&turn.run).ok_or_else(|| CommitError::Bad("no such run".into()))?;
+        if turn.close.is_some() && turn.events.is_empty() && !matches!(run.state, RunState::Open | RunState::Suspended) {
+            return Err(CommitError::Bad(format!("run {} has ended", turn.run)));
+        }
         for event in &turn.events {
             let place = usize::try_from(event.seq.0).unwrap_or(usize::MAX);
             let again = event.msg_key.as_ref().is_some_and(|key| run.msg_keys.contains(key));
