@@ -126,6 +126,16 @@ fn a_signal_sent_again_after_it_was_recorded_counts_no_second_time() {
 }
 
 #[test]
+fn a_cancel_that_finds_a_wait_whose_time_is_up_ends_the_run() {
+    let (mut sim, _) = calm();
+    let run = start(&sim, "holds-a-signal", 1);
+    sim.run_until(10_000, |store| store.history(run).is_ok_and(|h| h.events.len() == 6)).unwrap();
+    now(sim.store.send(run, Message::Cancel { by: "ada".into(), reason: "enough".into() })).unwrap();
+    assert_eq!(finish(&mut sim, run).state, RunState::Cancelled);
+    assert_eq!(sim.store.leftovers(), 0);
+}
+
+#[test]
 fn a_run_sleeps_for_thirty_days() {
     let (mut sim, _) = calm();
     let run = start(&sim, "sleeps", 1);

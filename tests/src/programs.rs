@@ -15,7 +15,10 @@ use engine::{
     ActivityRegistry, Fault, Job, Perform, Probed,
     sim::{Chaos, Simulation},
 };
-use sdk::{Activity, ActivityOptions, AppError, CallError, Context, Effect, Failure, Registry, Retry, Scope, TaskQueue, Timeouts, Workflow, join::join_all};
+use sdk::{
+    Activity, ActivityOptions, AppError, CallError, Context, Effect, Failure, Registry, Retry, Scope, TaskQueue, Timeouts, Workflow,
+    join::{First, join_all, race},
+};
 use serde::{Deserialize, Serialize};
 
 /// Queue of all programs.
@@ -234,6 +237,16 @@ program!(CallsNobody, "calls-nobody", |ctx| -> String {
     Ok(ctx.call(TaskQueue::new("nobody"), &Set("a".into())).queue_timeout(Duration::from_secs(20)).await?)
 });
 
+program!(HoldsASignal, "holds-a-signal", |ctx| -> Option<u32> {
+    let held = Box::pin(ctx.signal::<u32>("go", Duration::from_secs(10)));
+    let held = match race(Box::pin(ctx.sleep(Duration::from_secs(1))), held).await {
+        First::Left(_, held) => held,
+        First::Right(heard, _) => return heard,
+    };
+    ctx.shielded().sleep(Duration::from_secs(30)).await?;
+    held.await
+});
+
 /// All programs.
 #[must_use]
 pub fn programs() -> Registry {
@@ -251,6 +264,7 @@ pub fn programs() -> Registry {
         .with::<RollsDice>()
         .with::<ReachesForTokio>()
         .with::<CallsNobody>()
+        .with::<HoldsASignal>()
 }
 
 /// A simulation of the programs: one worker, one agent, and the world that the agent acts on.

@@ -37,6 +37,13 @@ pub enum CallError<E> {
     Unreadable(String),
 }
 
+/// Longest time that anything waits, about 100 years: a longer one would run over the end of the store's calendar.
+pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
+
+fn limit_ms(time: Duration) -> u64 {
+    u64::try_from(time.min(LONGEST).as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A call being prepared; `.await` schedules it.
 pub struct Call<A: Activity> {
     ctx: Context,
@@ -55,14 +62,14 @@ impl<A: Activity> Call<A> {
     /// Longest wait until somebody claims it: how a dead site is noticed.
     #[must_use]
     pub fn queue_timeout(mut self, time: Duration) -> Self {
-        self.options.timeouts.queue_ms = Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        self.options.timeouts.queue_ms = Some(limit_ms(time));
         self
     }
 
     /// Longest time for all attempts together.
     #[must_use]
     pub fn total_timeout(mut self, time: Duration) -> Self {
-        self.options.timeouts.total_ms = Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        self.options.timeouts.total_ms = Some(limit_ms(time));
         self
     }
 
