@@ -144,7 +144,9 @@ impl TaskRunner {
         if task.task.effect == Effect::Idempotent {
             return None;
         }
-        match performer.probe(job, task.task.input.clone()).await {
+        let asked = caught(performer.probe(job, task.task.input.clone())).await;
+        let asked = asked.unwrap_or_else(|panic| Err(Failure::retryable("panicked", format!("the probe of {} panicked: {panic}", job.activity))));
+        match asked {
             Ok(Probed::Done(output)) => Some(Verdict::Ended(Outcome::Completed { output })),
             Ok(Probed::NotDone) => None,
             Ok(Probed::Unknown(why)) => {

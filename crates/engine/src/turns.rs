@@ -8,6 +8,10 @@ use crate::{ClaimedRun, EventRow, InboxRow, LockRow, ProjectionRow, RunState, Ta
 /// Histories longer than this are not replayed a second time before each commit: it would cost more than it finds.
 const SHADOW_LIMIT_EVENTS: usize = 10_000;
 
+/// Messages recorded by one turn, the oldest first; the rest waits for the next. A turn that takes longer to store than a
+/// statement may take would be sent again for ever.
+const MOST_MESSAGES: usize = 500;
+
 /// A turn, ready to be stored, with what it adds to the cached history once it is.
 #[derive(Clone, Debug)]
 pub struct Prepared {
@@ -20,7 +24,7 @@ pub struct Prepared {
 /// Makes the turn of one run: synchronous, for a plain thread.
 #[must_use]
 pub fn prepare(registry: &Registry, history: &History, claimed: &ClaimedRun, inbox: &[InboxRow], stamp: replay::Stamp) -> Prepared {
-    let messages: Vec<Message> = inbox.iter().map(|row| row.message.clone()).collect();
+    let messages: Vec<Message> = inbox.iter().take(MOST_MESSAGES).map(|row| row.message.clone()).collect();
     let first = replay::turn(registry, history, &messages, stamp);
     let turn = match first {
         Ok(turn) => turn,

@@ -121,6 +121,11 @@ fn passes(code: &SqlState) -> bool {
     matches!(class, "08" | "40" | "53" | "57" | "58") || *code == SqlState::LOCK_NOT_AVAILABLE || *code == SqlState::READ_ONLY_SQL_TRANSACTION
 }
 
+/// The rows are to blame, and no repetition mends them: values, constraints, limits of size and depth, what a projection raises.
+fn refuses_a_row(code: &str) -> bool {
+    ["21", "22", "23", "54", "P0"].iter().any(|class| code.starts_with(class))
+}
+
 /// For a statement that asks for no lease.
 pub(crate) fn store_error(attempted: &'static str, lost: Lost) -> StoreError {
     let again = match (&lost, said(&lost)) {
@@ -150,7 +155,7 @@ pub(crate) fn commit_error(attempted: &'static str, lease: Lease, lost: Lost) ->
         ("SB002", _) => CommitError::Stale,
         ("SB003", _) => CommitError::Bad(db.message().to_owned()),
         ("23505", true) => CommitError::Taken,
-        (code, _) if code.starts_with("22") || code.starts_with("23") => CommitError::Bad(db.to_string()),
+        (code, _) if refuses_a_row(code) => CommitError::Bad(db.to_string()),
         _ => fenced_error(attempted, lease, lost).into(),
     }
 }

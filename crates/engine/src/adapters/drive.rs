@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sdk::TaskQueue;
+use sdk::{Failure, Outcome, TaskQueue};
 use tokio::{sync::Notify, sync::watch, task::JoinSet};
 
 use crate::{ClaimedTask, Reported, Step, Store, StoreError, TaskRunner, Verdict, Worker};
@@ -118,13 +118,28 @@ async fn carry_out(runner: &TaskRunner, task: &ClaimedTask) {
         }
     };
     span.in_scope(|| tracing::info!(verdict = ?short(&verdict), "an attempt has ended"));
+    deliver(runner, task, verdict).await;
+}
+
+/// Reports until somebody has heard it. A verdict that can't be stored is replaced by one that says so; if that is refused too,
+/// the attempt's limits end it.
+async fn deliver(runner: &TaskRunner, task: &ClaimedTask, mut verdict: Verdict) {
     let mut tries = 0;
+    let mut replaced = false;
     loop {
         match runner.source.report(task, &verdict).await {
             Ok(Reported::Accepted) => return,
             Ok(Reported::Refused) => {
                 tracing::warn!(run = %task.run, seq = %task.task.seq, ?verdict, "a result came too late and is not accepted");
                 return;
+            }
+            Err(error @ StoreError::Refused { .. }) => {
+                tracing::error!(error = &error as &dyn std::error::Error, run = %task.run, seq = %task.task.seq, "a result is refused");
+                if std::mem::replace(&mut replaced, true) {
+                    return;
+                }
+                let failure = Failure::fatal("result-refused", format!("the result of {} can't be stored: {error}", task.task.activity));
+                verdict = Verdict::Ended(Outcome::Failed { failure, attempts: task.token.attempt });
             }
             Err(error) => {
                 tries += 1;
