@@ -69,6 +69,7 @@ cases! {
     tasks::a_silent_attempt_is_claimed_again_and_a_beating_one_is_not,
     tasks::the_last_attempt_overdue_ends_the_task,
     tasks::a_cancelled_task_that_nobody_began_ends_as_cancelled,
+    tasks::a_cancelled_look_does_not_wait_for_its_dead_agent,
     tasks::a_dead_letter_is_claimed_by_nobody,
     tasks::the_total_limit_ends_a_task_whatever_its_attempts_do,
 }

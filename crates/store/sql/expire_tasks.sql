@@ -1,4 +1,4 @@
--- Ends tasks without anybody's report: cancelled before they began, past their queue or total limit, past their last attempt, or
+-- Ends tasks without anybody's report: cancelled before they began (or while nobody looks, if they only look), past their queue or total limit, past their last attempt, or
 -- begun by somebody who fell silent and taken over by nobody within the queue limit.
 -- $1 limit bigint. One row: how many.
 -- Index: none that fits all four; the table holds open work only. Locks: the task rows, skipping locked ones.
@@ -8,6 +8,8 @@ with clock as materialized (
     select t.run_id, t.seq, judged.ending
     from engine.tasks t cross join clock cross join lateral (
         select case when t.state <> 'claimed' and t.cancel_requested and not t.in_doubt then 'cancelled'
+                    when t.cancel_requested and t.scope = 'read' and t.state <> 'dead'
+                        and (t.state = 'queued' or engine.attempt_is_over(t, clock.at)) then 'cancelled'
                     when t.attempt = 0 and t.state <> 'dead' and t.queue_deadline < clock.at then 'queue'
                     when t.total_deadline < clock.at then 'total'
                     when t.state = 'claimed' and t.attempt >= t.max_attempts and engine.attempt_is_over(t, clock.at)

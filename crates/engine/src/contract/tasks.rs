@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use sdk::{Failure, Message, Outcome, Seq, TimeoutKind};
+use sdk::{Failure, Message, Outcome, Scope, Seq, TimeoutKind};
 
 use super::{StoreLab, scenes::*};
-use crate::{LeaseStore, Reported, RunStore, Sweeps, TaskPulse, TaskStore};
+use crate::{LeaseStore, Reported, RunStore, Sweeps, TaskPulse, TaskRow, TaskStore};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -154,4 +154,24 @@ pub(super) async fn the_total_limit_ends_a_task_whatever_its_attempts_do(lab: &i
     lab.advance(SECOND * 3).await;
     assert_eq!(store.expire_tasks(9).await.unwrap(), 1);
     assert_eq!(outcome(store.as_ref(), hand.claimed.run).await, Outcome::TimedOut { kind: TimeoutKind::Total, attempts: 2 });
+}
+
+pub(super) async fn a_cancelled_look_does_not_wait_for_its_dead_agent(lab: &impl StoreLab) {
+    let store = lab.store();
+    let (lease, claimed) = owning(store.as_ref(), "item:a").await;
+    let run = claimed.run;
+    let mut hand = Hand::new(lease, claimed);
+    let mut write = hand.turn(start_message("item:a"), vec![]);
+    write.tasks.push(TaskRow { scope: Scope::Read, ..task(1, options(9)) });
+    write.tasks.push(task(2, options(9)));
+    store.commit_turns(lease, &[write]).await.unwrap();
+    let agent = store.open_lease(worker(), TTL).await.unwrap();
+    assert_eq!(store.claim_tasks(agent, &[queue()], 9).await.unwrap().len(), 2);
+    let mut write = hand.empty(uuid::Uuid::now_v7());
+    write.cancel_tasks = vec![Seq(1), Seq(2)];
+    store.commit_turns(lease, &[write]).await.unwrap();
+    assert_eq!(store.expire_tasks(9).await.unwrap(), 0, "the agent lives and tells");
+    store.close_lease(agent).await.unwrap();
+    assert_eq!(store.expire_tasks(9).await.unwrap(), 1, "what may have changed the world is asked about, however long it takes");
+    assert_eq!(outcome(store.as_ref(), run).await, Outcome::Cancelled);
 }

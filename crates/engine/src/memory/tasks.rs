@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sdk::{Failure, Lease, Message, Outcome, RunId, Seq, TaskQueue, TimeoutKind, Token};
+use sdk::{Failure, Lease, Message, Outcome, RunId, Scope, Seq, TaskQueue, TimeoutKind, Token};
 use serde_json::Value;
 
 use super::{MemoryStore, MemoryTask, State};
@@ -171,19 +171,22 @@ impl State {
         if task.holder.is_none() && task.cancel_requested && !task.in_doubt {
             return Some(Outcome::Cancelled);
         }
+        let lost = task.holder.is_some_and(|holder| !self.leases.contains_key(&holder));
+        let nobody_has_it = task.dead.is_none() && (task.holder.is_none() || lost || self.overdue(task));
+        if task.cancel_requested && task.row.scope == Scope::Read && nobody_has_it {
+            return Some(Outcome::Cancelled);
+        }
         if task.attempt == 0 && task.dead.is_none() && task.queue_deadline.is_some_and(|at| at < self.now) {
             return Some(Outcome::TimedOut { kind: TimeoutKind::Queue, attempts });
         }
         if task.total_deadline.is_some_and(|at| at < self.now) {
             return Some(Outcome::TimedOut { kind: TimeoutKind::Total, attempts });
         }
-        let lost = task.holder.is_some_and(|holder| !self.leases.contains_key(&holder));
         if task.holder.is_some() && attempts >= task.row.options.retry.max_attempts && (lost || self.overdue(task)) {
             let silent = task.beat_deadline.is_some_and(|at| at < self.now);
             let kind = if silent { TimeoutKind::Heartbeat } else { TimeoutKind::StartToClose };
             return Some(Outcome::TimedOut { kind, attempts });
         }
-        let nobody_has_it = task.dead.is_none() && (task.holder.is_none() || lost || self.overdue(task));
         if nobody_has_it && task.abandoned_at().is_some_and(|at| at < self.now) {
             return Some(Outcome::TimedOut { kind: TimeoutKind::Heartbeat, attempts });
         }
