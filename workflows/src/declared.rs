@@ -58,7 +58,7 @@ impl Activity for LoadItem {
     type Output = Option<ItemRecord>;
     type Error = SiteError;
     fn options() -> ActivityOptions {
-        ActivityOptions { retry: Retry { max_attempts: 1_000, first_ms: 200, factor: 1.5, max_ms: 5_000 }, timeouts: Timeouts::default() }
+        ActivityOptions { retry: Retry { max_attempts: 1_000, first_ms: 200, factor: 1.5, max_ms: 5_000 }, timeouts: Timeouts { start_to_close_ms: 10_000, ..Timeouts::default() } }
     }
 }
 

@@ -70,7 +70,9 @@ async fn beat<S: LeaseStore>(store: &S, kept: &Mutex<Kept>, ttl: Duration) {
 impl Keeper for ThreadKeeper {
     fn adopt(&self, lease: Lease) {
         if let Ok(mut kept) = self.kept.lock() {
-            *kept = Kept { lease: Some(lease), fenced: false, sent_ms: boot_ms() };
+            // The lease began when it was asked for, at most half a ttl ago: the store's statements end by then.
+            let half_ms = i64::try_from(self.ttl.as_millis() / 2).unwrap_or(i64::MAX);
+            *kept = Kept { lease: Some(lease), fenced: false, sent_ms: boot_ms() - half_ms };
         }
     }
 
