@@ -151,7 +151,7 @@ fn steps_are_undone_last_first_and_what_could_not_be_undone_is_said() {
     let calls = ["set a", "set sticky", "set b", "set fatal", "unset fatal", "unset b", "unset sticky", "unset a"];
     assert_eq!(world.calls(), calls);
     let failure = ended.failure.unwrap();
-    assert_eq!((failure.code.as_str(), failure.message.as_str()), ("broken", "it is broken; 1 of its steps could not be undone"));
+    assert_eq!((failure.code.as_str(), failure.message.as_str()), ("broken", "it is broken; left behind: unset failed (it is broken)"));
     assert_eq!(failure.detail["left_behind"][0]["undo"], json!("unset"));
 }
 

@@ -108,6 +108,23 @@ fn a_source_that_dies_with_the_fence_in_its_hands_does_not_hold_the_failover() {
     assert_eq!(scene.sim.store.leftovers(), 0);
 }
 
+#[test]
+fn a_machine_runs_again_at_its_source_although_its_replica_is_gone() {
+    let mut scene = Scene::ready_for(7, Work::Failover).unwrap();
+    scene.sim.crash_switch().on_attempt(|task, moment| {
+        let gone = ["seal-replica", "reopen-replica"].contains(&task.task.activity.as_str()) && moment == Moment::Claimed;
+        if gone { Intervention::Fail(Failure::fatal("no-such-replica", "no replica at this site").not_applied()) } else { Intervention::None }
+    });
+    let run = scene.start(Work::Failover);
+    scene.finish(run).unwrap();
+    let machine = scene.world.machine(&switchback_tests::site("a"), switchback_tests::ITEM).unwrap();
+    assert_eq!((machine.power, machine.autostart), (provider::PowerState::Running, true));
+    let ended = scene.sim.store.runs().into_iter().find(|(id, _)| *id == run).unwrap().1;
+    let told = ended.failure.unwrap().message;
+    assert!(told.contains("replication did not go on: no replica at this site"), "{told}");
+    assert_eq!(scene.ending(run).run, RunState::Failed);
+}
+
 /// A step at a site that is gone is picked up by nobody.
 fn somebody_is_there(work: Work, step: &ScheduledStep) -> bool {
     work != Work::FailoverUnfenced || step.queue.0 != "site:a"

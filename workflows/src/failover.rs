@@ -27,6 +27,8 @@ use crate::{
 const SERVE_LIMIT: Duration = Duration::from_secs(300);
 /// Longest work on a fence that was picked up: a site that dies in the middle of it must not hold the failover.
 const FENCE_WORK: Duration = Duration::from_secs(60);
+/// Longest try at one part of giving a source back.
+const UNDO_LIMIT: Duration = Duration::from_secs(180);
 /// Longest wait for the source's agent when replication is to go on there after a failover was given up.
 const RESUME_LIMIT: Duration = Duration::from_secs(30);
 
@@ -63,8 +65,10 @@ pub struct FailedOver {
     pub point_taken_at: DateTime<Utc>,
     /// Whether the source is known to be unable to write.
     pub fenced: bool,
-    /// Whether its checks held in time; if not, why.
-    pub serves: Result<String, String>,
+    /// Whether its checks held in time.
+    pub serves: bool,
+    /// What was asked and answered, or why they did not hold.
+    pub evidence: String,
     /// From the request until it served (or until the wait ended).
     pub rto_actual_ms: u64,
     /// From the point until the request.
@@ -194,16 +198,26 @@ impl Back {
         })
     }
 
-    /// Opens the replica, starts replication under the new generation, lifts the fence: the machine runs last.
+    /// Lets replication go on under the new generation, then lifts the fence: the machine runs last, but it runs, whatever
+    /// becomes of replication. A production machine that stays off is worse than one that is not replicated.
     async fn given_back(self, ctx: Context, fenced: bool) -> Result<(), Failure> {
-        let Self { source, target, item, machine, policy, generation } = self;
-        let endpoint = ctx.call(target, &ReopenReplica { item: item.clone(), generation }).await?;
-        let start = StartReplication { item: item.clone(), machine: machine.clone(), generation, policy, endpoint };
-        ctx.call(source.clone(), &start).queue_timeout(RESUME_LIMIT).await?;
+        let resumed = self.resumed(&ctx).await.map_err(|why| worse("replication did not go on", why));
         if fenced {
-            ctx.call(source, &LiftFence { item, machine }).queue_timeout(RESUME_LIMIT).await?;
+            let lift = LiftFence { item: self.item.clone(), machine: self.machine.clone() };
+            let lifted = ctx.call(self.source.clone(), &lift).queue_timeout(RESUME_LIMIT).total_timeout(UNDO_LIMIT).await;
+            let off = format!("the machine {} stays off at {}", self.machine, self.source);
+            lifted.map_err(|why| worse(&off, why.into()))?;
         }
-        Ok(())
+        resumed
+    }
+
+    async fn resumed(&self, ctx: &Context) -> Result<(), Failure> {
+        let Self { source, target, item, machine, policy, generation } = self;
+        let reopen = ctx.call(target.clone(), &ReopenReplica { item: item.clone(), generation: *generation });
+        let endpoint = reopen.queue_timeout(RESUME_LIMIT).total_timeout(UNDO_LIMIT).await?;
+        let start =
+            StartReplication { item: item.clone(), machine: machine.clone(), generation: *generation, policy: policy.clone(), endpoint };
+        Ok(ctx.call(source.clone(), &start).queue_timeout(RESUME_LIMIT).total_timeout(UNDO_LIMIT).await?)
     }
 }
 
@@ -217,12 +231,20 @@ async fn power_on(item: &mut Tracked, ready: &Ready, requested_at: DateTime<Utc>
     let started = ctx.call(target.clone(), &StartMachine { item: name.clone(), generation }).await?;
     item.note(Fact::MachineRunning { site: site.clone(), at: started.since })?;
     let check = ctx.call(target, &CheckMachine { item: name, generation, checks }).total_timeout(SERVE_LIMIT);
-    let serves = check.await.map(|served| served.evidence).map_err(|why| Failure::from(why).to_string());
+    let (serves, evidence) = match check.await {
+        Ok(served) => (true, served.evidence),
+        Err(why) => (false, Failure::from(why).to_string()),
+    };
     let rto_actual_ms = between_ms(requested_at, ctx.now());
     let rpo_actual_ms = between_ms(ready.chosen.taken_at, requested_at);
     item.note(Fact::Measured { rto_actual_ms, rpo_actual_ms })?;
     let ChosenPoint { point, taken_at, .. } = ready.chosen.clone();
-    Ok(FailedOver { site, point, point_taken_at: taken_at, fenced: ready.fenced, serves, rto_actual_ms, rpo_actual_ms })
+    Ok(FailedOver { site, point, point_taken_at: taken_at, fenced: ready.fenced, serves, evidence, rto_actual_ms, rpo_actual_ms })
+}
+
+/// The same failure, led by what it means.
+fn worse(meaning: &str, why: Failure) -> Failure {
+    Failure { message: format!("{meaning}: {}", why.message), ..why }
 }
 
 fn between_ms(from: DateTime<Utc>, to: DateTime<Utc>) -> u64 {

@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, sync::Arc};
 
 use async_trait::async_trait;
 use engine::{Fault, Job, Perform, Probed, Shown};
-use provider::{NetworkChoice, PowerState, Progress, ProgressSink, RecoverMachine as Recovery, RecoveredState};
+use provider::{FenceMethod, NetworkChoice, PowerState, Progress, ProgressSink, RecoverMachine as Recovery, RecoveredState};
 use sdk::Failure;
 use serde_json::json;
 use workflows::declared as d;
@@ -30,13 +30,12 @@ impl Perform<d::InspectMachine> for SiteActivities {
 impl Perform<d::FenceMachine> for SiteActivities {
     async fn perform(&self, job: &Job, input: d::FenceMachine) -> Answer<d::Fenced> {
         let proof = self.site.fence(&call(job), &input.item, &input.machine).await.map_err(|e| fault(&e))?;
-        let evidence = format!(
-            "{:?}: power {}, autostart {}; {}",
-            proof.method,
-            proof.power,
-            if proof.autostart_off { "off" } else { "on" },
-            proof.detail
-        );
+        let how = match proof.method {
+            FenceMethod::Destroyed => "ended",
+            FenceMethod::AlreadyOff => "found off",
+        };
+        let autostart = if proof.autostart_off { "off" } else { "on" };
+        let evidence = format!("machine {} was {how}; power {}, autostart {autostart}; {}", proof.machine, proof.power, proof.detail);
         Ok(d::Fenced { evidence, at: proof.observed_at })
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Check, ChosenPoint, Direction, Disk, Fence, Generation, ItemName, ItemRecord, ItemState, MainState, NotAllowed,
-    OldMachine, Operation, PointId, ReplicationPolicy, Resync, Side, SiteName, Step, TestFailover,
+    OldMachine, Operation, PointId, ReplicationPolicy, Resync, Side, SiteName, Stand, Step, TestFailover,
 };
 
 /// Something that became true of an item.
@@ -229,7 +229,13 @@ fn changed(mut record: ItemRecord, fact: &Fact) -> Result<ItemRecord, FactRefuse
             return Err(FactRefused::InUse { name: name.clone(), state: record.state.main });
         }
         Fact::DisksFound { disks } => record.disks.clone_from(disks),
-        Fact::Moved { step } => record.state = moved(&record, *step)?,
+        Fact::Moved { step } => {
+            record.state = moved(&record, *step)?;
+            if gives_failover_up(*step) {
+                (record.chosen, record.fence) = (None, None);
+                record.state.old_machine = OldMachine::None;
+            }
+        }
         Fact::Granted { generation } if *generation < record.state.generation => {
             return Err(FactRefused::Generation {
                 name: record.name,
@@ -258,6 +264,15 @@ fn changed(mut record: ItemRecord, fact: &Fact) -> Result<ItemRecord, FactRefuse
         Fact::ResyncIs { resync } => record.state.resync = *resync,
     }
     Ok(record)
+}
+
+/// What it chose and proved holds no more.
+fn gives_failover_up(step: Step) -> bool {
+    let of = match step {
+        Step::Cancel { operation } | Step::Fail { operation, stand: Stand::Kept } => operation,
+        Step::Begin { .. } | Step::PowerOn | Step::Finish { .. } | Step::Fail { .. } | Step::Contradict | Step::Resolve { .. } => return false,
+    };
+    matches!(of, Operation::Failover | Operation::PlannedFailover)
 }
 
 fn moved(record: &ItemRecord, step: Step) -> Result<ItemState, FactRefused> {

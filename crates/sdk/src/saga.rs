@@ -49,14 +49,15 @@ impl Saga {
     /// The failure itself, with what could not be undone in its detail under `left_behind`.
     pub async fn settle<T>(mut self, result: Result<T, Failure>) -> Result<T, Failure> {
         let Err(mut failure) = result else { return result };
-        let mut left_behind = Vec::new();
+        let (mut left_behind, mut said) = (Vec::new(), Vec::new());
         while let Some((name, undo)) = self.undos.pop() {
             if let Err(why) = undo().await {
+                said.push(format!("{name} failed ({})", why.message));
                 left_behind.push(serde_json::json!({ "undo": name, "failure": why }));
             }
         }
         if !left_behind.is_empty() {
-            failure.message = format!("{}; {} of its steps could not be undone", failure.message, left_behind.len());
+            failure.message = format!("{}; left behind: {}", failure.message, said.join("; "));
             failure.detail = serde_json::json!({ "left_behind": left_behind, "detail": failure.detail });
         }
         Err(failure)

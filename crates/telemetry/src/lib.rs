@@ -11,6 +11,8 @@ mod traces;
 pub use metrics::{meter, metrics_text};
 pub use traces::{adopt, traceparent, traceparent_of};
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Keeps telemetry alive; what is buffered goes out when it is dropped.
@@ -27,7 +29,7 @@ pub fn start(service: &'static str) -> Telemetry {
     let spans = traces::provider(service);
     metrics::start(service);
     let filter = || EnvFilter::try_from_env("SWITCHBACK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).with_target(false);
     let json = std::env::var("SWITCHBACK_LOG_FORMAT").is_ok_and(|form| form == "json");
     let lines = if json { lines.json().with_filter(filter()).boxed() } else { lines.with_filter(filter()).boxed() };
     let started = tracing_subscriber::registry().with(lines).with(traces::layer(&spans)).try_init();
