@@ -133,6 +133,17 @@ fn bad_input_is_refused_with_a_code_and_a_next_step_and_changes_nothing() {
 }
 
 #[test]
+fn a_second_agent_with_the_same_identity_does_not_start() {
+    let mut product = Product::start("twins", &[]);
+    product.host_simulated_sites(&[]);
+    let mut command = std::process::Command::new(switchback_tests::place::program("switchback-agent"));
+    let output = command.args(["run", "--simulated", "--state-dir"]).arg(product.dir().join("a")).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("another switchback-agent runs with the identity"), "{told}");
+}
+
+#[test]
 fn a_machine_whose_disk_is_not_qcow2_is_not_protected() {
     let mut product = Product::start("raw", &[]);
     product.host_simulated_sites(&[]);

@@ -60,6 +60,16 @@ impl Identity {
         Ok(identity)
     }
 
+    /// Keeps this identity to one process: two would share its leases and tasks unseen. The file must be kept open.
+    pub(crate) fn hold(dir: &Path) -> Result<fs::File> {
+        let path = dir.join("agent.lock");
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = file.with_context(|| format!("opening {}", path.display()))?;
+        let locked = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+        locked.with_context(|| format!("another switchback-agent runs with the identity in {}; stop it first", dir.display()))?;
+        Ok(file)
+    }
+
     /// Key first: an identity without its key would look enrolled.
     pub(crate) fn save(&self, dir: &Path) -> Result<()> {
         private_dir(dir)?;

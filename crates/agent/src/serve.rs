@@ -10,11 +10,16 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{arguments::Run, hypervisor, probing::FromHere, reports, served::Served, session, simulated};
+use crate::{arguments::Run, hypervisor, identity::Identity, probing::FromHere, reports, served::Served, session, simulated};
 
 pub(crate) async fn run(arguments: Run) -> Result<()> {
     let ttl = arguments.lease_seconds;
     let (stop, stopped) = watch::channel(false);
+    let mut held = Vec::new();
+    for dir in &arguments.state_dir {
+        Identity::load(dir)?;
+        held.push(Identity::hold(dir)?);
+    }
     let served = if arguments.simulated { simulated::open(&arguments, stopped.clone())? } else { vec![hypervisor::open(&arguments)?] };
     let replaced = Arc::new(Notify::new());
     let mut working = JoinSet::new();
@@ -30,6 +35,7 @@ pub(crate) async fn run(arguments: Run) -> Result<()> {
     tracing::info!("stopping");
     stop.send_replace(true);
     while working.join_next().await.is_some() {}
+    drop(held);
     ended
 }
 
