@@ -22,7 +22,7 @@ pub(crate) enum Remedy {
     User,
     /// What the demo guest is made from.
     Parts,
-    /// A tool from crates.io.
+    /// A tool that cargo installs.
     Cargo(&'static str),
 }
 
