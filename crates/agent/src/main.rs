@@ -24,6 +24,9 @@ use clap::Parser;
 
 use arguments::{Arguments, Command};
 
+/// Exit code of an agent whose host another one has taken over: not to be started again by itself.
+const REPLACED: u8 = 3;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -51,5 +54,5 @@ fn failed(error: &anyhow::Error) -> ExitCode {
         eprintln!("  data:      {}", problem.data);
         eprintln!("  next step: {}", problem.next_step);
     }
-    ExitCode::FAILURE
+    if error.is::<serve::Replaced>() { ExitCode::from(REPLACED) } else { ExitCode::FAILURE }
 }

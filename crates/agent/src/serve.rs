@@ -12,6 +12,18 @@ use tokio::{
 
 use crate::{arguments::Run, hypervisor, identity::Identity, probing::FromHere, reports, served::Served, session, simulated};
 
+/// Another agent process has this host now. Starting this one again would take the host back, and so on in turns.
+#[derive(Debug)]
+pub(crate) struct Replaced;
+
+impl std::fmt::Display for Replaced {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a newer agent process has taken this host over; this one stops and harms nothing")
+    }
+}
+
+impl std::error::Error for Replaced {}
+
 pub(crate) async fn run(arguments: Run) -> Result<()> {
     let ttl = arguments.lease_seconds;
     let (stop, stopped) = watch::channel(false);
@@ -30,7 +42,7 @@ pub(crate) async fn run(arguments: Run) -> Result<()> {
     let ended = tokio::select! {
         _ = term.recv() => Ok(()),
         _ = int.recv() => Ok(()),
-        () = replaced.notified() => Err(anyhow::anyhow!("a newer agent process has taken this host over; this one stops and harms nothing")),
+        () = replaced.notified() => Err(Replaced.into()),
     };
     tracing::info!("stopping");
     stop.send_replace(true);
