@@ -109,6 +109,32 @@ fn a_source_that_dies_with_the_fence_in_its_hands_does_not_hold_the_failover() {
 }
 
 #[test]
+fn a_failover_that_failed_with_its_machine_running_is_taken_up_and_never_lets_the_source_go() {
+    let mut scene = Scene::ready_for(7, Work::Failover).unwrap();
+    let switch = scene.sim.crash_switch();
+    switch.on_attempt(|task, moment| {
+        let lost = task.task.activity == "start-machine" && moment == Moment::Performed;
+        if lost { Intervention::Fail(Failure::fatal("answer-lost", "no answer")) } else { Intervention::None }
+    });
+    let state = |scene: &Scene| {
+        let source = scene.world.machine(&switchback_tests::site("a"), switchback_tests::ITEM).unwrap();
+        (source.power, scene.record().unwrap().state.main)
+    };
+    for _twice in 0..2 {
+        let (failed, _) = scene.carry_out(Work::Failover).unwrap();
+        assert_eq!(scene.ending(failed).run, RunState::Failed);
+        assert!(matches!(state(&scene), (provider::PowerState::Off, MainState::Failed { before: None, .. })), "{:?}", state(&scene));
+    }
+    switch.clear();
+    let (run, _) = scene.carry_out(Work::Failover).unwrap();
+    assert_eq!(scene.ending(run), Ending { run: RunState::Completed, code: None, item: MainState::CommitPending });
+    assert_eq!(state(&scene).0, provider::PowerState::Off);
+    assert_eq!(scene.world.ledger().applied_more_than_once(), vec![]);
+    let (commit, _) = scene.carry_out(Work::Commit).unwrap();
+    assert_eq!(scene.ending(commit).item, MainState::Committed);
+}
+
+#[test]
 fn a_machine_runs_again_at_its_source_although_its_replica_is_gone() {
     let mut scene = Scene::ready_for(7, Work::Failover).unwrap();
     scene.sim.crash_switch().on_attempt(|task, moment| {

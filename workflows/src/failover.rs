@@ -5,12 +5,13 @@
 //!
 //! Invariants: 1. Nothing starts before the source is fenced, or a named person accepted that it is not. 2. The point is
 //! chosen once, from a replica that takes no more points, so a retry recovers the same one. 3. Until the machine is first
-//! powered on everything can be put back, and is. 4. The chosen point stays pinned until commit.
+//! powered on everything can be put back, and is. 4. The chosen point stays pinned until commit. 5. Once a machine may have
+//! been powered on, no later failover lets the source go or makes another machine: it takes up what was started.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use recovery::{ChosenPoint, Fact, Generation, ItemName, OldMachine, Operation, PointChoice, PointId, ReplicationPolicy, SiteName, Step, resolve};
+use recovery::{ChosenPoint, Fact, Fence, Generation, ItemName, OldMachine, Operation, PointChoice, PointId, ReplicationPolicy, SiteName, Step, resolve};
 use sdk::{CallError, Context, Failure, Saga, TaskQueue, TimeoutKind, Workflow};
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +89,9 @@ impl Workflow for Failover {
         let mut item = Tracked::lock(&ctx, &input.item).await?;
         item.record()?;
         item.step(Step::Begin { operation: Operation::Failover })?;
+        if let Some(started) = item.record()?.powered_on {
+            return take_up(&mut item, &input, started, requested_at).await;
+        }
         item.note(Fact::Granted { generation: item.generation })?;
         let mut saga = item.ctx.saga();
         let ready = make_ready(&mut item, &mut saga, &input).await;
@@ -98,6 +102,38 @@ impl Workflow for Failover {
         let running = power_on(&mut item, &ready, requested_at).await;
         item.end(Operation::Failover, running)
     }
+}
+
+/// An earlier failover of the item failed past its point of no return: its machine may run. It is started again, which is once,
+/// and no other is made. Above all the source is not let go, whatever comes of this: two would write.
+async fn take_up(item: &mut Tracked, input: &FailoverInput, started: Generation, requested_at: DateTime<Utc>) -> Result<FailedOver, Failure> {
+    item.leave();
+    item.generation = started;
+    let running = match ready_again(item, input) {
+        Ok(ready) => power_on(item, &ready, requested_at).await,
+        Err(failure) => Err(failure),
+    };
+    item.end(Operation::Failover, running)
+}
+
+fn ready_again(item: &mut Tracked, input: &FailoverInput) -> Result<Ready, Failure> {
+    let record = item.record()?;
+    let fenced = matches!(record.fence, Some(Fence::Proven { .. }));
+    let chosen = record.chosen.clone();
+    let chosen = chosen.ok_or_else(|| Failure::fatal("no-recovery-point", format!("item {} was started from no point", item.name)))?;
+    if let PointChoice::Exact(wanted) = input.choice
+        && wanted != chosen.point
+    {
+        let message = format!(
+            "an earlier failover has already started item {} from point {}; repeat without --point to take that up, point {wanted} \
+             can't be had any more",
+            item.name, chosen.point
+        );
+        return Err(Failure::fatal("already-started", message).not_applied());
+    }
+    item.ctx.point_of_no_return("the machine may run at the recovery site since an earlier failover")?;
+    item.step(Step::PowerOn)?;
+    Ok(Ready { chosen, fenced })
 }
 
 /// A machine that needs only to be started.

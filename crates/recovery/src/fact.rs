@@ -191,6 +191,7 @@ pub fn apply(record: Option<ItemRecord>, fact: &Fact) -> Result<ItemRecord, Fact
             withdrawn_up_to: None,
             rto_actual_ms: None,
             rpo_actual_ms: None,
+            powered_on: None,
         });
     }
     changed(record.ok_or(FactRefused::Unregistered)?, fact)
@@ -231,6 +232,7 @@ fn changed(mut record: ItemRecord, fact: &Fact) -> Result<ItemRecord, FactRefuse
         Fact::DisksFound { disks } => record.disks.clone_from(disks),
         Fact::Moved { step } => {
             record.state = moved(&record, *step)?;
+            record.powered_on = powered_on(&record, *step);
             if gives_failover_up(*step) {
                 (record.chosen, record.fence) = (None, None);
                 record.state.old_machine = OldMachine::None;
@@ -264,6 +266,17 @@ fn changed(mut record: ItemRecord, fact: &Fact) -> Result<ItemRecord, FactRefuse
         Fact::ResyncIs { resync } => record.state.resync = *resync,
     }
     Ok(record)
+}
+
+/// Until it is discarded or the other direction is protected, what was powered on may run.
+fn powered_on(record: &ItemRecord, step: Step) -> Option<Generation> {
+    match step {
+        Step::PowerOn => Some(record.state.generation),
+        Step::Finish { operation: Operation::Undo | Operation::Reprotect } => None,
+        Step::Begin { .. } | Step::Finish { .. } | Step::Cancel { .. } | Step::Fail { .. } | Step::Contradict | Step::Resolve { .. } => {
+            record.powered_on
+        }
+    }
 }
 
 /// What it chose and proved holds no more.

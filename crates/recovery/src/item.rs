@@ -177,6 +177,9 @@ pub struct ItemRecord {
     pub rto_actual_ms: Option<u64>,
     /// From the chosen point until the request of the last failover.
     pub rpo_actual_ms: Option<u64>,
+    /// A machine of this generation may run at the target: a failover passed its point of no return, whatever came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub powered_on: Option<Generation>,
 }
 
 impl ItemRecord {
