@@ -55,8 +55,9 @@ async fn accept(item: &mut Tracked) -> Result<Committed, Failure> {
     let record = item.record()?;
     let (site, generation, name) = (site_queue(record.active_site()), record.state.generation, item.name.clone());
     let extent_map = ctx.call(site.clone(), &KeepExtentMap { item: name.clone(), generation }).await?;
-    let withdrawn_up_to = extent_map.newest_point;
-    item.note(Fact::PointsWithdrawn { up_to: withdrawn_up_to })?;
+    item.note(Fact::PointsWithdrawn { up_to: extent_map.newest_point })?;
+    // A commit that is tried again finds no points any more; the record knows how far they went.
+    let withdrawn_up_to = item.record()?.withdrawn_up_to.unwrap_or(extent_map.newest_point);
     item.leave();
     ctx.call(site.clone(), &WithdrawPoints { item: name.clone() }).await?;
     ctx.call(site.clone(), &FlattenMachine { item: name.clone(), generation }).await?;

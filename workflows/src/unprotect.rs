@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use recovery::{ItemName, Operation, Step};
-use sdk::{CallError, Context, Failure, TimeoutKind, Workflow};
+use sdk::{CallError, Context, Failure, Workflow};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -57,7 +57,8 @@ async fn dismantle(item: &Tracked) -> Result<Unprotected, Failure> {
     let stop = item.ctx.call(source, &StopReplication { item: name.clone() }).queue_timeout(SOURCE_LIMIT);
     let source_stopped = match stop.await {
         Ok(()) => true,
-        Err(CallError::Timeout(TimeoutKind::Queue)) => false,
+        // Also one that died with the task in its hands.
+        Err(CallError::Timeout(_)) => false,
         Err(other) => return Err(other.into()),
     };
     item.ctx.call(target, &DropReplica { item: name }).await?;
