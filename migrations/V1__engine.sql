@@ -211,21 +211,27 @@ end $$;
 
 -- A worker's writes ----------------------------------------------------------------------------------------------------------
 
+-- Two statements: one that locks and one that looks again. A look and a lock in one judge a row that was claimed in between by
+-- leases of before, and take the run from a living owner.
 create function engine.claim_runs(p_worker uuid, p_epoch bigint, p_limit int) returns table (run_id uuid, epoch bigint)
 language plpgsql volatile as $$
 #variable_conflict use_column
+declare
+    v_locked uuid[];
 begin
     perform engine.fence(p_worker, p_epoch);
+    select array_agg(free.run_id) into v_locked from (
+        select r.run_id from engine.runs r
+        where r.state = 'open'
+          and (r.owner is not null or exists (select from engine.inbox i where i.run_id = r.run_id))
+          and not exists (select from engine.leases l where l.worker_id = r.owner and l.epoch = r.owner_epoch)
+        order by r.run_id limit p_limit for update skip locked
+    ) free;
     return query
-        with free as materialized (
-            select r.run_id from engine.runs r
-            where r.state = 'open'
-              and (r.owner is not null or exists (select from engine.inbox i where i.run_id = r.run_id))
-              and not exists (select from engine.leases l where l.worker_id = r.owner and l.epoch = r.owner_epoch)
-            order by r.run_id limit p_limit for update skip locked
-        )
         update engine.runs r set owner = p_worker, owner_epoch = p_epoch, epoch = r.epoch + 1
-        from free where r.run_id = free.run_id
+        where r.run_id = any (v_locked) and r.state = 'open'
+          and (r.owner is not null or exists (select from engine.inbox i where i.run_id = r.run_id))
+          and not exists (select from engine.leases l where l.worker_id = r.owner and l.epoch = r.owner_epoch)
         returning r.run_id, r.epoch;
 end $$;
 

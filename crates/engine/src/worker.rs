@@ -292,11 +292,27 @@ impl<S: Store> Worker<S> {
             waiting.push(self.turn_on_a_thread(history, claimed, inbox, stamp));
         }
         for answer in waiting {
-            if let Ok(turn) = answer.await {
-                prepared.push(turn);
+            let Ok(turn) = answer.await else { continue };
+            if self.overtaken(&turn).await? {
+                tracing::warn!(run = %turn.write.run, "lost a run: another worker has written its next event");
+                self.runs.remove(&turn.write.run);
+                self.unsure = true;
+                continue;
             }
+            prepared.push(turn);
         }
         Ok(prepared)
+    }
+
+    /// A turn without events drops messages and has no key to meet another writer's: the head is asked for instead. With a
+    /// history that is behind, it would drop what the run waits for.
+    async fn overtaken(&self, turn: &Prepared) -> Result<bool, StoreError> {
+        let run = turn.write.run;
+        let head = self.runs.get(&run).and_then(|owned| owned.history.as_ref()).map(History::next_seq);
+        match head {
+            Some(head) if turn.write.events.is_empty() => Ok(self.store.writer_of(run, head).await?.is_some()),
+            Some(_) | None => Ok(false),
+        }
     }
 
     fn turn_on_a_thread(
