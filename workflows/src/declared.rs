@@ -4,19 +4,21 @@
 
 mod machines;
 mod replicas;
+mod test_copies;
 
 use recovery::{ItemName, ItemRecord};
 use sdk::{Activity, ActivityOptions, AppError, Effect, Retry, Scope, Timeouts};
 use serde::{Deserialize, Serialize};
 
 pub use machines::{
-    CheckMachine, DiscardMachine, FenceMachine, Fenced, FlattenMachine, InspectMachine, Inspected, LiftFence, RecoverMachine, Recovered, Served,
-    StartMachine, StartedMachine,
+    CheckMachine, DiscardMachine, FenceMachine, Fenced, FlattenMachine, InspectMachine, Inspected, LiftFence, MeasureWrites, RecoverMachine,
+    Recovered, RetireMachine, Served, ShutDownMachine, StartMachine, StartedMachine, Written,
 };
 pub use replicas::{
-    AwaitFirstPoint, DropReplica, Endpoint, ExtentMap, KeepExtentMap, PinPoint, PrepareReplica, RemovePoints, ReopenReplica, SealReplica, Sealed,
+    AwaitFirstPoint, Base, DropReplica, Endpoint, ExtentMap, FinalSync, KeepExtentMap, PinPoint, PrepareReplica, RemovePoints, ReopenReplica, SealReplica, Sealed,
     StartReplication, StopReplication, UnpinPoint, WithdrawPoints,
 };
+pub use test_copies::{CheckTest, CleanTest, RecoverTest, StartTest, StartedTest};
 
 /// Why a site will not do it, however often it is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -252,7 +252,7 @@ impl Back {
         let reopen = ctx.call(target.clone(), &ReopenReplica { item: item.clone(), generation: *generation });
         let endpoint = reopen.queue_timeout(RESUME_LIMIT).total_timeout(UNDO_LIMIT).await?;
         let start =
-            StartReplication { item: item.clone(), machine: machine.clone(), generation: *generation, policy: policy.clone(), endpoint };
+            StartReplication { item: item.clone(), machine: machine.clone(), generation: *generation, policy: policy.clone(), endpoint, returning: None };
         Ok(ctx.call(source.clone(), &start).queue_timeout(RESUME_LIMIT).total_timeout(UNDO_LIMIT).await?)
     }
 }

@@ -10,7 +10,7 @@ use sdk::{Context, Failure, Saga, Workflow};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    declared::{AwaitFirstPoint, DropReplica, InspectMachine, PrepareReplica, StartReplication, StopReplication},
+    declared::{AwaitFirstPoint, Base, DropReplica, InspectMachine, PrepareReplica, StartReplication, StopReplication},
     site_queue,
     tracked::Tracked,
 };
@@ -67,10 +67,10 @@ async fn seed(item: &mut Tracked, saga: &mut Saga, input: ProtectInput) -> Resul
     let generation = item.generation;
     let inspected = ctx.call(source.clone(), &InspectMachine { machine: machine.clone() }).await?;
     item.note(Fact::DisksFound { disks: inspected.disks })?;
-    let prepare = PrepareReplica { item: name.clone(), generation, machine: inspected.machine, policy: policy.clone() };
+    let prepare = PrepareReplica { item: name.clone(), generation, machine: inspected.machine, policy: policy.clone(), base: Base::Empty };
     let drop_it = ctx.call(target.clone(), &DropReplica { item: name.clone() });
     let endpoint = saga.step(ctx.call(target, &prepare), drop_it).await?;
-    let start = StartReplication { item: name.clone(), machine, generation, policy, endpoint };
+    let start = StartReplication { item: name.clone(), machine, generation, policy, endpoint, returning: None };
     let stop = ctx.call(source.clone(), &StopReplication { item: name.clone() });
     saga.step(ctx.call(source.clone(), &start), stop).await?;
     let point = ctx.call(source, &AwaitFirstPoint { item: name, generation }).await?;

@@ -6,6 +6,7 @@
 mod fault;
 mod machines;
 mod replicas;
+mod test_copies;
 
 use std::sync::Arc;
 
@@ -36,6 +37,14 @@ pub fn registry(site: Arc<dyn Site>, prober: Arc<dyn Prober>) -> ActivityRegistr
     ActivityRegistry::default()
         .with::<d::InspectMachine, _>(here.clone())
         .with::<d::FenceMachine, _>(here.clone())
+        .with::<d::ShutDownMachine, _>(here.clone())
+        .with::<d::MeasureWrites, _>(here.clone())
+        .with::<d::RetireMachine, _>(here.clone())
+        .with::<d::FinalSync, _>(here.clone())
+        .with::<d::RecoverTest, _>(here.clone())
+        .with::<d::StartTest, _>(here.clone())
+        .with::<d::CheckTest, _>(here.clone())
+        .with::<d::CleanTest, _>(here.clone())
         .with::<d::LiftFence, _>(here.clone())
         .with::<d::RecoverMachine, _>(here.clone())
         .with::<d::StartMachine, _>(here.clone())

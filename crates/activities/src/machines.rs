@@ -1,10 +1,10 @@
 //! Activities on machines.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use engine::{Fault, Job, Perform, Probed, Shown};
-use provider::{FenceMethod, NetworkChoice, PowerState, Progress, ProgressSink, RecoverMachine as Recovery, RecoveredState};
+use provider::{FenceMethod, FenceProof, NetworkChoice, PowerState, Progress, ProgressSink, RecoverMachine as Recovery, RecoveredState};
 use sdk::Failure;
 use serde_json::json;
 use workflows::declared as d;
@@ -30,13 +30,43 @@ impl Perform<d::InspectMachine> for SiteActivities {
 impl Perform<d::FenceMachine> for SiteActivities {
     async fn perform(&self, job: &Job, input: d::FenceMachine) -> Answer<d::Fenced> {
         let proof = self.site.fence(&call(job), &input.item, &input.machine).await.map_err(|e| fault(&e))?;
-        let how = match proof.method {
-            FenceMethod::Destroyed => "ended",
-            FenceMethod::AlreadyOff => "found off",
-        };
-        let autostart = if proof.autostart_off { "off" } else { "on" };
-        let evidence = format!("machine {} was {how}; power {}, autostart {autostart}; {}", proof.machine, proof.power, proof.detail);
-        Ok(d::Fenced { evidence, at: proof.observed_at })
+        Ok(fenced(&proof))
+    }
+}
+
+fn fenced(proof: &FenceProof) -> d::Fenced {
+    let how = match proof.method {
+        FenceMethod::Destroyed => "was ended",
+        FenceMethod::AlreadyOff => "was found off",
+        FenceMethod::ShutDown => "has shut down",
+    };
+    let autostart = if proof.autostart_off { "off" } else { "on" };
+    let evidence = format!("machine {} {how}; power {}, autostart {autostart}; {}", proof.machine, proof.power, proof.detail);
+    d::Fenced { evidence, at: proof.observed_at }
+}
+
+#[async_trait]
+impl Perform<d::ShutDownMachine> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::ShutDownMachine) -> Answer<d::Fenced> {
+        let patience = Duration::from_millis(input.patience_ms);
+        job.progress(json!({ "waiting_for": "the guest to shut down", "at_most_s": patience.as_secs() })).await;
+        let proof = self.site.shut_down(&call(job), &input.item, &input.machine, patience).await.map_err(|e| fault(&e))?;
+        Ok(fenced(&proof))
+    }
+}
+
+#[async_trait]
+impl Perform<d::MeasureWrites> for SiteActivities {
+    async fn perform(&self, _: &Job, input: d::MeasureWrites) -> Answer<d::Written> {
+        let written = self.site.written(&input.item, input.generation).await.map_err(|e| fault(&e))?;
+        Ok(d::Written { blocks: written.blocks, bytes: written.bytes })
+    }
+}
+
+#[async_trait]
+impl Perform<d::RetireMachine> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::RetireMachine) -> Answer<()> {
+        self.site.retire(&call(job), &input.item, input.generation).await.map_err(|e| fault(&e))
     }
 }
 
@@ -121,7 +151,7 @@ impl Perform<d::FlattenMachine> for SiteActivities {
 }
 
 /// Shows how much is copied.
-struct Copied(Shown);
+pub(crate) struct Copied(pub(crate) Shown);
 
 impl ProgressSink for Copied {
     fn report(&self, progress: Progress) -> ControlFlow<()> {

@@ -1,8 +1,10 @@
 //! Activities on replicas and replication.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use engine::{Fault, Job, Perform};
-use provider::{Endpoint, Machine, Phase, Pin, Point, PrepareReplica as Preparation, Replicate};
+use provider::{Base, Endpoint, Machine, Phase, Pin, Point, PrepareReplica as Preparation, Replicate};
 use recovery::{PointId, RecoveryPoint};
 use sdk::Failure;
 use serde_json::json;
@@ -11,6 +13,7 @@ use workflows::declared as d;
 use crate::{
     SiteActivities, call,
     fault::{fault, not_yet},
+    machines::Copied,
 };
 
 type Answer<T> = Result<T, Fault<d::SiteError>>;
@@ -20,7 +23,11 @@ impl Perform<d::PrepareReplica> for SiteActivities {
     async fn perform(&self, job: &Job, input: d::PrepareReplica) -> Answer<d::Endpoint> {
         let unreadable = |e: serde_json::Error| Fault::Other(Failure::fatal("unreadable-machine", e.to_string()).not_applied());
         let machine: Machine = serde_json::from_value(input.machine).map_err(unreadable)?;
-        let wanted = Preparation { item: input.item, generation: input.generation, machine, policy: input.policy };
+        let base = match input.base {
+            d::Base::Empty => Base::Empty,
+            d::Base::OldMachine => Base::OldMachine,
+        };
+        let wanted = Preparation { item: input.item, generation: input.generation, machine, policy: input.policy, base };
         let endpoint = self.site.prepare(&call(job), wanted).await.map_err(|e| fault(&e))?;
         Ok(d::Endpoint { address: endpoint.address, tls_name: endpoint.tls_name })
     }
@@ -42,8 +49,17 @@ impl Perform<d::StartReplication> for SiteActivities {
             generation: input.generation,
             policy: input.policy,
             endpoint: Endpoint { address: input.endpoint.address, tls_name: input.endpoint.tls_name },
+            returning: input.returning,
         };
         self.site.start_replication(&call(job), wanted).await.map_err(|e| fault(&e))
+    }
+}
+
+#[async_trait]
+impl Perform<d::FinalSync> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::FinalSync) -> Answer<PointId> {
+        let progress = Arc::new(Copied(job.shown.clone()));
+        self.site.final_sync(&call(job), &input.item, progress).await.map_err(|e| fault(&e))
     }
 }
 
@@ -64,7 +80,7 @@ impl Perform<d::AwaitFirstPoint> for SiteActivities {
         if let Some(point) = status.last_point {
             return Ok(point);
         }
-        if status.phase == Phase::Superseded {
+        if matches!(status.phase, Phase::Superseded | Phase::Quarantined) {
             let message = format!("replication of item {} was superseded by a newer generation", input.item);
             return Err(Fault::App(d::SiteError { code: "superseded".into(), message, advice: "look at the item's newer runs".into() }));
         }
@@ -86,7 +102,7 @@ impl Perform<d::SealReplica> for SiteActivities {
 impl Perform<d::ReopenReplica> for SiteActivities {
     async fn perform(&self, job: &Job, input: d::ReopenReplica) -> Answer<d::Endpoint> {
         let replica = self.site.replica(&input.item).await.map_err(|e| fault(&e))?;
-        let wanted = Preparation { item: input.item, generation: input.generation, machine: replica.machine, policy: replica.policy };
+        let wanted = Preparation { item: input.item, generation: input.generation, machine: replica.machine, policy: replica.policy, base: Base::Empty };
         let endpoint = self.site.prepare(&call(job), wanted).await.map_err(|e| fault(&e))?;
         Ok(d::Endpoint { address: endpoint.address, tls_name: endpoint.tls_name })
     }

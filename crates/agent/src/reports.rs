@@ -75,5 +75,6 @@ fn phase(phase: Phase) -> &'static str {
         Phase::Broken => "broken",
         Phase::Superseded => "superseded",
         Phase::Stopped => "stopped",
+        Phase::Quarantined => "quarantined",
     }
 }

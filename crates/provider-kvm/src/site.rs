@@ -14,6 +14,7 @@ mod extents;
 mod fence;
 mod replica;
 mod replication;
+mod test_copy;
 
 use std::{
     collections::BTreeMap,
@@ -261,7 +262,7 @@ impl Reports for KvmSite {
         };
         let sources = self.inner.sources().clone();
         let mut now: BTreeMap<ItemName, ItemReport> = BTreeMap::new();
-        let empty = |item: &ItemName| ItemReport { item: item.clone(), replica: None, replication: None };
+        let empty = |item: &ItemName| ItemReport { item: item.clone(), replica: None, replication: None, source: None, recovered: None };
         for (name, item) in items {
             if let Some(replica) = item.store.describe() {
                 now.entry(name.clone()).or_insert_with(|| empty(&name)).replica = Some(replica);
@@ -282,4 +283,9 @@ impl Reports for KvmSite {
     fn report_all_again(&self) {
         self.inner.reported.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
+}
+
+/// Until it is built.
+fn not_built(operation: &str) -> ProviderError {
+    ProviderError::Platform { operation: operation.to_owned(), target: "this site".to_owned(), detail: "not built yet".to_owned(), applied: provider::Applied::No }
 }

@@ -75,6 +75,13 @@ pub enum RecoveredState {
     },
 }
 
+/// How much was written, in blocks of 64 KiB that were touched at least once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    pub blocks: u64,
+    pub bytes: u64,
+}
+
 /// What an object at a site is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -87,6 +94,8 @@ pub enum ObjectKind {
     Machine,
     /// A mark in a disk from which changes are counted.
     Checkpoint,
+    /// An isolated network of a test failover.
+    Network,
     /// A journal, map, definition or record.
     Record,
     /// A file that is being written, or is to be removed at the next opportunity.
@@ -140,6 +149,19 @@ pub trait Compute: Send + Sync {
     /// # Errors
     /// `StaleToken`, `Platform`, `Storage`.
     async fn discard(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<(), ProviderError>;
+
+    /// How much the recovered machine has written since it was first started: what `discard` would lose.
+    ///
+    /// # Errors
+    /// `NotRecovered`, `Busy`, `Unreachable`, `Platform` (its record of changes is lost).
+    async fn written(&self, item: &ItemName, generation: Generation) -> Result<Written, ProviderError>;
+
+    /// Takes a machine that was recovered here, was failed over from and is off, from the hypervisor. Its disks and the record of
+    /// its changes stay, as the base of the next replica. Twice is once.
+    ///
+    /// # Errors
+    /// `StaleToken`, `NotRecovered`, `StillRunning`, `Platform`.
+    async fn retire(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<(), ProviderError>;
 
     /// What exists of that generation; for probes.
     ///

@@ -4,6 +4,7 @@
 //! is it certain that nothing happened ([`ProviderError::not_applied`]). An effect that may have happened is probed, never
 //! guessed.
 
+use chrono::{DateTime, Utc};
 use recovery::{EffectToken, Generation, ItemName, PointId};
 use serde::{Deserialize, Serialize};
 
@@ -30,8 +31,31 @@ pub enum ProviderError {
     /// Objects of a newer generation exist, or appends of this one are no longer taken.
     #[error("generation {given} of {item} is superseded by {newest}")]
     Superseded { item: ItemName, given: Generation, newest: Generation },
+    /// The item's machine was started at this site under a newer generation: the asking source must not run.
+    #[error("{item} runs at {site} since {since}, under generation {newest}")]
+    RunsHere { item: ItemName, site: String, newest: Generation, since: DateTime<Utc> },
     #[error("no machine {machine} at this site")]
     NoSuchMachine { machine: String },
+    /// It did not go, and goes on as before.
+    #[error("machine {machine} still runs, {waited_ms} ms after it was asked to shut down")]
+    StillRunning { machine: String, waited_ms: u64 },
+    /// There is nothing whose disks could be built on.
+    #[error("the old machine of {item} is not at this site: {detail}")]
+    NoOldMachine { item: ItemName, detail: String },
+    /// Its disks may still be written.
+    #[error("the old machine {machine} of {item} is not fenced: {detail}")]
+    NotFenced { item: ItemName, machine: String, detail: String },
+    #[error("{item} is not replicated from this site")]
+    NotReplicated { item: ItemName },
+    /// A copy of another test failover has to be cleaned first.
+    #[error("a copy of generation {existing} of {item} exists at this site")]
+    TestCopyExists { item: ItemName, existing: Generation },
+    /// Something could reach the copy or be reached by it; it was not started.
+    #[error("network {network} is not isolated: {detail}")]
+    NotIsolated { network: String, detail: String },
+    /// A check did not hold.
+    #[error("{machine} does not serve: {detail}")]
+    NotServing { machine: String, detail: String },
     #[error("no replica of {item} at this site")]
     NoSuchReplica { item: ItemName },
     #[error("no recovery point {point} of {item}")]
@@ -90,10 +114,18 @@ impl ProviderError {
             | Self::Unreachable { .. }
             | Self::AnswerLost { .. }
             | Self::Stopped { .. }
+            | Self::NotServing { .. }
             | Self::Platform { .. }
             | Self::Storage { .. } => true,
             Self::StaleToken { .. }
             | Self::Superseded { .. }
+            | Self::RunsHere { .. }
+            | Self::StillRunning { .. }
+            | Self::NoOldMachine { .. }
+            | Self::NotFenced { .. }
+            | Self::NotReplicated { .. }
+            | Self::TestCopyExists { .. }
+            | Self::NotIsolated { .. }
             | Self::NoSuchMachine { .. }
             | Self::NoSuchReplica { .. }
             | Self::NoSuchPoint { .. }
@@ -118,6 +150,14 @@ impl ProviderError {
             Self::StaleToken { .. }
             | Self::NotWriter { .. }
             | Self::Superseded { .. }
+            | Self::RunsHere { .. }
+            | Self::StillRunning { .. }
+            | Self::NoOldMachine { .. }
+            | Self::NotFenced { .. }
+            | Self::NotReplicated { .. }
+            | Self::TestCopyExists { .. }
+            | Self::NotIsolated { .. }
+            | Self::NotServing { .. }
             | Self::NoSuchMachine { .. }
             | Self::NoSuchReplica { .. }
             | Self::NoSuchPoint { .. }
@@ -142,7 +182,15 @@ impl ProviderError {
             Self::StaleToken { .. } => "stale_token",
             Self::NotWriter { .. } => "not_writer",
             Self::Superseded { .. } => "superseded",
+            Self::RunsHere { .. } => "runs_here",
             Self::NoSuchMachine { .. } => "no_such_machine",
+            Self::StillRunning { .. } => "still_running",
+            Self::NoOldMachine { .. } => "no_old_machine",
+            Self::NotFenced { .. } => "not_fenced",
+            Self::NotReplicated { .. } => "not_replicated",
+            Self::TestCopyExists { .. } => "test_copy_exists",
+            Self::NotIsolated { .. } => "not_isolated",
+            Self::NotServing { .. } => "not_serving",
             Self::NoSuchReplica { .. } => "no_such_replica",
             Self::NoSuchPoint { .. } => "no_such_point",
             Self::PointsWithdrawn { .. } => "points_withdrawn",
@@ -171,6 +219,17 @@ impl ProviderError {
                 "a newer operation has the item; look at its runs, this one must not go on"
             }
             Self::NotWriter { .. } => "nothing to do: the newer agent process takes the work over",
+            Self::RunsHere { .. } => "leave the machine here off; reprotect from the site where it runs brings it up to date",
+            Self::StillRunning { .. } => {
+                "nothing has changed; shut the machine down yourself and repeat, or use an unplanned failover, which loses what was \
+                 written after the last point"
+            }
+            Self::NoOldMachine { .. } => "reprotect with --location alternate: everything is copied and a new machine is made there",
+            Self::NotFenced { .. } => "shut the old machine down, then repeat; its disks must not be written while they are the base",
+            Self::NotReplicated { .. } => "protect or reprotect the item first",
+            Self::TestCopyExists { .. } => "clean the earlier test failover first",
+            Self::NotIsolated { .. } => "the copy was not started; take what is named off the network, or clean the test failover",
+            Self::NotServing { .. } => "look at the machine's console; the check is asked again until its time is up",
             Self::NoSuchMachine { .. } => "check the machine's name and the site; `virsh list --all` shows what the host knows",
             Self::NoSuchReplica { .. } => "protect the item first, or check that this is its recovery site",
             Self::NoSuchPoint { .. } => "list the item's points and choose one of them",

@@ -1,5 +1,7 @@
 //! Making a machine unable to write, with proof; and lifting that again.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use recovery::{EffectToken, ItemName};
@@ -15,6 +17,8 @@ pub enum FenceMethod {
     Destroyed,
     /// It was found off.
     AlreadyOff,
+    /// Its guest shut down when it was asked to.
+    ShutDown,
 }
 
 /// What was seen after fencing. It holds for the time of the look: what keeps it true is the disabled autostart and the token.
@@ -52,6 +56,14 @@ pub trait Fence: Send + Sync {
     /// # Errors
     /// `StaleToken`, `NoSuchMachine`, `Unreachable`, `Platform` (it could not be proven).
     async fn fence(&self, call: &Call, item: &ItemName, machine: &str) -> Result<FenceProof, ProviderError>;
+
+    /// Asks the guest to shut down, by its agent and then by the power button, waits until the machine is off, disables its
+    /// autostart and remembers how it was: the gentle way into a fence. Replication is not stopped. A guest that does not go
+    /// within `patience` goes on running as before, with autostart as before. Twice is once.
+    ///
+    /// # Errors
+    /// `StaleToken`, `NoSuchMachine`, `Unreachable`, `StillRunning`, `Platform`.
+    async fn shut_down(&self, call: &Call, item: &ItemName, machine: &str, patience: Duration) -> Result<FenceProof, ProviderError>;
 
     /// Whether the machine is fenced now.
     ///

@@ -1,7 +1,7 @@
 //! What a site offers to activities, whatever the platform: machines, fencing, received points, and replication.
 //!
 //! ```text
-//!   activities ──▶ Site = Compute + Fence + ReplicaStore + Replication + Reports
+//!   activities ──▶ Site = Compute + Fence + ReplicaStore + Replication + TestCopies + Reports
 //!                    ├── sim::SimSite      in memory, faults on demand, outside ledger of effects
 //!                    └── provider-kvm      libvirt and QEMU
 //! ```
@@ -24,21 +24,23 @@ mod replica;
 mod replication;
 pub mod retention;
 pub mod sim;
+mod test_copy;
 
 use std::fmt::Debug;
 
 use recovery::SiteName;
 
 pub use call::{Call, Progress, ProgressSink, Quiet};
-pub use compute::{Compute, Inventory, NetworkChoice, ObjectKind, OwnedObject, RecoverMachine, Recovered, RecoveredState, Started};
+pub use compute::{Compute, Inventory, NetworkChoice, ObjectKind, OwnedObject, RecoverMachine, Recovered, RecoveredState, Started, Written};
 pub use error::{Applied, ProviderError};
 pub use fence::{Fence, FenceMethod, FenceProof, FenceState};
 pub use machine::{Definition, Disk, Machine, PowerState};
-pub use replica::{Endpoint, ExtentMap, Pin, Point, PrepareReplica, Replica, ReplicaStore};
-pub use replication::{ItemReport, Phase, Replicate, Replication, ReplicationStatus, Reports};
+pub use replica::{Base, Endpoint, ExtentMap, Pin, Point, PrepareReplica, Replica, ReplicaStore};
+pub use replication::{AUTOSTART_PATIENCE, ItemReport, Phase, Replicate, Replication, ReplicationStatus, Reports, SourceMachine};
+pub use test_copy::{Isolation, RecoverTest, TestCopies, TestStarted};
 
 /// All ports of one site behind one object.
-pub trait Site: Compute + Fence + ReplicaStore + Replication + Reports + Debug {
+pub trait Site: Compute + Fence + ReplicaStore + Replication + TestCopies + Reports + Debug {
     /// The name under which the site is enrolled.
     fn name(&self) -> &SiteName;
 }

@@ -25,6 +25,18 @@ pub struct Endpoint {
     pub tls_name: String,
 }
 
+/// What the first point of a replica is laid upon.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Base {
+    /// Nothing: the first copy is whole.
+    #[default]
+    Empty,
+    /// The disks of the item's old machine at this site, which is off and fenced. It is taken from the hypervisor, so that nobody
+    /// starts it by mistake, and its disks are never written: only what differs is received, into overlays on them.
+    OldMachine,
+}
+
 /// What a replica is made for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrepareReplica {
@@ -34,6 +46,8 @@ pub struct PrepareReplica {
     /// As inspected at the source; kept, since the source can't be asked when it matters.
     pub machine: Machine,
     pub policy: ReplicationPolicy,
+    /// Ignored where the replica already has points or a base.
+    pub base: Base,
 }
 
 /// Keeps a point from being pruned.
@@ -89,9 +103,12 @@ pub struct ExtentMap {
 #[async_trait]
 pub trait ReplicaStore: Send + Sync {
     /// Makes the replica, or opens the existing one for appends of this generation under this policy. Points that exist stay.
+    /// A replica whose points are withdrawn and removed is begun anew by a newer generation; numbers of points go on. With
+    /// [`Base::OldMachine`] that machine must be fenced here, and off.
     ///
     /// # Errors
-    /// `StaleToken`, `Superseded`, `ReplicaMismatch`, `PointsWithdrawn`, `NoSpace`, `Storage`.
+    /// `StaleToken`, `Superseded`, `ReplicaMismatch`, `PointsWithdrawn` (their files are still there), `NoOldMachine`, `NotFenced`,
+    /// `NoSpace`, `Storage`.
     async fn prepare(&self, call: &Call, wanted: PrepareReplica) -> Result<Endpoint, ProviderError>;
 
     /// Takes no more appends of older generations, nor of this one. Returns what there is to choose from.
@@ -131,13 +148,16 @@ pub trait ReplicaStore: Send + Sync {
     /// `StaleToken`, `NoSuchReplica`.
     async fn withdraw_points(&self, call: &Call, item: &ItemName) -> Result<(), ProviderError>;
 
-    /// Removes the files of withdrawn points. Twice is once.
+    /// Removes the files of withdrawn points, and of a base that a recovery had made; a base that was there before us is left
+    /// alone. Twice is once.
     ///
     /// # Errors
     /// `StaleToken`, `PointsInUse`, `Platform` (points are not withdrawn), `Storage`.
     async fn remove_points(&self, call: &Call, item: &ItemName) -> Result<(), ProviderError>;
 
-    /// Removes the replica with all its points, pinned ones too, and all records. Twice is once. A recovered machine stays.
+    /// Removes the replica with all its points, pinned ones too, and all records. Twice is once. A recovered machine stays. An old
+    /// machine whose disks were its base is known to the hypervisor again, off and without autostart; if a recovery had made it,
+    /// it is removed with its disks.
     ///
     /// # Errors
     /// `StaleToken`, `PointsInUse`, `Storage`.

@@ -2,13 +2,19 @@
 //!
 //! `start_replication` hands the policy over; from then on the loop needs nobody. It goes on after restarts of the agent, of the
 //! machine and of the line.
+//!
+//! While an item is replicated the agent starts its machine with the host, in the platform's place: first it asks the target
+//! whether the machine was started there meanwhile. If so, the machine here is quarantined. If nobody answers for
+//! [`AUTOSTART_PATIENCE`], it is started: a site that is cut off must come up again after a power failure.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use recovery::{Generation, ItemName, PointId, ReplicationPolicy};
 use serde::{Deserialize, Serialize};
 
-use crate::{Call, Endpoint, ProviderError, Replica};
+use crate::{Call, Endpoint, PowerState, ProgressSink, ProviderError, Replica};
 
 /// What the loop is to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +25,10 @@ pub struct Replicate {
     pub generation: Generation,
     pub policy: ReplicationPolicy,
     pub endpoint: Endpoint,
+    /// The machine was recovered here under this generation and is replicated back to where it came from: what the kept extent
+    /// map lists, what it has written since it was started, and what the target's old machine wrote after its last point is
+    /// enough to send. If any of these is not known for sure, both sides are compared.
+    pub returning: Option<Generation>,
 }
 
 /// What the loop does.
@@ -39,6 +49,8 @@ pub enum Phase {
     Superseded,
     /// It was told to stop.
     Stopped,
+    /// The item's machine was started elsewhere while this site was away. The machine here was ended and kept from starting.
+    Quarantined,
 }
 
 /// How replication of an item is, seen from the source.
@@ -50,15 +62,22 @@ pub struct ReplicationStatus {
     pub bytes_done: u64,
     /// Of the copy that is running.
     pub bytes_total: u64,
-    /// The newest one the target has acknowledged.
+    /// The newest one the target has acknowledged under this generation.
     pub last_point: Option<PointId>,
     /// When that was taken, by the source's clock: the data before it is safe.
     pub last_point_taken_at: Option<DateTime<Utc>>,
+    /// The newest app-consistent one that the target has acknowledged, if the policy asks for such points.
+    pub last_app_point: Option<PointId>,
+    /// Why the last try at an app-consistent point became a crash-consistent one.
+    pub app_error: Option<String>,
     /// Gone when a point succeeds.
     pub last_error: Option<String>,
     /// Payload sent since replication was started.
     pub bytes_sent_total: u64,
 }
+
+/// How long a machine that starts with its host waits for the target's word.
+pub const AUTOSTART_PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// Replication of machines at their source.
 #[async_trait]
@@ -75,11 +94,29 @@ pub trait Replication: Send + Sync {
     /// `StaleToken`, `Platform`, `Storage`.
     async fn stop_replication(&self, call: &Call, item: &ItemName) -> Result<(), ProviderError>;
 
+    /// Sends what the target does not have yet of a machine that is off, as one more point, and ends the loop for good. If the
+    /// target already has everything, it gets a point all the same: the one that a planned failover recovers. Its consistency is
+    /// `App`, since the guest has shut down. Called again after it succeeded, it returns the same point.
+    ///
+    /// # Errors
+    /// `StaleToken`, `NotReplicated`, `StillRunning`, `Superseded`, `Stopped` (asked by `progress`), `Unreachable` (the target),
+    /// `Platform`, `Storage`.
+    async fn final_sync(&self, call: &Call, item: &ItemName, progress: Arc<dyn ProgressSink>) -> Result<PointId, ProviderError>;
+
     /// How it goes; `None` if the item was never replicated from here.
     ///
     /// # Errors
     /// `Storage`.
     async fn replication_status(&self, item: &ItemName) -> Result<Option<ReplicationStatus>, ProviderError>;
+}
+
+/// The machine that an item is replicated from here, or was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceMachine {
+    pub machine: String,
+    pub power: PowerState,
+    /// Whether it would start with its host: by the platform, or by the agent in its place.
+    pub autostart: bool,
 }
 
 /// News about one item at a site.
@@ -90,6 +127,12 @@ pub struct ItemReport {
     pub replica: Option<Replica>,
     /// How its replication from here is; `None` if it is no source of the item.
     pub replication: Option<ReplicationStatus>,
+    /// The machine that is or was replicated from here; `None` if there is none, or it has not been looked at yet.
+    #[serde(default)]
+    pub source: Option<SourceMachine>,
+    /// Whether a machine that was recovered here runs; `None` if there is none.
+    #[serde(default)]
+    pub recovered: Option<PowerState>,
 }
 
 /// What an agent forwards to its server without being asked.

@@ -18,6 +18,7 @@ mod replica;
 mod replication;
 mod site;
 mod state;
+mod test_copy;
 mod world;
 
 pub use clock::Clock;
@@ -29,6 +30,16 @@ pub use world::SimWorld;
 
 /// Bytes of a block in a simulated disk.
 pub const BLOCK_BYTES: u64 = 65_536;
+
+/// Until it is built.
+fn not_built(operation: &str) -> crate::ProviderError {
+    crate::ProviderError::Platform {
+        operation: operation.to_owned(),
+        target: "this site".to_owned(),
+        detail: "not built yet".to_owned(),
+        applied: crate::Applied::No,
+    }
+}
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Check, ChosenPoint, Direction, Disk, Fence, Generation, ItemName, ItemRecord, ItemState, MainState, NotAllowed,
-    OldMachine, Operation, PointId, ReplicationPolicy, Resync, Side, SiteName, Stand, Step, TestFailover,
+    OldMachine, Operation, PointId, ReplicationPolicy, Resync, Side, SiteName, Stand, Step, TestCopy, TestFailover,
 };
 
 /// Something that became true of an item.
@@ -99,6 +99,16 @@ pub enum Fact {
     TestFailoverIs {
         /// Its state.
         test_failover: TestFailover,
+        /// What exists or may exist of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        copy: Option<TestCopy>,
+    },
+    /// A failed-over machine is discarded with what it had written.
+    WritesDiscarded {
+        /// Where it ran.
+        site: SiteName,
+        /// Blocks of 64 KiB that it had touched; `None` if nobody could tell.
+        blocks: Option<u64>,
     },
     /// The need to compare both sides changed.
     ResyncIs {
@@ -192,6 +202,7 @@ pub fn apply(record: Option<ItemRecord>, fact: &Fact) -> Result<ItemRecord, Fact
             rto_actual_ms: None,
             rpo_actual_ms: None,
             powered_on: None,
+            test_copy: None,
         });
     }
     changed(record.ok_or(FactRefused::Unregistered)?, fact)
@@ -233,6 +244,10 @@ fn changed(mut record: ItemRecord, fact: &Fact) -> Result<ItemRecord, FactRefuse
         Fact::Moved { step } => {
             record.state = moved(&record, *step)?;
             record.powered_on = powered_on(&record, *step);
+            if *step == (Step::Finish { operation: Operation::Undo }) {
+                (record.chosen, record.fence) = (None, None);
+                record.state.old_machine = OldMachine::None;
+            }
             if gives_failover_up(*step) {
                 (record.chosen, record.fence) = (None, None);
                 record.state.old_machine = OldMachine::None;
@@ -262,7 +277,13 @@ fn changed(mut record: ItemRecord, fact: &Fact) -> Result<ItemRecord, FactRefuse
             record.withdrawn_up_to = record.withdrawn_up_to.max(Some(*up_to));
         }
         Fact::OldMachineIs { old_machine } => record.state.old_machine = *old_machine,
-        Fact::TestFailoverIs { test_failover } => record.state.test_failover = *test_failover,
+        Fact::TestFailoverIs { test_failover, copy } => {
+            record.state.test_failover = *test_failover;
+            record.test_copy.clone_from(copy);
+        }
+        Fact::WritesDiscarded { site, .. } => {
+            side_of(&record, site)?;
+        }
         Fact::ResyncIs { resync } => record.state.resync = *resync,
     }
     Ok(record)
@@ -285,17 +306,18 @@ fn gives_failover_up(step: Step) -> bool {
         Step::Cancel { operation } | Step::Fail { operation, stand: Stand::Kept } => operation,
         Step::Begin { .. } | Step::PowerOn | Step::Finish { .. } | Step::Fail { .. } | Step::Contradict | Step::Resolve { .. } => return false,
     };
-    matches!(of, Operation::Failover | Operation::PlannedFailover)
+    matches!(of, Operation::Failover | Operation::PlannedFailover | Operation::Failback)
 }
 
 fn moved(record: &ItemRecord, step: Step) -> Result<ItemState, FactRefused> {
     let mut state = record.state;
     let refused = |source| FactRefused::Move { name: record.name.clone(), source };
     state.main = state.main.advance(step).map_err(refused)?;
-    if step == (Step::Finish { operation: Operation::Reprotect }) {
-        state.direction = match state.direction {
-            Direction::Forward => Direction::Reverse,
-            Direction::Reverse => Direction::Forward,
+    // From where it was accepted, it is replicated next.
+    if step == (Step::Finish { operation: Operation::Commit }) {
+        state.direction = match state.active {
+            Side::Primary => Direction::Forward,
+            Side::Recovery => Direction::Reverse,
         };
     }
     Ok(state)

@@ -48,6 +48,23 @@ pub enum TestFailover {
     Failed,
 }
 
+/// What a test failover made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestCopy {
+    /// Names its objects.
+    pub generation: Generation,
+    /// What it was made from.
+    pub point: PointId,
+    /// Where.
+    pub site: SiteName,
+    /// Since when it runs; `None` if it was not started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
+    /// What was asked and answered, and how its network was seen to be isolated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<String>,
+}
+
 /// Whether both sides have to be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -180,6 +197,9 @@ pub struct ItemRecord {
     /// A machine of this generation may run at the target: a failover passed its point of no return, whatever came of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub powered_on: Option<Generation>,
+    /// The copy of a test failover.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_copy: Option<TestCopy>,
 }
 
 impl ItemRecord {
@@ -190,6 +210,21 @@ impl ItemRecord {
     #[must_use]
     pub fn active_site(&self) -> &SiteName {
         self.site(self.state.active)
+    }
+
+    /// The site where the machine does not run.
+    #[must_use]
+    pub fn other_site(&self) -> &SiteName {
+        self.site(match self.state.active {
+            Side::Primary => Side::Recovery,
+            Side::Recovery => Side::Primary,
+        })
+    }
+
+    /// The generation of the machine that a failover has started.
+    #[must_use]
+    pub fn running_generation(&self) -> Generation {
+        self.powered_on.unwrap_or(self.state.generation)
     }
 
     /// The site that data is replicated from.

@@ -22,7 +22,7 @@ mod state;
 pub use check::{Check, InvalidCheck};
 pub use fact::{Fact, FactRefused, apply, fold};
 pub use ids::{Consistency, EffectToken, Generation, InvalidId, ItemName, PointId, SiteName};
-pub use item::{ChosenPoint, Disk, Fence, ItemRecord, ItemState, OldMachine, Resync, Side, TestFailover};
+pub use item::{ChosenPoint, Disk, Fence, ItemRecord, ItemState, OldMachine, Resync, Side, TestCopy, TestFailover};
 pub use operation::{Operation, allowed_operations};
 pub use point::{InvalidChoice, NoPoint, PointChoice, RecoveryPoint, resolve};
 pub use policy::{InvalidPolicy, ReplicationPolicy};

@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{InvalidId, ItemState, MainState, Resync, Rest, Retreat, TestFailover};
+use crate::{Direction, InvalidId, ItemState, MainState, Resync, Rest, Retreat, Side, TestFailover};
 
 /// Something that can be asked of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub enum Operation {
     CleanTestFailover,
     /// Move to the other site without loss; stops at the first error.
     PlannedFailover,
+    /// Move back to the primary site without loss; stops at the first error.
+    Failback,
     /// Run at the other site from a point, whether or not the source answers.
     Failover,
     /// Recover again from another point, before the commit.
@@ -45,11 +47,12 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation, in the order of the life cycle.
-    pub const ALL: [Operation; 14] = [
+    pub const ALL: [Operation; 15] = [
         Operation::Protect,
         Operation::TestFailover,
         Operation::CleanTestFailover,
         Operation::PlannedFailover,
+        Operation::Failback,
         Operation::Failover,
         Operation::ChangePoint,
         Operation::Commit,
@@ -70,6 +73,7 @@ impl Operation {
             Operation::TestFailover => "test-failover",
             Operation::CleanTestFailover => "clean-test-failover",
             Operation::PlannedFailover => "planned-failover",
+            Operation::Failback => "failback",
             Operation::Failover => "failover",
             Operation::ChangePoint => "change-point",
             Operation::Commit => "commit",
@@ -86,22 +90,7 @@ impl Operation {
     /// Whether this build can carry it out. The others are modelled, so that states mean what they will mean, and refused.
     #[must_use]
     pub fn offered(self) -> bool {
-        match self {
-            Operation::Protect
-            | Operation::Failover
-            | Operation::Commit
-            | Operation::Unprotect
-            | Operation::Cancel => true,
-            Operation::TestFailover
-            | Operation::CleanTestFailover
-            | Operation::PlannedFailover
-            | Operation::ChangePoint
-            | Operation::Undo
-            | Operation::Reprotect
-            | Operation::Resync
-            | Operation::ChangePolicy
-            | Operation::Resolve => false,
-        }
+        !matches!(self, Operation::Resync | Operation::ChangePolicy | Operation::Resolve)
     }
 }
 
@@ -143,11 +132,15 @@ fn allowed_in(main: MainState, item: &ItemState) -> Vec<Operation> {
         | MainState::Undoing
         | MainState::Unprotecting => vec![],
         MainState::CommitPending => vec![Operation::Commit, Operation::ChangePoint, Operation::Undo],
+        MainState::Committed if item.active == Side::Recovery => vec![Operation::Reprotect, Operation::Failback, Operation::Unprotect],
         MainState::Committed => vec![Operation::Reprotect, Operation::Unprotect],
         MainState::Reprotecting => vec![Operation::Cancel],
         MainState::Failed { of, before } => {
             let mut allowed = before.map_or_else(Vec::new, |rest: Rest| allowed_in(rest.state(), item));
             allowed.extend([of, Operation::Unprotect]);
+            if of == Operation::ChangePoint {
+                allowed.push(Operation::Undo);
+            }
             allowed
         }
         MainState::Reconcile => vec![Operation::Resolve],
@@ -155,12 +148,11 @@ fn allowed_in(main: MainState, item: &ItemState) -> Vec<Operation> {
 }
 
 fn protected(item: &ItemState) -> Vec<Operation> {
-    let mut allowed = vec![
-        Operation::PlannedFailover,
-        Operation::Failover,
-        Operation::ChangePolicy,
-        Operation::Unprotect,
-    ];
+    let mut allowed = vec![Operation::Failover, Operation::ChangePolicy, Operation::Unprotect];
+    allowed.push(match item.direction {
+        Direction::Forward => Operation::PlannedFailover,
+        Direction::Reverse => Operation::Failback,
+    });
     match item.test_failover {
         TestFailover::None => allowed.push(Operation::TestFailover),
         TestFailover::Ready | TestFailover::Failed => allowed.push(Operation::CleanTestFailover),
@@ -197,7 +189,8 @@ mod tests {
     #[test]
     fn what_is_allowed_and_begins_a_move_is_what_the_state_machine_begins() {
         for main in every_state() {
-            let allowed = allowed_operations(&in_state(main));
+            let away = ItemState { active: Side::Recovery, direction: Direction::Reverse, ..in_state(main) };
+            let allowed = [allowed_operations(&in_state(main)), allowed_operations(&away)].concat();
             for operation in Operation::ALL {
                 let begins = main.advance(Step::Begin { operation }).is_ok();
                 let beside = matches!(
@@ -213,6 +206,15 @@ mod tests {
                 assert!(beside || begins == allowed.contains(&operation), "{main}: {operation}");
             }
         }
+    }
+
+    #[test]
+    fn failback_is_for_what_runs_away_from_home() {
+        let home = in_state(MainState::Protected);
+        let away = ItemState { active: Side::Recovery, direction: Direction::Reverse, ..home };
+        assert!(!allowed_operations(&home).contains(&Operation::Failback) && !allowed_operations(&away).contains(&Operation::PlannedFailover));
+        assert!(allowed_operations(&away).contains(&Operation::Failback));
+        assert!(!allowed_operations(&in_state(MainState::Committed)).contains(&Operation::Failback));
     }
 
     #[test]

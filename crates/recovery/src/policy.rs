@@ -12,6 +12,7 @@ pub struct ReplicationPolicy {
     retention_points: u32,
     retention_window_s: u64,
     bandwidth_bytes_per_s: Option<u64>,
+    app_consistent_interval_s: Option<u32>,
 }
 
 /// Why a policy is refused.
@@ -29,6 +30,9 @@ pub enum InvalidPolicy {
     /// Less than a disk block a second would never seed anything.
     #[error("a bandwidth of {bytes_per_s} bytes/s is below {} bytes/s", ReplicationPolicy::MIN_BANDWIDTH_BYTES_PER_S)]
     Bandwidth { bytes_per_s: u64 },
+    /// A guest is not frozen more often than points are taken, nor more rarely than once a day.
+    #[error("app-consistent points every {app_interval_s} s are outside {interval_s} s (one interval) to {} s", ReplicationPolicy::MAX_INTERVAL_S)]
+    AppConsistent { app_interval_s: u32, interval_s: u32 },
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -39,6 +43,8 @@ struct PolicyFields {
     retention_window_s: u64,
     #[serde(default)]
     bandwidth_bytes_per_s: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    app_consistent_interval_s: Option<u32>,
 }
 
 impl ReplicationPolicy {
@@ -73,7 +79,19 @@ impl ReplicationPolicy {
         if let Some(bytes_per_s) = bandwidth_bytes_per_s.filter(|b| *b < Self::MIN_BANDWIDTH_BYTES_PER_S) {
             return Err(InvalidPolicy::Bandwidth { bytes_per_s });
         }
-        Ok(Self { interval_s, retention_points, retention_window_s, bandwidth_bytes_per_s })
+        Ok(Self { interval_s, retention_points, retention_window_s, bandwidth_bytes_per_s, app_consistent_interval_s: None })
+    }
+
+    /// The same with an app-consistent point at least every so many seconds; `None` takes none.
+    ///
+    /// # Errors
+    /// More often than points are taken, or less than once a day.
+    pub fn with_app_consistent(self, every_s: Option<u32>) -> Result<Self, InvalidPolicy> {
+        let interval_s = self.interval_s;
+        if let Some(app_interval_s) = every_s.filter(|every| !(interval_s..=Self::MAX_INTERVAL_S).contains(every)) {
+            return Err(InvalidPolicy::AppConsistent { app_interval_s, interval_s });
+        }
+        Ok(Self { app_consistent_interval_s: every_s, ..self })
     }
 
     /// Seconds from the start of one point to the start of the next.
@@ -94,6 +112,12 @@ impl ReplicationPolicy {
         self.retention_window_s
     }
 
+    /// Seconds after which the next point is to be app-consistent; `None` if no point is.
+    #[must_use]
+    pub fn app_consistent_interval_s(&self) -> Option<u32> {
+        self.app_consistent_interval_s
+    }
+
     /// Greatest rate of the data stream in bytes per second; `None` is unlimited.
     #[must_use]
     pub fn bandwidth_bytes_per_s(&self) -> Option<u64> {
@@ -104,14 +128,14 @@ impl ReplicationPolicy {
 impl Default for ReplicationPolicy {
     /// A point every 5 s, 24 points over 72 h.
     fn default() -> Self {
-        Self { interval_s: 5, retention_points: 24, retention_window_s: 72 * 3600, bandwidth_bytes_per_s: None }
+        Self { interval_s: 5, retention_points: 24, retention_window_s: 72 * 3600, bandwidth_bytes_per_s: None, app_consistent_interval_s: None }
     }
 }
 
 impl TryFrom<PolicyFields> for ReplicationPolicy {
     type Error = InvalidPolicy;
     fn try_from(f: PolicyFields) -> Result<Self, InvalidPolicy> {
-        Self::new(f.interval_s, f.retention_points, f.retention_window_s, f.bandwidth_bytes_per_s)
+        Self::new(f.interval_s, f.retention_points, f.retention_window_s, f.bandwidth_bytes_per_s)?.with_app_consistent(f.app_consistent_interval_s)
     }
 }
 
@@ -122,6 +146,7 @@ impl From<ReplicationPolicy> for PolicyFields {
             retention_points: p.retention_points,
             retention_window_s: p.retention_window_s,
             bandwidth_bytes_per_s: p.bandwidth_bytes_per_s,
+            app_consistent_interval_s: p.app_consistent_interval_s,
         }
     }
 }
@@ -137,6 +162,8 @@ mod tests {
         assert_eq!(ReplicationPolicy::new(5, 97, 259_200, None), Err(InvalidPolicy::Points { points: 97 }));
         assert_eq!(ReplicationPolicy::new(0, 24, 259_200, None), Err(InvalidPolicy::Interval { interval_s: 0 }));
         assert_eq!(ReplicationPolicy::new(60, 24, 59, None), Err(InvalidPolicy::Window { window_s: 59, interval_s: 60 }));
+        let often = ReplicationPolicy::default().with_app_consistent(Some(4));
+        assert_eq!(often, Err(InvalidPolicy::AppConsistent { app_interval_s: 4, interval_s: 5 }));
         assert_eq!(ReplicationPolicy::new(5, 24, 60, Some(1)), Err(InvalidPolicy::Bandwidth { bytes_per_s: 1 }));
     }
 

@@ -35,6 +35,10 @@ pub enum FailoverKind {
     Planned,
     /// From a point; a dead source does not stop it.
     Unplanned,
+    /// Planned, back to the primary site, from replication in reverse.
+    Failback,
+    /// Planned, back to the primary site, of an item that is not replicated: everything is copied while the machine is off.
+    FullFailback,
 }
 
 impl FailoverKind {
@@ -44,6 +48,7 @@ impl FailoverKind {
         match self {
             FailoverKind::Planned => Operation::PlannedFailover,
             FailoverKind::Unplanned => Operation::Failover,
+            FailoverKind::Failback | FailoverKind::FullFailback => Operation::Failback,
         }
     }
 }
@@ -267,6 +272,7 @@ impl MainState {
     fn untouched(self) -> Option<Rest> {
         match self {
             MainState::Seeding => Some(Rest::Unprotected),
+            MainState::FailingOver { kind: FailoverKind::FullFailback, retreat: Retreat::Open } => Some(Rest::Committed),
             MainState::FailingOver { retreat: Retreat::Open, .. } => Some(Rest::Protected),
             MainState::ChangingPoint | MainState::Committing | MainState::Undoing => Some(Rest::CommitPending),
             MainState::Reprotecting => Some(Rest::Committed),
@@ -286,20 +292,22 @@ fn begin(from: MainState, operation: Operation) -> Option<MainState> {
     use MainState as S;
     match (from, operation) {
         (S::Unprotected, Operation::Protect)
-        | (S::Protected, Operation::PlannedFailover | Operation::Failover)
+        | (S::Protected, Operation::PlannedFailover | Operation::Failover | Operation::Failback)
         | (S::CommitPending, Operation::ChangePoint | Operation::Commit | Operation::Undo)
         | (S::Committed, Operation::Reprotect)
         | (S::Seeding | S::Protected | S::Committed, Operation::Unprotect) => busy_state(operation),
+        (S::Committed, Operation::Failback) => Some(S::FailingOver { kind: FailoverKind::FullFailback, retreat: Retreat::Open }),
         _ => None,
     }
 }
 
 /// A failed operation can be tried again, given up for what was possible before it, or ended by unprotecting.
 fn begin_after_failure(of: Operation, before: Option<Rest>, operation: Operation) -> Option<MainState> {
-    if operation == of || operation == Operation::Unprotect {
-        return busy_state(operation);
+    if let Some(begun) = before.and_then(|rest| begin(rest.state(), operation)) {
+        return Some(begun);
     }
-    before.and_then(|rest| begin(rest.state(), operation))
+    let ends = operation == Operation::Unprotect || (of, operation) == (Operation::ChangePoint, Operation::Undo);
+    if operation == of || ends { busy_state(operation) } else { None }
 }
 
 fn busy_state(operation: Operation) -> Option<MainState> {
@@ -308,6 +316,7 @@ fn busy_state(operation: Operation) -> Option<MainState> {
         Operation::Protect => Some(MainState::Seeding),
         Operation::PlannedFailover => Some(failing_over(FailoverKind::Planned)),
         Operation::Failover => Some(failing_over(FailoverKind::Unplanned)),
+        Operation::Failback => Some(failing_over(FailoverKind::Failback)),
         Operation::ChangePoint => Some(MainState::ChangingPoint),
         Operation::Commit => Some(MainState::Committing),
         Operation::Undo => Some(MainState::Undoing),
@@ -337,6 +346,8 @@ impl fmt::Display for MainState {
             MainState::FailingOver { retreat: Retreat::Closed, .. } => "failing over (powered on)",
             MainState::FailingOver { kind: FailoverKind::Planned, .. } => "failing over (planned)",
             MainState::FailingOver { kind: FailoverKind::Unplanned, .. } => "failing over",
+            MainState::FailingOver { kind: FailoverKind::Failback, .. } => "failing back",
+            MainState::FailingOver { kind: FailoverKind::FullFailback, .. } => "failing back (full copy)",
             MainState::CommitPending => "commit pending",
             MainState::ChangingPoint => "changing point",
             MainState::Committing => "committing",

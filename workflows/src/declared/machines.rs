@@ -39,6 +39,15 @@ pub struct StartedMachine {
     pub since: DateTime<Utc>,
 }
 
+/// How much was written.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Written {
+    /// Blocks of 64 KiB that were touched.
+    pub blocks: u64,
+    /// On all disks.
+    pub bytes: u64,
+}
+
 /// A machine that answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Served {
@@ -62,6 +71,18 @@ declare! {
         /// Name on the platform.
         machine: String,
     } is "fence-machine", Idempotent, Prod, CALL => Fenced
+}
+
+declare! {
+    /// Asks the source's guest to shut down and waits until it has; then the machine is fenced. A guest that stays is left running.
+    ShutDownMachine {
+        /// Which.
+        item: ItemName,
+        /// Name on the platform.
+        machine: String,
+        /// How long the guest may take.
+        patience_ms: u64,
+    } is "shut-down-machine", Idempotent, Prod, COPY => Fenced
 }
 
 declare! {
@@ -104,6 +125,26 @@ declare! {
         /// Whose objects.
         generation: Generation,
     } is "discard-machine", Idempotent, Prod, UNDO => ()
+}
+
+declare! {
+    /// Counts what the recovered machine has written since it was started.
+    MeasureWrites {
+        /// Which.
+        item: ItemName,
+        /// Whose objects.
+        generation: Generation,
+    } is "measure-writes", Idempotent, Read, CALL => Written
+}
+
+declare! {
+    /// Takes a machine that was failed over from and that a recovery had made from the hypervisor. Its disks stay.
+    RetireMachine {
+        /// Which.
+        item: ItemName,
+        /// Whose objects.
+        generation: Generation,
+    } is "retire-machine", Idempotent, Prod, UNDO => ()
 }
 
 declare! {

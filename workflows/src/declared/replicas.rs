@@ -4,7 +4,7 @@ use recovery::{Generation, ItemName, PointId, RecoveryPoint, ReplicationPolicy};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CALL, UNDO, asking, declare};
+use super::{CALL, COPY, UNDO, asking, declare};
 
 /// Where the source sends its data.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -20,6 +20,17 @@ pub struct Endpoint {
 pub struct Sealed {
     /// What there is to choose from, by number.
     pub points: Vec<RecoveryPoint>,
+}
+
+/// What the first point of a replica is laid upon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Base {
+    /// Nothing: everything is copied.
+    #[default]
+    Empty,
+    /// The disks of the item's old machine there, which is off: what differs is copied, into overlays.
+    OldMachine,
 }
 
 /// What differs from the old source's last known state.
@@ -46,6 +57,8 @@ declare! {
         machine: Value,
         /// How it is replicated.
         policy: ReplicationPolicy,
+        /// What it is laid upon.
+        base: Base,
     } is "prepare-replica", Idempotent, Prod, CALL => Endpoint
 }
 
@@ -70,7 +83,17 @@ declare! {
         policy: ReplicationPolicy,
         /// Where to.
         endpoint: Endpoint,
+        /// The machine was recovered there under this generation and goes back to where it came from.
+        returning: Option<Generation>,
     } is "start-replication", Idempotent, Prod, CALL => ()
+}
+
+declare! {
+    /// Sends what is missing at the target of a machine that is off, as one more point; the loop has ended then.
+    FinalSync {
+        /// Which.
+        item: ItemName,
+    } is "final-sync", Idempotent, Prod, COPY => PointId
 }
 
 declare! {

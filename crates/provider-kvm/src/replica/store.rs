@@ -93,7 +93,7 @@ impl ItemStore {
             inner.journal = Some(Journal::begin(&self.dir, self.guard.writer(), None)?);
         }
         enough_space(&self.dir)?;
-        let PrepareReplica { item: _, generation, machine, policy } = wanted;
+        let PrepareReplica { item: _, generation, machine, policy, base: _ } = wanted;
         self.record(&mut inner, Record::Prepared { generation, machine, policy })?;
         Ok(endpoint)
     }

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use async_trait::async_trait;
 use provider::{
     Call, Compute, Inventory, Machine, ObjectKind, OwnedObject, ProgressSink, ProviderError, RecoverMachine, Recovered,
-    RecoveredState, Started,
+    RecoveredState, Started, Written,
 };
 use recovery::{Generation, ItemName};
 
@@ -45,6 +45,14 @@ impl Compute for KvmSite {
             machines::discard(&site.inner.host.hypervisor, right, item.store.dir(), original.as_deref(), generation)
         })
         .await
+    }
+
+    async fn written(&self, _item: &ItemName, _generation: Generation) -> Result<Written, ProviderError> {
+        Err(super::not_built("written"))
+    }
+
+    async fn retire(&self, _call: &Call, _item: &ItemName, _generation: Generation) -> Result<(), ProviderError> {
+        Err(super::not_built("retire"))
     }
 
     async fn observe_machine(&self, item: &ItemName, generation: Generation) -> Result<RecoveredState, ProviderError> {

@@ -3,7 +3,7 @@
 //! `STATE/fence/ITEM/fence.TOKEN.json` and `lifted.TOKEN`: the greatest token counts. What the machine was like is written
 //! before it is ended, so that lifting can restore it whatever happened between.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use async_trait::async_trait;
 use chrono::Utc;
@@ -124,6 +124,10 @@ impl Fence for KvmSite {
             Ok(proof)
         })
         .await
+    }
+
+    async fn shut_down(&self, _call: &Call, _item: &ItemName, _machine: &str, _patience: Duration) -> Result<FenceProof, ProviderError> {
+        Err(super::not_built("shut down"))
     }
 
     async fn observe_fence(&self, item: &ItemName, machine: &str) -> Result<FenceState, ProviderError> {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use provider::{Call, ProviderError, Replicate, Replication, ReplicationStatus};
-use recovery::ItemName;
+use provider::{Call, ProgressSink, ProviderError, Replicate, Replication, ReplicationStatus};
+use recovery::{ItemName, PointId};
 
 use super::KvmSite;
 use crate::{
@@ -38,6 +38,10 @@ impl Replication for KvmSite {
             remove_marks(&site.inner.tools, &source.wanted().machine)
         })
         .await
+    }
+
+    async fn final_sync(&self, _call: &Call, _item: &ItemName, _progress: Arc<dyn ProgressSink>) -> Result<PointId, ProviderError> {
+        Err(super::not_built("final sync"))
     }
 
     async fn replication_status(&self, item: &ItemName) -> Result<Option<ReplicationStatus>, ProviderError> {

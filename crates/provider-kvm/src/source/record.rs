@@ -83,6 +83,7 @@ mod tests {
             generation: Generation { era: 1, grant_epoch: 1 },
             policy: ReplicationPolicy::default(),
             endpoint: Endpoint { address: "x:1".into(), tls_name: "x".into() },
+            returning: None,
         };
         let early = LoopRecord::new(wanted);
         let later = LoopRecord { ended: Some(Ended::Stopped), ..early.clone() };

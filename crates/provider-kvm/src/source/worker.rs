@@ -111,6 +111,8 @@ impl Source {
             bytes_total: 0,
             last_point: record.last_point.map(|(id, _)| id),
             last_point_taken_at: record.last_point.map(|(_, at)| at),
+            last_app_point: None,
+            app_error: None,
             last_error: None,
             bytes_sent_total: record.bytes_sent_total,
         };

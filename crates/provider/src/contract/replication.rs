@@ -115,6 +115,7 @@ pub(super) async fn a_replica_is_not_prepared_for_an_older_generation(s: &Script
         generation: older,
         machine: sealed.machine.clone(),
         policy: sealed.policy.clone(),
+        base: crate::Base::Empty,
     };
     let refused = s.target().prepare(&s.call(), prepare).await;
     let expected = ProviderError::Superseded { item: s.item.clone(), given: older, newest: s.generation() };

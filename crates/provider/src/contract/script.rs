@@ -64,7 +64,7 @@ impl<'a> Script<'a> {
     pub(super) async fn protect_with(&self, policy: ReplicationPolicy) {
         let machine = self.source().inspect(&self.lab.machine()).await.expect("the machine is inspected");
         let generation = self.generation();
-        let prepare = PrepareReplica { item: self.item.clone(), generation, machine, policy: policy.clone() };
+        let prepare = PrepareReplica { item: self.item.clone(), generation, machine, policy: policy.clone(), base: crate::Base::Empty };
         let endpoint = self.target().prepare(&self.call(), prepare).await.expect("the replica is prepared");
         let replicate = Replicate {
             item: self.item.clone(),
@@ -72,6 +72,7 @@ impl<'a> Script<'a> {
             generation,
             policy,
             endpoint: self.lab.route(endpoint),
+            returning: None,
         };
         self.source().start_replication(&self.call(), replicate).await.expect("replication starts");
     }

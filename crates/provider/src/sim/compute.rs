@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Applied, Call, Compute, Inventory, Machine, ObjectKind, OwnedObject, PowerState, Progress, ProgressSink, ProviderError,
-    RecoverMachine, Recovered, RecoveredState, Started,
+    RecoverMachine, Recovered, RecoveredState, Started, Written,
 };
 
 #[async_trait]
@@ -52,6 +52,14 @@ impl Compute for SimSite {
             Ok(Done { answer: (), changed: ours })
         })
         .await
+    }
+
+    async fn written(&self, _item: &ItemName, _generation: Generation) -> Result<Written, ProviderError> {
+        Err(super::not_built("written"))
+    }
+
+    async fn retire(&self, _call: &Call, _item: &ItemName, _generation: Generation) -> Result<(), ProviderError> {
+        Err(super::not_built("retire"))
     }
 
     async fn observe_machine(&self, item: &ItemName, generation: Generation) -> Result<RecoveredState, ProviderError> {

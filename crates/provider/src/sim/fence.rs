@@ -1,5 +1,7 @@
 //! Simulated fencing.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use recovery::ItemName;
 
@@ -44,6 +46,10 @@ impl Fence for SimSite {
             Done::changed(proof)
         })
         .await
+    }
+
+    async fn shut_down(&self, _call: &Call, _item: &ItemName, _machine: &str, _patience: Duration) -> Result<FenceProof, ProviderError> {
+        Err(super::not_built("shut_down"))
     }
 
     async fn observe_fence(&self, item: &ItemName, machine: &str) -> Result<FenceState, ProviderError> {

@@ -1,6 +1,6 @@
 //! Simulated replication: one step at a time, when the world is told to.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -12,7 +12,7 @@ use super::{
     site::{Asked, Done},
     state::{Address, Blocks, SimLoop, SimPoint, SimReplica, State},
 };
-use crate::{Call, Phase, Point, PowerState, ProviderError, Replicate, Replication, ReplicationStatus, retention};
+use crate::{Call, Phase, Point, PowerState, ProgressSink, ProviderError, Replicate, Replication, ReplicationStatus, retention};
 
 /// What one step of an item's replication came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Replication for SimSite {
                 if wanted.generation < newest {
                     return Err(ProviderError::Superseded { item: item.clone(), given: wanted.generation, newest });
                 }
-                let ended = matches!(l.status.phase, Phase::Stopped | Phase::Superseded);
+                let ended = matches!(l.status.phase, Phase::Stopped | Phase::Superseded | Phase::Quarantined);
                 if l.wanted == wanted && !ended {
                     return Done::repeated(());
                 }
@@ -52,6 +52,8 @@ impl Replication for SimSite {
                 bytes_total: 0,
                 last_point: None,
                 last_point_taken_at: None,
+                last_app_point: None,
+                app_error: None,
                 last_error: None,
                 bytes_sent_total: 0,
             };
@@ -73,6 +75,10 @@ impl Replication for SimSite {
             Ok(Done { answer: (), changed })
         })
         .await
+    }
+
+    async fn final_sync(&self, _call: &Call, _item: &ItemName, _progress: Arc<dyn ProgressSink>) -> Result<PointId, ProviderError> {
+        Err(super::not_built("final_sync"))
     }
 
     async fn replication_status(&self, item: &ItemName) -> Result<Option<ReplicationStatus>, ProviderError> {
@@ -100,7 +106,7 @@ impl SimWorld {
     pub fn replicate(&self, item: &ItemName) -> Step {
         let now = self.now();
         let mut state = self.lock();
-        let running = |phase| !matches!(phase, Phase::Stopped | Phase::Superseded);
+        let running = |phase| !matches!(phase, Phase::Stopped | Phase::Superseded | Phase::Quarantined);
         let source = state.sites.iter().find(|(_, s)| s.loops.get(item).is_some_and(|l| running(l.status.phase)));
         let Some(source) = source.map(|(name, _)| name.clone()) else { return Step::NotReplicating };
         let step = step(&mut state, &source, item, now);

@@ -120,6 +120,8 @@ impl Reports for SimSite {
                 let report = ItemReport {
                     replica: site.replicas.get(&item).map(|r| r.describe()),
                     replication: site.loops.get(&item).map(|l| l.status.clone()),
+                    source: None,
+                    recovered: None,
                     item,
                 };
                 if site.reported.get(&report.item) != Some(&report) {

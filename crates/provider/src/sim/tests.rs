@@ -53,7 +53,7 @@ impl Fixture {
         let prepare = PrepareReplica { item: self.item.clone(), generation: GENERATION, machine, policy: policy.clone() };
         let endpoint = finish(self.b.prepare(&call(1), prepare)).unwrap();
         let replicate =
-            Replicate { item: self.item.clone(), machine: "vm".to_owned(), generation: GENERATION, policy, endpoint };
+            Replicate { item: self.item.clone(), machine: "vm".to_owned(), generation: GENERATION, policy, endpoint, returning: None };
         finish(self.a.start_replication(&call(2), replicate)).unwrap();
         assert_eq!(self.world.replicate(&self.item), Step::Point(PointId::FIRST));
     }

@@ -104,6 +104,7 @@ async fn begun(app: &App, caller: &Caller, name: &ItemName, operation: Operation
         | Operation::CleanTestFailover
         | Operation::PlannedFailover
         | Operation::ChangePoint
+        | Operation::Failback
         | Operation::Undo
         | Operation::Reprotect
         | Operation::Resync

@@ -1,0 +1,60 @@
+//! What is asked of a site for a test failover.
+
+use chrono::{DateTime, Utc};
+use recovery::{Check, Generation, ItemName, PointId};
+use serde::{Deserialize, Serialize};
+
+use super::{CALL, UNDO, asking, declare, machines::{Recovered, Served}};
+
+/// A copy that runs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StartedTest {
+    /// By the site's clock.
+    pub since: DateTime<Utc>,
+    /// How its network was seen to be isolated before it was powered on.
+    pub isolation: String,
+}
+
+declare! {
+    /// Makes throw-away disks on a point, an isolated network, and a machine that uses them. Starts nothing.
+    RecoverTest {
+        /// Which.
+        item: ItemName,
+        /// Names what is made.
+        generation: Generation,
+        /// From this.
+        point: PointId,
+    } is "recover-test", Probeable, Isolated, CALL => Recovered
+}
+
+declare! {
+    /// Proves that the copy's network is isolated, then powers it on.
+    StartTest {
+        /// Which.
+        item: ItemName,
+        /// Whose objects.
+        generation: Generation,
+    } is "start-test", Probeable, Isolated, CALL => StartedTest
+}
+
+declare! {
+    /// Asks the copy from within its network until it serves.
+    CheckTest {
+        /// Which.
+        item: ItemName,
+        /// Whose objects.
+        generation: Generation,
+        /// All of them must hold; none: it must run.
+        checks: Vec<Check>,
+    } is "check-test", Idempotent, Read, asking(500, 1_000) => Served
+}
+
+declare! {
+    /// Removes the copy with everything that was made for it.
+    CleanTest {
+        /// Which.
+        item: ItemName,
+        /// Of this generation or an older one.
+        generation: Generation,
+    } is "clean-test", Idempotent, Isolated, UNDO => ()
+}
