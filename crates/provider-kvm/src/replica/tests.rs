@@ -93,7 +93,7 @@ fn open(root: &Path) -> Arc<ItemStore> {
 fn prepare(store: &ItemStore, generation: Generation, retention_points: u32) -> Result<Endpoint, ProviderError> {
     let policy = ReplicationPolicy::new(1, retention_points, 3600, None).unwrap();
     let endpoint = Endpoint { address: "x:1".into(), tls_name: "x".into() };
-    store.prepare(PrepareReplica { item: "vm".parse().unwrap(), generation, machine: machine(), policy }, endpoint)
+    store.prepare(PrepareReplica { item: "vm".parse().unwrap(), generation, machine: machine(), policy, base: provider::Base::Empty }, endpoint)
 }
 
 fn new_point(mark: &str) -> NewPoint {
@@ -229,7 +229,7 @@ fn another_machine_does_not_fit_the_replica() {
     let f = Fixture::new(24);
     let mut other = machine();
     other.disks[0].capacity_bytes = 9 * MIB;
-    let wanted = PrepareReplica { item: "vm".parse().unwrap(), generation: GENERATION, machine: other, policy: ReplicationPolicy::default() };
+    let wanted = PrepareReplica { item: "vm".parse().unwrap(), generation: GENERATION, machine: other, policy: ReplicationPolicy::default(), base: provider::Base::Empty };
     let refused = f.store.prepare(wanted, Endpoint { address: "x:1".into(), tls_name: "x".into() });
     assert!(matches!(refused, Err(ProviderError::ReplicaMismatch { .. })));
 }
