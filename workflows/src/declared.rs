@@ -15,7 +15,7 @@ pub use machines::{
     Recovered, RetireMachine, Served, ShutDownMachine, StartMachine, StartedMachine, Written,
 };
 pub use replicas::{
-    AwaitFirstPoint, Base, DropReplica, Endpoint, ExtentMap, FinalSync, KeepExtentMap, PinPoint, PrepareReplica, RemovePoints, ReopenReplica, SealReplica, Sealed,
+    AwaitFirstPoint, Base, DropReplica, Endpoint, ExtentMap, FinalSync, KeepExtentMap, ListPoints, PinPoint, PrepareReplica, RemovePoints, ReopenReplica, SealReplica, Sealed,
     StartReplication, StopReplication, UnpinPoint, WithdrawPoints,
 };
 pub use test_copies::{CheckTest, CleanTest, RecoverTest, StartTest, StartedTest};

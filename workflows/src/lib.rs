@@ -1,26 +1,55 @@
 //! The product's workflows and the activities that they declare.
 //!
-//!   protect ─▶ failover ─▶ commit        unprotect
+//!   protect ─▶ failover | planned failover ─▶ commit ─▶ reprotect ─▶ failback ─▶ commit ─▶ reprotect        unprotect
+//!                  └▶ change point, undo             beside them: test failover, clean-up
 //!
 //! Invariants: 1. Nothing here knows a platform, a store or a clock. 2. A workflow changes the item's record only by facts,
 //! recorded in the transaction of the events that cause them. 3. The machine of an item is powered on with its network only
 //! after its source is fenced, or after a named person accepted that it is not.
 
+mod back;
+pub mod change_point;
+pub mod clean_test;
 pub mod commit;
 pub mod declared;
+mod discarded;
 pub mod failover;
+mod old_machine;
+pub mod planned;
+mod promote;
 pub mod protect;
+pub mod reprotect;
+pub mod test_failover;
 mod tracked;
+pub mod undo;
 pub mod unprotect;
 
+pub use change_point::{ChangePoint, ChangePointInput};
+pub use clean_test::{CleanTestFailover, CleanTestInput, Cleaned};
 pub use commit::{Commit, CommitInput, Committed};
-pub use failover::{Acceptance, Failover, FailoverInput, FailedOver};
+pub use failover::{Acceptance, Failover, FailoverInput};
+pub use planned::{Failback, PlannedFailover, PlannedInput, Sync};
+pub use promote::FailedOver;
 pub use protect::{Protect, ProtectInput, Protected};
+pub use reprotect::{Location, Reprotect, ReprotectInput, Reprotected};
+pub use test_failover::{TestFailover, TestFailoverInput, Tested};
 pub use tracked::{ITEM_PROJECTION, ItemChange, item_workflow_id, site_queue};
+pub use undo::{Undo, UndoInput, Undone};
 pub use unprotect::{Unprotect, UnprotectInput, Unprotected};
 
 /// All workflows of the product.
 #[must_use]
 pub fn registry() -> sdk::Registry {
-    sdk::Registry::default().with::<Protect>().with::<Failover>().with::<Commit>().with::<Unprotect>()
+    sdk::Registry::default()
+        .with::<Protect>()
+        .with::<Failover>()
+        .with::<PlannedFailover>()
+        .with::<ChangePoint>()
+        .with::<Undo>()
+        .with::<Commit>()
+        .with::<Reprotect>()
+        .with::<Failback>()
+        .with::<TestFailover>()
+        .with::<CleanTestFailover>()
+        .with::<Unprotect>()
 }

@@ -52,7 +52,7 @@ impl Workflow for Protect {
         let ProtectInput { item: name, machine, from, to, policy, checks } = input.clone();
         item.note(Fact::ItemRegistered { name, primary: from, recovery: to, machine, policy, checks })?;
         item.step(Step::Begin { operation: Operation::Protect })?;
-        item.note(Fact::Granted { generation: item.generation })?;
+        item.granted()?;
         let mut saga = item.ctx.saga();
         let seeded = seed(&mut item, &mut saga, input).await;
         let settled = saga.settle(seeded).await;

@@ -47,6 +47,7 @@ pub(crate) struct Tracked {
     pub(crate) generation: Generation,
     record: Option<ItemRecord>,
     left: bool,
+    failed_before: bool,
 }
 
 impl Tracked {
@@ -55,7 +56,7 @@ impl Tracked {
         let (ctx, grant) = ctx.lock(&item_workflow_id(name)).await?;
         let Grant { epoch, era, .. } = grant;
         let record = ctx.call(server_queue(), &LoadItem { item: name.clone() }).await?;
-        Ok(Self { ctx, name: name.clone(), generation: Generation { era, grant_epoch: epoch }, record, left: false })
+        Ok(Self { ctx, name: name.clone(), generation: Generation { era, grant_epoch: epoch }, record, left: false, failed_before: false })
     }
 
     pub(crate) fn record(&self) -> Result<&ItemRecord, Failure> {
@@ -69,6 +70,23 @@ impl Tracked {
         self.record = Some(record.clone());
         self.ctx.record(ITEM_PROJECTION, &ItemChange { item: self.name.clone(), fact, record });
         Ok(())
+    }
+
+    /// Begins an operation, if the item's state has it.
+    pub(crate) fn begin(&mut self, operation: Operation) -> Result<(), Failure> {
+        self.record()?;
+        self.failed_before = matches!(self.record()?.state.main, MainState::Failed { before: None, .. });
+        self.step(Step::Begin { operation })
+    }
+
+    /// The machine that an earlier try at the operation may have started, past its point of no return.
+    pub(crate) fn started_before(&self) -> Option<Generation> {
+        self.record.as_ref().and_then(|record| record.powered_on).filter(|_| self.failed_before)
+    }
+
+    /// Lets this run's objects carry its own generation.
+    pub(crate) fn granted(&mut self) -> Result<(), Failure> {
+        self.note(Fact::Granted { generation: self.generation })
     }
 
     pub(crate) fn step(&mut self, step: Step) -> Result<(), Failure> {

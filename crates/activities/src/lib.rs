@@ -40,6 +40,7 @@ pub fn registry(site: Arc<dyn Site>, prober: Arc<dyn Prober>) -> ActivityRegistr
         .with::<d::ShutDownMachine, _>(here.clone())
         .with::<d::MeasureWrites, _>(here.clone())
         .with::<d::RetireMachine, _>(here.clone())
+        .with::<d::ListPoints, _>(here.clone())
         .with::<d::FinalSync, _>(here.clone())
         .with::<d::RecoverTest, _>(here.clone())
         .with::<d::StartTest, _>(here.clone())

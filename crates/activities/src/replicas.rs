@@ -99,6 +99,14 @@ impl Perform<d::SealReplica> for SiteActivities {
 }
 
 #[async_trait]
+impl Perform<d::ListPoints> for SiteActivities {
+    async fn perform(&self, _: &Job, input: d::ListPoints) -> Answer<d::Sealed> {
+        let replica = self.site.replica(&input.item).await.map_err(|e| fault(&e))?;
+        Ok(d::Sealed { points: replica.points.iter().map(point).collect() })
+    }
+}
+
+#[async_trait]
 impl Perform<d::ReopenReplica> for SiteActivities {
     async fn perform(&self, job: &Job, input: d::ReopenReplica) -> Answer<d::Endpoint> {
         let replica = self.site.replica(&input.item).await.map_err(|e| fault(&e))?;

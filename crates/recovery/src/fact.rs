@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Check, ChosenPoint, Direction, Disk, Fence, Generation, ItemName, ItemRecord, ItemState, MainState, NotAllowed,
+    Check, ChosenPoint, Direction, Disk, FailoverKind, Fence, Generation, ItemName, ItemRecord, ItemState, MainState, NotAllowed,
     OldMachine, Operation, PointId, ReplicationPolicy, Resync, Side, SiteName, Stand, Step, TestCopy, TestFailover,
 };
 
@@ -202,6 +202,7 @@ pub fn apply(record: Option<ItemRecord>, fact: &Fact) -> Result<ItemRecord, Fact
             rto_actual_ms: None,
             rpo_actual_ms: None,
             powered_on: None,
+            recovered_as: None,
             test_copy: None,
         });
     }
@@ -242,8 +243,9 @@ fn changed(mut record: ItemRecord, fact: &Fact) -> Result<ItemRecord, FactRefuse
         }
         Fact::DisksFound { disks } => record.disks.clone_from(disks),
         Fact::Moved { step } => {
+            let from = record.state.main;
             record.state = moved(&record, *step)?;
-            record.powered_on = powered_on(&record, *step);
+            (record.recovered_as, record.powered_on) = made_by(&record, from, *step);
             if *step == (Step::Finish { operation: Operation::Undo }) {
                 (record.chosen, record.fence) = (None, None);
                 record.state.old_machine = OldMachine::None;
@@ -289,13 +291,17 @@ fn changed(mut record: ItemRecord, fact: &Fact) -> Result<ItemRecord, FactRefuse
     Ok(record)
 }
 
-/// Until it is discarded or the other direction is protected, what was powered on may run.
-fn powered_on(record: &ItemRecord, step: Step) -> Option<Generation> {
+/// Which recoveries made the source's machine and the one that was failed over to.
+fn made_by(record: &ItemRecord, from: MainState, step: Step) -> (Option<Generation>, Option<Generation>) {
+    let (source, target) = (record.recovered_as, record.powered_on);
+    let full_failback = matches!(from, MainState::FailingOver { kind: FailoverKind::FullFailback, .. });
     match step {
-        Step::PowerOn => Some(record.state.generation),
-        Step::Finish { operation: Operation::Undo | Operation::Reprotect } => None,
+        Step::PowerOn if full_failback => (target, Some(record.state.generation)),
+        Step::PowerOn => (source, Some(record.state.generation)),
+        Step::Finish { operation: Operation::Undo } => (source, None),
+        Step::Finish { operation: Operation::Reprotect } => (target, None),
         Step::Begin { .. } | Step::Finish { .. } | Step::Cancel { .. } | Step::Fail { .. } | Step::Contradict | Step::Resolve { .. } => {
-            record.powered_on
+            (source, target)
         }
     }
 }

@@ -197,6 +197,9 @@ pub struct ItemRecord {
     /// A machine of this generation may run at the target: a failover passed its point of no return, whatever came of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub powered_on: Option<Generation>,
+    /// The generation of the recovery that made the machine which is the source now; `None` is the machine as it was before us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovered_as: Option<Generation>,
     /// The copy of a test failover.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_copy: Option<TestCopy>,

@@ -202,6 +202,7 @@ impl MainState {
             (S::FailingOver { kind, retreat: Retreat::Open }, Step::PowerOn) => {
                 Some(S::FailingOver { kind, retreat: Retreat::Closed })
             }
+            (S::ChangingPoint, Step::PowerOn) => Some(S::ChangingPoint),
             (_, Step::Contradict) => Some(S::Reconcile),
             (S::Reconcile, Step::Resolve { rest }) => Some(rest.state()),
             (from, Step::Finish { operation }) if from.busy_with() == Some(operation) => from.finished(),

@@ -15,7 +15,7 @@ pub struct Endpoint {
     pub tls_name: String,
 }
 
-/// A replica that takes no more points.
+/// A replica as it is; after a seal, as it stays.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Sealed {
     /// What there is to choose from, by number.
@@ -122,6 +122,14 @@ declare! {
         /// The failover's.
         generation: Generation,
     } is "seal-replica", Idempotent, Prod, CALL => Sealed
+}
+
+declare! {
+    /// Lists what there is, and changes nothing.
+    ListPoints {
+        /// Which.
+        item: ItemName,
+    } is "list-points", Idempotent, Read, CALL => Sealed
 }
 
 declare! {

@@ -1,0 +1,190 @@
+//! Planned failover, and failback: move an item to the other site without losing anything.
+//!
+//!   lock ─▶ shut down ─▶ final sync ─▶ seal ─▶ choose that point ─▶ pin ─▶ recover ─▶│ start ─▶ check ─▶ commit pending
+//!                                        cancel until here
+//!
+//!   failback of an item that is not replicated (everything is copied while the machine is off):
+//!   lock ─▶ inspect ─▶ fence old machine ─▶ shut down ─▶ prepare replica ─▶ start replication ─▶ final sync ─▶ … as above
+//!
+//! Invariants: 1. It fails closed: whatever goes wrong before the point of no return, the source runs and is replicated as before.
+//! 2. A guest that does not shut down is left running, untouched. 3. What is recovered is the point that was taken after the
+//! source was off, and no other.
+
+use std::time::Duration;
+
+use recovery::{Fact, ItemName, MainState, OldMachine, Operation, PointChoice, PointId, Rest};
+use sdk::{CallError, Context, Failure, Saga, TimeoutKind, Workflow};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    back::Back,
+    declared::{Base, DropReplica, FinalSync, InspectMachine, LiftFence, PrepareReplica, ShutDownMachine, StartReplication, StopReplication},
+    old_machine, promote,
+    promote::{FailedOver, Ready},
+    site_queue,
+    tracked::Tracked,
+};
+
+/// How long an agent may take to pick a step up, before the planned failover is given up.
+const PICK_UP: Duration = Duration::from_secs(60);
+
+/// When a failback copies what it has to copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sync {
+    /// The machine was replicated back while it ran; only what is missing is copied while it is off.
+    #[default]
+    BeforeFailover,
+    /// Nothing was copied yet; all of it is copied while the machine is off, without comparing.
+    DuringFailover,
+}
+
+/// What to move.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedInput {
+    /// Which.
+    pub item: ItemName,
+    /// How long the guest may take to shut down.
+    pub shut_down_ms: u64,
+    /// When data is copied; a planned failover from the primary site knows only the first.
+    #[serde(default)]
+    pub sync: Sync,
+}
+
+/// To the recovery site.
+pub struct PlannedFailover;
+
+/// Back to the primary site.
+pub struct Failback;
+
+impl Workflow for PlannedFailover {
+    const NAME: &'static str = "planned-failover";
+    type Input = PlannedInput;
+    type Output = FailedOver;
+
+    async fn run(ctx: Context, input: PlannedInput) -> Result<FailedOver, Failure> {
+        moved(ctx, Operation::PlannedFailover, input).await
+    }
+}
+
+impl Workflow for Failback {
+    const NAME: &'static str = "failback";
+    type Input = PlannedInput;
+    type Output = FailedOver;
+
+    async fn run(ctx: Context, input: PlannedInput) -> Result<FailedOver, Failure> {
+        moved(ctx, Operation::Failback, input).await
+    }
+}
+
+async fn moved(ctx: Context, operation: Operation, input: PlannedInput) -> Result<FailedOver, Failure> {
+    let requested_at = ctx.now();
+    let mut item = Tracked::lock(&ctx, &input.item).await?;
+    fits(&item, input.sync)?;
+    item.begin(operation)?;
+    if let Some(started) = item.started_before() {
+        return promote::taken_up(&mut item, operation, PointChoice::LatestProcessed, started, requested_at).await;
+    }
+    item.granted()?;
+    let mut saga = item.ctx.saga();
+    let ready = make_ready(&mut item, &mut saga, &input).await;
+    let ready = match saga.settle(ready).await {
+        Ok(ready) => ready,
+        Err(failure) => return item.end(operation, Err(failure)),
+    };
+    let running = promote::power_on(&mut item, &ready, requested_at).await;
+    item.end(operation, running)
+}
+
+/// Refuses a way to copy that the item's state does not have.
+fn fits(item: &Tracked, sync: Sync) -> Result<(), Failure> {
+    let state = item.record()?.state.main;
+    if matches!(state, MainState::Failed { before: None, .. }) {
+        return Ok(()); // what was started is taken up; nothing is copied
+    }
+    let replicated = !matches!(state, MainState::Committed | MainState::Failed { before: Some(Rest::Committed), .. });
+    let why = match (replicated, sync) {
+        (true, Sync::DuringFailover) => "it is replicated already; leave --sync out, only what is missing will be copied",
+        (false, Sync::BeforeFailover) => {
+            "it is not replicated; reprotect it first, or repeat with --sync during-failover, which copies everything while it is off"
+        }
+        (true, Sync::BeforeFailover) | (false, Sync::DuringFailover) => return Ok(()),
+    };
+    Err(Failure::fatal("sync-does-not-fit", format!("item {} can't be moved that way: {why}", item.name)).not_applied())
+}
+
+async fn make_ready(item: &mut Tracked, saga: &mut Saga, input: &PlannedInput) -> Result<Ready, Failure> {
+    match input.sync {
+        Sync::BeforeFailover => shut_down(item, saga, input.shut_down_ms, true).await?,
+        Sync::DuringFailover => {
+            let prepare = prepared(item).await?;
+            shut_down(item, saga, input.shut_down_ms, false).await?;
+            replica_from_nothing(item, saga, prepare).await?;
+        }
+    }
+    let point = synced(item).await?;
+    promote::made_ready(item, saga, PointChoice::Exact(point), true).await
+}
+
+/// Ends with a source that is off and fenced.
+async fn shut_down(item: &mut Tracked, saga: &mut Saga, shut_down_ms: u64, replicated: bool) -> Result<(), Failure> {
+    let back = Back::of(item)?;
+    let (name, machine, source) = (item.name.clone(), back.machine.clone(), back.source.clone());
+    let site = item.record()?.source_site().clone();
+    let stop = item.ctx.call(source.clone(), &ShutDownMachine { item: name.clone(), machine: machine.clone(), patience_ms: shut_down_ms });
+    let answer = stop.queue_timeout(PICK_UP).await;
+    let untouched = match &answer {
+        Err(CallError::App(why)) => why.code == "still-running",
+        Err(CallError::Timeout(TimeoutKind::Queue) | CallError::Cancelled) => true,
+        Ok(_) | Err(_) => false,
+    };
+    if !untouched && replicated {
+        saga.on_failure("put-source-back", move |ctx| back.given_back(ctx, true));
+    } else if !untouched {
+        let lift = LiftFence { item: name, machine };
+        saga.on_failure("put-source-back", move |ctx| async move { Ok(ctx.call(source, &lift).await?) });
+    }
+    match answer {
+        Ok(proof) => {
+            item.note(Fact::FenceProven { evidence: proof.evidence, at: proof.at })?;
+            item.note(Fact::OldMachineIs { old_machine: OldMachine::Off })
+        }
+        Err(CallError::Timeout(TimeoutKind::Queue)) => Err(Failure::fatal(
+            "source-not-reached",
+            format!(
+                "nobody at site {site} answers, and a planned failover needs it; nothing has changed. If the site is lost, use failover: it \
+                 loses what was written after the last point"
+            ),
+        )
+        .not_applied()),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// The point that holds everything.
+async fn synced(item: &Tracked) -> Result<PointId, Failure> {
+    let source = site_queue(item.record()?.source_site());
+    Ok(item.ctx.call(source, &FinalSync { item: item.name.clone() }).queue_timeout(PICK_UP).await?)
+}
+
+/// What the target will be asked to prepare; nothing is changed yet but the old machine there, which is made sure to be off.
+async fn prepared(item: &mut Tracked) -> Result<PrepareReplica, Failure> {
+    old_machine::off(item).await?;
+    let record = item.record()?;
+    let (name, generation, policy) = (item.name.clone(), item.generation, record.policy.clone());
+    let inspect = InspectMachine { machine: record.machine.clone() };
+    let inspected = item.ctx.call(site_queue(record.source_site()), &inspect).queue_timeout(PICK_UP).await?;
+    Ok(PrepareReplica { item: name, generation, machine: inspected.machine, policy, base: Base::Empty })
+}
+
+async fn replica_from_nothing(item: &Tracked, saga: &mut Saga, prepare: PrepareReplica) -> Result<(), Failure> {
+    let record = item.record()?;
+    let (source, target) = (site_queue(record.source_site()), site_queue(record.target_site()));
+    let (ctx, name, machine) = (&item.ctx, item.name.clone(), record.machine.clone());
+    let (generation, policy) = (item.generation, record.policy.clone());
+    let endpoint = saga.step(ctx.call(target.clone(), &prepare), ctx.call(target, &DropReplica { item: name.clone() })).await?;
+    let start = StartReplication { item: name.clone(), machine, generation, policy, endpoint, returning: None };
+    saga.step(ctx.call(source.clone(), &start), ctx.call(source, &StopReplication { item: name })).await?;
+    Ok(())
+}
+

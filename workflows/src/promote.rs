@@ -1,0 +1,156 @@
+//! The part that all failovers share: from a replica that takes no more points to a machine that serves.
+//!
+//!   seal ─▶ choose ─▶ pin ─▶ recover ─▶│ start ─▶ check
+//!
+//! What comes before it makes sure that the source can't write. What was started by an earlier try that failed is taken up, and
+//! nothing else is made beside it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use recovery::{ChosenPoint, Fact, Fence, Generation, Operation, PointChoice, PointId, SiteName, Step, resolve};
+use sdk::{Failure, Saga};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    declared::{CheckMachine, DiscardMachine, PinPoint, RecoverMachine, SealReplica, StartMachine, UnpinPoint},
+    site_queue,
+    tracked::Tracked,
+};
+
+/// Longest wait for a recovered machine to serve, before the failover ends without that proof.
+const SERVE_LIMIT: Duration = Duration::from_secs(300);
+
+/// A machine that runs at the recovery site, not yet committed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FailedOver {
+    /// Where.
+    pub site: SiteName,
+    /// From this point.
+    pub point: PointId,
+    /// When that was taken, by the source's clock.
+    pub point_taken_at: DateTime<Utc>,
+    /// Whether the source is known to be unable to write.
+    pub fenced: bool,
+    /// Whether its checks held in time.
+    pub serves: bool,
+    /// What was asked and answered, or why they did not hold.
+    pub evidence: String,
+    /// From the request until it served (or until the wait ended).
+    pub rto_actual_ms: u64,
+    /// From the point until the request.
+    pub rpo_actual_ms: u64,
+}
+
+/// A machine that needs only to be started.
+pub(crate) struct Ready {
+    pub(crate) chosen: ChosenPoint,
+    pub(crate) fenced: bool,
+}
+
+/// The pin of the point that a failover's machine runs on.
+pub(crate) fn pin_of(generation: Generation) -> String {
+    format!("failover-{generation}")
+}
+
+/// Everything that can be put back. Ends with the point of no return.
+pub(crate) async fn made_ready(item: &mut Tracked, saga: &mut Saga, choice: PointChoice, fenced: bool) -> Result<Ready, Failure> {
+    let chosen = chosen(item, choice).await?;
+    item.note(Fact::PointChosen { chosen: chosen.clone() })?;
+    let ctx = item.ctx.clone();
+    let target = site_queue(item.record()?.target_site());
+    let (name, generation, point) = (item.name.clone(), item.generation, chosen.point);
+    let unpin = ctx.call(target.clone(), &UnpinPoint { item: name.clone(), point, pin: pin_of(generation) });
+    saga.step(ctx.call(target.clone(), &PinPoint { item: name.clone(), point, pin: pin_of(generation) }), unpin).await?;
+    recovered(item, saga, point).await?;
+    let site = item.record()?.target_site();
+    let reason = format!("the machine is being powered on at {site}; from here on only undo or commit end the failover");
+    ctx.point_of_no_return(&reason)?;
+    saga.keep();
+    item.step(Step::PowerOn)?;
+    Ok(Ready { chosen, fenced })
+}
+
+/// Makes a machine of this run's generation.
+pub(crate) async fn recovered(item: &Tracked, saga: &mut Saga, point: PointId) -> Result<(), Failure> {
+    let target = site_queue(item.record()?.target_site());
+    let (name, generation) = (item.name.clone(), item.generation);
+    let discard = item.ctx.call(target.clone(), &DiscardMachine { item: name.clone(), generation });
+    saga.step(item.ctx.call(target, &RecoverMachine { item: name, generation, point }), discard).await?;
+    Ok(())
+}
+
+/// Seals the replica and settles on a point of it.
+pub(crate) async fn chosen(item: &Tracked, choice: PointChoice) -> Result<ChosenPoint, Failure> {
+    let target = site_queue(item.record()?.target_site());
+    let (name, generation) = (item.name.clone(), item.generation);
+    let seal = item.ctx.call(target, &SealReplica { item: name.clone(), generation });
+    let sealed = seal.await?;
+    let point = resolve(&sealed.points, choice).map_err(|why| Failure::fatal("no-recovery-point", format!("item {name}: {why}")))?;
+    let found = sealed.points.into_iter().find(|p| p.id == point);
+    let found = found.ok_or_else(|| Failure::fatal("no-recovery-point", format!("item {name} has no point {point}")))?;
+    Ok(ChosenPoint { requested: choice, point, consistency: found.consistency, taken_at: found.taken_at })
+}
+
+/// An earlier failover of the item failed past its point of no return: its machine may run. It is started again, which is once,
+/// and no other is made. Above all the source is not let go, whatever comes of this: two would write.
+pub(crate) async fn taken_up(
+    item: &mut Tracked,
+    operation: Operation,
+    choice: PointChoice,
+    started: Generation,
+    requested_at: DateTime<Utc>,
+) -> Result<FailedOver, Failure> {
+    item.leave();
+    item.generation = started;
+    let running = match ready_again(item, choice) {
+        Ok(ready) => power_on(item, &ready, requested_at).await,
+        Err(failure) => Err(failure),
+    };
+    item.end(operation, running)
+}
+
+fn ready_again(item: &mut Tracked, choice: PointChoice) -> Result<Ready, Failure> {
+    let record = item.record()?;
+    let fenced = matches!(record.fence, Some(Fence::Proven { .. }));
+    let (chosen, site) = (record.chosen.clone(), record.target_site().clone());
+    let chosen = chosen.ok_or_else(|| Failure::fatal("no-recovery-point", format!("item {} was started from no point", item.name)))?;
+    if let PointChoice::Exact(wanted) = choice
+        && wanted != chosen.point
+    {
+        let message = format!(
+            "an earlier failover has already started item {} from point {}; repeat without --point to take that up, then change the \
+             point to {wanted}",
+            item.name, chosen.point
+        );
+        return Err(Failure::fatal("already-started", message).not_applied());
+    }
+    item.ctx.point_of_no_return(&format!("the machine may run at {site} since an earlier failover"))?;
+    item.step(Step::PowerOn)?;
+    Ok(Ready { chosen, fenced })
+}
+
+/// Past the point of no return: a failure here leaves the item failed, with the machine's state to be looked at.
+pub(crate) async fn power_on(item: &mut Tracked, ready: &Ready, requested_at: DateTime<Utc>) -> Result<FailedOver, Failure> {
+    let ctx = item.ctx.shielded();
+    let record = item.record()?;
+    let (site, checks) = (record.target_site().clone(), record.checks.clone());
+    let target = site_queue(&site);
+    let (name, generation) = (item.name.clone(), item.generation);
+    let started = ctx.call(target.clone(), &StartMachine { item: name.clone(), generation }).await?;
+    item.note(Fact::MachineRunning { site: site.clone(), at: started.since })?;
+    let check = ctx.call(target, &CheckMachine { item: name, generation, checks }).total_timeout(SERVE_LIMIT);
+    let (serves, evidence) = match check.await {
+        Ok(served) => (true, served.evidence),
+        Err(why) => (false, Failure::from(why).to_string()),
+    };
+    let rto_actual_ms = between_ms(requested_at, ctx.now());
+    let rpo_actual_ms = between_ms(ready.chosen.taken_at, requested_at);
+    item.note(Fact::Measured { rto_actual_ms, rpo_actual_ms })?;
+    let ChosenPoint { point, taken_at, .. } = ready.chosen.clone();
+    Ok(FailedOver { site, point, point_taken_at: taken_at, fenced: ready.fenced, serves, evidence, rto_actual_ms, rpo_actual_ms })
+}
+
+fn between_ms(from: DateTime<Utc>, to: DateTime<Utc>) -> u64 {
+    u64::try_from((to - from).num_milliseconds()).unwrap_or(0)
+}

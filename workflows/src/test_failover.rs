@@ -1,0 +1,118 @@
+//! Test failover: a copy of an item on a network of its own, from one of its points. Production and replication do not notice.
+//!
+//!   lock ─▶ list points ─▶ choose ─▶ pin ─▶ make the copy ─▶ prove its network isolated, start ─▶ check ─▶ ready to be looked at
+//!
+//! Invariants: 1. What fails or is cancelled leaves nothing behind. 2. A copy that does not serve stays, to be looked at; it is
+//! cleaned by `clean-test-failover`. 3. The main state does not move.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use recovery::{Fact, ItemName, Operation, PointChoice, PointId, SiteName, TestCopy, TestFailover as State, allowed_operations, resolve};
+use sdk::{Context, Failure, Saga, Workflow};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    declared::{CheckTest, CleanTest, ListPoints, PinPoint, RecoverTest, StartTest, UnpinPoint},
+    site_queue,
+    tracked::Tracked,
+};
+
+/// Longest wait for a copy to serve, before it is left as it is.
+const SERVE_LIMIT: Duration = Duration::from_secs(300);
+
+/// What to copy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TestFailoverInput {
+    /// Which.
+    pub item: ItemName,
+    /// Which point.
+    pub choice: PointChoice,
+}
+
+/// A copy that runs on its own network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tested {
+    /// Where.
+    pub site: SiteName,
+    /// From this point.
+    pub point: PointId,
+    /// When that was taken, by the source's clock.
+    pub point_taken_at: DateTime<Utc>,
+    /// Whether its checks held in time.
+    pub serves: bool,
+    /// What was asked and answered, or why they did not hold.
+    pub evidence: String,
+    /// How its network was seen to reach nothing.
+    pub isolation: String,
+    /// From the request until it served (or until the wait ended).
+    pub rto_actual_ms: u64,
+}
+
+/// The workflow.
+pub struct TestFailover;
+
+impl Workflow for TestFailover {
+    const NAME: &'static str = "test-failover";
+    type Input = TestFailoverInput;
+    type Output = Tested;
+
+    async fn run(ctx: Context, input: TestFailoverInput) -> Result<Tested, Failure> {
+        let requested_at = ctx.now();
+        let mut item = Tracked::lock(&ctx, &input.item).await?;
+        possible(&item)?;
+        item.granted()?;
+        item.note(Fact::TestFailoverIs { test_failover: State::Running, copy: None })?;
+        let mut saga = item.ctx.saga();
+        let tested = copy(&mut item, &mut saga, input.choice, requested_at).await;
+        let settled = saga.settle(tested).await;
+        if let Err(failure) = &settled {
+            let copy = item.record()?.test_copy.clone();
+            let clean = failure.detail.get("left_behind").is_none();
+            let (test_failover, copy) = if clean { (State::None, None) } else { (State::Failed, copy) };
+            item.note(Fact::TestFailoverIs { test_failover, copy })?;
+        }
+        settled
+    }
+}
+
+fn possible(item: &Tracked) -> Result<(), Failure> {
+    let state = item.record()?.state;
+    if allowed_operations(&state).contains(&Operation::TestFailover) {
+        return Ok(());
+    }
+    let message = format!("item {} is {} and its test failover {:?}: no test failover now", item.name, state.main, state.test_failover);
+    Err(Failure::fatal("not-allowed-in-this-state", message).not_applied())
+}
+
+async fn copy(item: &mut Tracked, saga: &mut Saga, choice: PointChoice, requested_at: DateTime<Utc>) -> Result<Tested, Failure> {
+    let ctx = item.ctx.clone();
+    let record = item.record()?;
+    let (site, checks) = (record.target_site().clone(), record.checks.clone());
+    let (target, name, generation) = (site_queue(&site), item.name.clone(), item.generation);
+    let points = ctx.call(target.clone(), &ListPoints { item: name.clone() }).await?.points;
+    let none = |why: String| Failure::fatal("no-recovery-point", format!("item {name}: {why}"));
+    let point = resolve(&points, choice).map_err(|why| none(why.to_string()))?;
+    let taken_at = points.iter().find(|p| p.id == point).map(|p| p.taken_at).ok_or_else(|| none(format!("no point {point}")))?;
+    let mut made = TestCopy { generation, point, site: site.clone(), since: None, evidence: vec![] };
+    item.note(Fact::TestFailoverIs { test_failover: State::Running, copy: Some(made.clone()) })?;
+
+    let pin = format!("test-{generation}");
+    let unpin = ctx.call(target.clone(), &UnpinPoint { item: name.clone(), point, pin: pin.clone() });
+    saga.step(ctx.call(target.clone(), &PinPoint { item: name.clone(), point, pin }), unpin).await?;
+    let clean = ctx.call(target.clone(), &CleanTest { item: name.clone(), generation });
+    saga.step(ctx.call(target.clone(), &RecoverTest { item: name.clone(), generation, point }), clean).await?;
+    let started = ctx.call(target.clone(), &StartTest { item: name.clone(), generation }).await?;
+    let check = ctx.call(target, &CheckTest { item: name, generation, checks }).total_timeout(SERVE_LIMIT);
+    let (serves, evidence) = match check.await {
+        Ok(served) => (true, served.evidence),
+        Err(sdk::CallError::Cancelled) => return Err(sdk::Cancelled.into()),
+        Err(why) => (false, Failure::from(why).to_string()),
+    };
+    made.since = Some(started.since);
+    made.evidence = vec![started.isolation.clone(), evidence.clone()];
+    item.note(Fact::TestFailoverIs { test_failover: State::Ready, copy: Some(made) })?;
+    saga.keep();
+    let rto_actual_ms = u64::try_from((ctx.now() - requested_at).num_milliseconds()).unwrap_or(0);
+    Ok(Tested { site, point, point_taken_at: taken_at, serves, evidence, isolation: started.isolation, rto_actual_ms })
+}

@@ -1,0 +1,89 @@
+//! Undo: give a failover up before its commit. The failed-over machine goes with all it has written, and the source runs again.
+//!
+//!   lock ─▶ look at the source ─▶│ measure ─▶ discard ─▶ unpin ─▶ reopen replica ─▶ start replication ─▶ lift fence ─▶ protected
+//!            cancel until here
+//!
+//! Invariants: 1. Nothing is discarded while the source's site does not answer. 2. What the discarded machine had written is
+//! measured and recorded. 3. The source is let go only after the machine at the target is gone.
+
+use std::time::Duration;
+
+use recovery::{Fact, ItemName, Operation};
+use sdk::{CallError, Context, Failure, TimeoutKind, Workflow};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    back::Back,
+    declared::{DiscardMachine, InspectMachine, UnpinPoint},
+    discarded,
+    promote::pin_of,
+    site_queue,
+    tracked::Tracked,
+};
+
+/// How long the source's agent may take to answer.
+const PICK_UP: Duration = Duration::from_secs(60);
+
+/// What to undo.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UndoInput {
+    /// Which.
+    pub item: ItemName,
+}
+
+/// An item that runs at its source again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Undone {
+    /// Where it runs.
+    pub site: recovery::SiteName,
+}
+
+/// The workflow.
+pub struct Undo;
+
+impl Workflow for Undo {
+    const NAME: &'static str = "undo";
+    type Input = UndoInput;
+    type Output = Undone;
+
+    async fn run(ctx: Context, input: UndoInput) -> Result<Undone, Failure> {
+        let mut item = Tracked::lock(&ctx, &input.item).await?;
+        item.begin(Operation::Undo)?;
+        let undone = give_up(&mut item).await;
+        item.end(Operation::Undo, undone)
+    }
+}
+
+async fn give_up(item: &mut Tracked) -> Result<Undone, Failure> {
+    let record = item.record()?;
+    let (site, target) = (record.source_site().clone(), site_queue(record.target_site()));
+    let (running, chosen, machine) = (record.running_generation(), record.chosen.clone(), record.machine.clone());
+    reachable(item, &machine).await?;
+    item.ctx.point_of_no_return("the failed-over machine is discarded and the source started again")?;
+    item.leave();
+    discarded::measure(item, running).await?;
+    let name = item.name.clone();
+    item.ctx.call(target.clone(), &DiscardMachine { item: name.clone(), generation: running }).await?;
+    if let Some(chosen) = chosen {
+        item.ctx.call(target, &UnpinPoint { item: name, point: chosen.point, pin: pin_of(running) }).await?;
+    }
+    item.granted()?;
+    Back::of(item)?.given_back(item.ctx.shielded(), true).await?;
+    item.note(Fact::MachineRunning { site: site.clone(), at: item.ctx.now() })?;
+    Ok(Undone { site })
+}
+
+/// Refuses while the source can't be started again.
+async fn reachable(item: &Tracked, machine: &str) -> Result<(), Failure> {
+    let site = item.record()?.source_site().clone();
+    let look = item.ctx.call(site_queue(&site), &InspectMachine { machine: machine.to_owned() });
+    match look.queue_timeout(PICK_UP).await {
+        Ok(_) => Ok(()),
+        Err(CallError::Timeout(TimeoutKind::Queue)) => Err(Failure::fatal(
+            "source-not-reached",
+            format!("nobody at site {site} answers, so {machine} could not be started there again; nothing has changed. Commit, or repeat when it is back"),
+        )
+        .not_applied()),
+        Err(other) => Err(other.into()),
+    }
+}
