@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::agent::{Done, ItemStatus, ReplicaStatus, ReplicationStatus, SiteStatus};
-use provider::{ItemReport, Phase, Reports, Site};
+use api::agent::{Done, ItemStatus, MachinesStatus, ReplicaStatus, ReplicationStatus, SiteStatus};
+use provider::{ItemReport, Phase, PowerState, Reports, Site};
 use recovery::RecoveryPoint;
 use tokio::sync::watch;
 
@@ -48,10 +48,19 @@ fn status(report: &ItemReport) -> ItemStatus {
         bytes_total: status.bytes_total,
         last_point: status.last_point,
         last_point_taken_at: status.last_point_taken_at,
+        last_app_point: status.last_app_point,
+        app_error: status.app_error.clone(),
         last_error: status.last_error.clone(),
         bytes_sent_total: status.bytes_sent_total,
     });
-    ItemStatus { item: report.item.clone(), replica, replication }
+    let looked = report.source.is_some() || report.recovered.is_some();
+    let machines = looked.then(|| MachinesStatus {
+        source_runs: report.source.as_ref().map(|source| source.power != PowerState::Off),
+        autostart: report.source.as_ref().is_some_and(|source| source.autostart),
+        quarantined: report.replication.as_ref().is_some_and(|status| status.phase == Phase::Quarantined),
+        recovered_runs: report.recovered.map(|power| power != PowerState::Off),
+    });
+    ItemStatus { item: report.item.clone(), replica, replication, machines }
 }
 
 fn listed(point: &provider::Point, withdrawn: bool) -> RecoveryPoint {

@@ -258,6 +258,27 @@ pub struct ItemStatus {
     /// How replication from here goes; absent if it is no source of the item.
     #[serde(default)]
     pub replication: Option<ReplicationStatus>,
+    /// Which machines of the item the site sees; absent if none, or if nobody has looked yet.
+    #[serde(default)]
+    pub machines: Option<MachinesStatus>,
+}
+
+/// Which machines of an item a site sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachinesStatus {
+    /// Whether the machine that is or was replicated from here runs; absent if there is none.
+    #[serde(default)]
+    pub source_runs: Option<bool>,
+    /// Whether it would start with its host.
+    #[serde(default)]
+    pub autostart: bool,
+    /// It was ended here because the item runs elsewhere.
+    #[serde(default)]
+    pub quarantined: bool,
+    /// Whether a machine that was recovered here runs; absent if there is none. Copies of test failovers do not count.
+    #[serde(default)]
+    pub recovered_runs: Option<bool>,
 }
 
 /// What a site holds of an item.
@@ -280,7 +301,7 @@ pub struct ReplicaStatus {
 pub struct ReplicationStatus {
     /// Carried by its appends.
     pub generation: Generation,
-    /// `seeding`, `replicating`, `resyncing`, `paused`, `broken`, `superseded` or `stopped`.
+    /// `seeding`, `replicating`, `resyncing`, `paused`, `broken`, `superseded`, `stopped` or `quarantined`.
     pub phase: String,
     /// Of the copy that is running.
     pub bytes_done: u64,
@@ -292,6 +313,12 @@ pub struct ReplicationStatus {
     /// When that was taken, by the source's clock.
     #[serde(default)]
     pub last_point_taken_at: Option<DateTime<Utc>>,
+    /// The newest app-consistent one.
+    #[serde(default)]
+    pub last_app_point: Option<recovery::PointId>,
+    /// Why the last try at an app-consistent point became a crash-consistent one.
+    #[serde(default)]
+    pub app_error: Option<String>,
     /// Gone when a point succeeds.
     #[serde(default)]
     pub last_error: Option<String>,

@@ -2,13 +2,15 @@
 //!
 //! ```text
 //!   GET  /v1/items   GET /v1/items/ITEM   GET /v1/items/ITEM/points
-//!   POST /v1/items/ITEM/protect | failover | commit | unprotect   ─▶ 202 Accepted { run }
+//!   POST /v1/items/ITEM/OPERATION   ─▶ 202 Accepted { run }
+//!        protect, test-failover, clean-test-failover, planned-failover, failback, failover, change-point, commit, undo,
+//!        reprotect, unprotect
 //! ```
 //!
 //! A POST may carry `Idempotency-Key`: repeated with it, the same request gets its first answer again.
 
 use chrono::{DateTime, Utc};
-use recovery::{Check, ItemRecord, Operation, PointChoice, RecoveryPoint, ReplicationPolicy, SiteName};
+use recovery::{Check, ItemRecord, OldMachineSeen, Operation, PointChoice, RecoveryPoint, ReplicationPolicy, Seen, SiteName};
 use sdk::RunId;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +40,12 @@ pub struct ItemView {
     pub newest_point: Option<RecoveryPoint>,
     /// How replication goes, as last reported.
     pub replication: Option<ReplicationView>,
+    /// What holds of the machine that the item was failed over from.
+    pub old_machine: OldMachineSeen,
+    /// What the sites see of its machines, as last reported.
+    pub machines: Vec<Seen>,
+    /// What somebody has to do something about at once, in words.
+    pub alarms: Vec<String>,
     /// Changes with every recorded change.
     pub version: i64,
     /// When that was.
@@ -101,6 +109,86 @@ pub struct FailoverRequest {
 #[must_use]
 pub fn default_fence_timeout_ms() -> u64 {
     10_000
+}
+
+/// Moves an item to its other site without loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedRequest {
+    /// How long the guest may take to shut down.
+    #[serde(default = "default_shut_down_ms")]
+    pub shut_down_ms: u64,
+    /// For a failback: when data is copied.
+    #[serde(default)]
+    pub sync: Sync,
+}
+
+/// Five minutes: services end, caches are written.
+#[must_use]
+pub fn default_shut_down_ms() -> u64 {
+    300_000
+}
+
+/// Longest time a guest may be given to shut down: one hour; beyond it somebody has to look.
+pub const MAX_SHUT_DOWN_MS: u64 = 3_600_000;
+
+/// When a failback copies what it has to copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sync {
+    /// While the machine runs, by reprotect; only what is missing is copied while it is off.
+    #[default]
+    BeforeFailover,
+    /// All of it while the machine is off, without comparing; for an item that is not replicated.
+    DuringFailover,
+}
+
+/// Recovers a failed-over item again, from another point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangePointRequest {
+    /// Which point.
+    pub point: PointChoice,
+    /// The machine that runs now is discarded with all it has written; this must be true.
+    #[serde(default)]
+    pub discard_writes: bool,
+}
+
+/// Gives a failover up before its commit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UndoRequest {
+    /// The machine that runs now is discarded with all it has written; this must be true.
+    #[serde(default)]
+    pub discard_writes: bool,
+}
+
+/// Replicates an item in the other direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReprotectRequest {
+    /// Onto what.
+    #[serde(default)]
+    pub location: Location,
+}
+
+/// Where the item will be able to go back to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Location {
+    /// To the disks of its old machine: only what differs is sent.
+    #[default]
+    Original,
+    /// To a new machine at the old site: everything is sent.
+    Alternate,
+}
+
+/// Starts an isolated copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TestFailoverRequest {
+    /// From which point.
+    pub point: PointChoice,
 }
 
 /// Why a failover goes on without proof that the source can't write.

@@ -35,6 +35,8 @@ pub enum Code {
     RunEnded,
     /// There is no point to recover from.
     NoRecoveryPoint,
+    /// It would destroy something, and nobody said that it may.
+    ConfirmationNeeded,
     /// The name is taken.
     NameTaken,
     /// The same key came with another request, or while the first is being worked on.
@@ -76,7 +78,7 @@ const fn entry(code: Code, word: &'static str, status: u16, title: &'static str,
 const UNTOUCHED: &str = "Nothing was changed.";
 
 /// One row a code, in the order of [`Code`].
-const TABLE: [Entry; 22] = [
+const TABLE: [Entry; 23] = [
     entry(Code::InvalidRequest, "invalid-request", 400, "The request is not valid", UNTOUCHED, "Correct what the detail names and ask again."),
     entry(
         Code::UnknownItem,
@@ -136,6 +138,14 @@ const TABLE: [Entry; 22] = [
         "There is no such recovery point",
         "Nothing was changed; the points that exist are kept.",
         "See `switchback points ITEM` for what can be chosen.",
+    ),
+    entry(
+        Code::ConfirmationNeeded,
+        "confirmation-needed",
+        409,
+        "This destroys data and was not confirmed",
+        UNTOUCHED,
+        "Read what would be lost; repeat with the confirmation that the detail names.",
     ),
     entry(Code::NameTaken, "name-taken", 409, "The name is taken", UNTOUCHED, "Choose another name."),
     entry(

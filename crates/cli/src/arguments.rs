@@ -67,8 +67,22 @@ pub(crate) enum Command {
     },
     /// Runs an item at its other site, from a recovery point.
     Failover(Failover),
+    /// Moves an item to its recovery site without loss: shuts it down, sends the rest, starts it there. Stops at the first error.
+    PlannedFailover(PlannedFailover),
+    /// Recovers a failed-over item again from another point; what it has written since is discarded.
+    ChangePoint(ChangePoint),
+    /// Gives a failover up: what the failed-over machine has written is discarded, and the source runs again.
+    Undo(Discarding),
     /// Accepts a failover; its points go.
     Commit(ItemOperation),
+    /// Replicates a committed item in the other direction, onto its old machine's disks.
+    Reprotect(Reprotect),
+    /// Moves an item back to its primary site without loss. Stops at the first error.
+    Failback(Failback),
+    /// Starts a copy of an item on a network of its own; production and replication do not notice.
+    TestFailover(TestFailover),
+    /// Removes the copy of a test failover.
+    CleanTestFailover(ItemOperation),
     /// Ends replication of an item and removes its replica.
     Unprotect(ItemOperation),
     /// Asks a run to stop and to put back what it did.
@@ -238,6 +252,9 @@ pub(crate) struct Protect {
     /// Over which the kept points are spread.
     #[arg(long, default_value = "72h", value_parser = span::parse)]
     pub(crate) retention_window: Duration,
+    /// Takes an app-consistent point that often: the guest agent quiets file systems and applications for a moment [default: never]
+    #[arg(long, value_name = "TIME", value_parser = span::parse)]
+    pub(crate) app_consistent_every: Option<Duration>,
     /// How a recovered machine is asked whether it serves: tcp:HOST:PORT or http://HOST:PORT/path; may be repeated.
     #[arg(long, value_name = "CHECK")]
     pub(crate) check: Vec<Check>,
@@ -261,6 +278,102 @@ pub(crate) struct Failover {
     /// How long the source's agent may take to pick the fence up.
     #[arg(long, default_value = "10s", value_parser = span::parse)]
     pub(crate) fence_timeout: Duration,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+}
+
+/// How long a guest may take.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct ShuttingDown {
+    /// How long the guest may take to shut down; if it takes longer, nothing has changed.
+    #[arg(long, default_value = "5m", value_parser = span::parse, value_name = "TIME")]
+    pub(crate) shut_down_timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlannedFailover {
+    /// Which item.
+    pub(crate) item: ItemName,
+    #[command(flatten)]
+    pub(crate) shutting_down: ShuttingDown,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Failback {
+    /// Which item.
+    pub(crate) item: ItemName,
+    /// When data is copied. Of an item that is not replicated back yet everything can be copied while it is off.
+    #[arg(long, value_enum, default_value_t = Sync::BeforeFailover)]
+    pub(crate) sync: Sync,
+    #[command(flatten)]
+    pub(crate) shutting_down: ShuttingDown,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+}
+
+/// When a failback copies what it has to copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sync {
+    /// While the machine runs (reprotect does that); only what is missing is copied while it is off.
+    BeforeFailover,
+    /// Everything, while the machine is off, without comparing: for an item that was not reprotected.
+    DuringFailover,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChangePoint {
+    /// Which item.
+    pub(crate) item: ItemName,
+    /// To which point: latest-processed, latest-app-consistent, or a number.
+    #[arg(long)]
+    pub(crate) point: PointChoice,
+    /// The machine that runs now may be discarded with all it has written.
+    #[arg(long)]
+    pub(crate) discard_writes: bool,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Discarding {
+    /// Which item.
+    pub(crate) item: ItemName,
+    /// The machine that runs now may be discarded with all it has written.
+    #[arg(long)]
+    pub(crate) discard_writes: bool,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reprotect {
+    /// Which item.
+    pub(crate) item: ItemName,
+    /// Onto what.
+    #[arg(long, value_enum, default_value_t = Location::Original)]
+    pub(crate) location: Location,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+}
+
+/// Where an item will be able to go back to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Location {
+    /// The disks of its old machine: only what differs is sent.
+    Original,
+    /// A new machine at the old site: everything is sent.
+    Alternate,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TestFailover {
+    /// Which item.
+    pub(crate) item: ItemName,
+    /// From which point: latest-processed, latest-app-consistent, or a number.
+    #[arg(long, default_value = "latest-processed")]
+    pub(crate) point: PointChoice,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
 }

@@ -83,6 +83,7 @@ fn of(problem: &Problem) -> u8 {
             | Code::RunInProgress
             | Code::RunEnded
             | Code::NoRecoveryPoint
+            | Code::ConfirmationNeeded
             | Code::NameTaken
             | Code::IdempotencyConflict
             | Code::LeaseGone

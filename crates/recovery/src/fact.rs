@@ -203,6 +203,7 @@ pub fn apply(record: Option<ItemRecord>, fact: &Fact) -> Result<ItemRecord, Fact
             rpo_actual_ms: None,
             powered_on: None,
             recovered_as: None,
+            running_since: None,
             test_copy: None,
         });
     }
@@ -270,7 +271,10 @@ fn changed(mut record: ItemRecord, fact: &Fact) -> Result<ItemRecord, FactRefuse
         Fact::UnfencedAccepted { by, reason, at } => {
             record.fence = Some(Fence::Unfenced { by: by.clone(), reason: reason.clone(), at: *at });
         }
-        Fact::MachineRunning { site, .. } => record.state.active = side_of(&record, site)?,
+        Fact::MachineRunning { site, at } => {
+            record.state.active = side_of(&record, site)?;
+            record.running_since = Some(*at);
+        }
         Fact::Measured { rto_actual_ms, rpo_actual_ms } => {
             record.rto_actual_ms = Some(*rto_actual_ms);
             record.rpo_actual_ms = Some(*rpo_actual_ms);

@@ -200,6 +200,9 @@ pub struct ItemRecord {
     /// The generation of the recovery that made the machine which is the source now; `None` is the machine as it was before us.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovered_as: Option<Generation>,
+    /// Since when it runs where a failover started it, by that site's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running_since: Option<DateTime<Utc>>,
     /// The copy of a test failover.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_copy: Option<TestCopy>,

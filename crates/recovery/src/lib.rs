@@ -17,6 +17,7 @@ mod item;
 mod operation;
 mod point;
 pub mod policy;
+mod seen;
 mod state;
 
 pub use check::{Check, InvalidCheck};
@@ -26,4 +27,5 @@ pub use item::{ChosenPoint, Disk, Fence, ItemRecord, ItemState, OldMachine, Resy
 pub use operation::{Operation, allowed_operations};
 pub use point::{InvalidChoice, NoPoint, PointChoice, RecoveryPoint, resolve};
 pub use policy::{InvalidPolicy, ReplicationPolicy};
+pub use seen::{OldMachineSeen, Seen, alarms, old_machine};
 pub use state::{Direction, FailoverKind, MainState, NotAllowed, Rest, Retreat, Stand, Step};

@@ -2,6 +2,7 @@
 
 mod access;
 mod agents;
+mod asked;
 mod items;
 mod runs;
 
@@ -73,6 +74,8 @@ async fn metrics(caller: Caller, State(app): State<App>) -> Result<Response, Ref
         let label = if gauge.label.is_empty() { String::new() } else { format!("{{state=\"{}\"}}", gauge.label) };
         text += &format!("switchback_{}{label} {}\n", gauge.name, gauge.value);
     }
+    let alarmed = items::views(&app, None).await?.iter().filter(|item| !item.alarms.is_empty()).count();
+    text += &format!("switchback_items_running_at_both_sites {alarmed}\n");
     for queue in app.store.queues().await? {
         let name = queue.queue.replace(['"', '\\', '\n'], "_");
         for (state, depth) in [("queued", queue.queued), ("claimed", queue.claimed), ("dead", queue.dead)] {

@@ -251,7 +251,7 @@ async fn a_report_of_a_site_is_shown_as_its_own() {
         withdrawn: false,
     };
     let replica = ReplicaStatus { generation: point.generation, sealed: false, withdrawn: false, points: vec![point.clone()] };
-    let item = ItemStatus { item: "db9".parse().unwrap(), replica: Some(replica), replication: None };
+    let item = ItemStatus { item: "db9".parse().unwrap(), replica: Some(replica), replication: None, machines: None };
     let status = SiteStatus { data_address: Some("10.0.0.2:7444".to_owned()), items: vec![item] };
     let Done {} = b.post("/v1/agent/status", &status).await.unwrap();
     let agents: Listed<AgentView> = scene.local().get("/v1/agents").await.unwrap();

@@ -1,7 +1,7 @@
 -- Items with the run that has each now.
--- $1 name or null for all. Rows: name, record, version, updated_at, open_run.
+-- $1 name or null for all. Rows: name, record, version, updated_at, running_since, open_run.
 -- Index: items_pkey, runs_one_open. Locks: none.
-select i.name, i.record, i.version, i.updated_at, r.run_id as open_run
+select i.name, i.record, i.version, i.updated_at, i.running_since, r.run_id as open_run
 from recovery.items i
 left join engine.runs r on r.workflow_id = 'item:' || i.name and r.state in ('open', 'suspended')
 where $1::text is null or i.name = $1

@@ -27,6 +27,8 @@ pub struct ItemRow {
     pub version: i64,
     /// When the last one was.
     pub updated_at: DateTime<Utc>,
+    /// Since when it runs where it runs, if it was moved.
+    pub running_since: Option<DateTime<Utc>>,
     /// The run that has it now.
     pub open_run: Option<RunId>,
 }
@@ -69,6 +71,19 @@ pub struct ReplicationRow {
     pub reported_at: DateTime<Utc>,
 }
 
+/// What a site sees of an item's machines.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MachinesRow {
+    /// Of which item.
+    pub item: String,
+    /// Who says so.
+    pub site: String,
+    /// What.
+    pub seen: Value,
+    /// When.
+    pub reported_at: DateTime<Utc>,
+}
+
 impl PgStore {
     /// One item, or all.
     ///
@@ -81,6 +96,7 @@ impl PgStore {
                 record: column(row, "record")?,
                 version: column(row, "version")?,
                 updated_at: column(row, "updated_at")?,
+                running_since: column(row, "running_since")?,
                 open_run: column::<Option<Uuid>>(row, "open_run")?.map(RunId),
             })
         };
@@ -123,6 +139,30 @@ impl PgStore {
             })
         };
         self.rows(&sql::REPLICATION, &[&item]).await?.iter().map(status).collect()
+    }
+
+    /// Where machines of one item were seen, or of all.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn machines(&self, item: Option<&str>) -> Result<Vec<MachinesRow>, Lost> {
+        let seen = |row: &Row| {
+            Ok(MachinesRow {
+                item: column(row, "item")?,
+                site: column(row, "site")?,
+                seen: column(row, "seen")?,
+                reported_at: column(row, "reported_at")?,
+            })
+        };
+        self.rows(&sql::MACHINES, &[&item]).await?.iter().map(seen).collect()
+    }
+
+    /// Notes which machines of an item a site sees; `None` forgets them.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn put_machines(&self, item: &str, site: &str, seen: Option<&Value>) -> Result<(), Lost> {
+        self.rows(&sql::PUT_MACHINES, &[&item, &site, &seen]).await.map(drop)
     }
 
     /// Replaces the points of an item at a site by what its journal lists now.

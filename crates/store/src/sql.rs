@@ -46,6 +46,8 @@ queries! {
     ITEMS = "items", "reading items";
     POINTS = "points", "reading points";
     REPLICATION = "replication", "reading replication status";
+    MACHINES = "machines", "reading where machines were seen";
+    PUT_MACHINES = "put_machines", "noting where machines were seen";
     PUT_POINTS = "put_points", "noting points";
     PUT_REPLICATION = "put_replication", "noting replication status";
     RUNS = "runs", "reading runs";

@@ -5,13 +5,19 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use api::{
     Client, ClientError,
-    items::{AcceptUnfenced, Accepted, FailoverRequest, Listed, PlainRequest, PointView, ProtectRequest},
+    items::{
+        AcceptUnfenced, Accepted, ChangePointRequest, FailoverRequest, Listed, PlainRequest, PlannedRequest, PointView, ProtectRequest, ReprotectRequest,
+        TestFailoverRequest, UndoRequest,
+    },
 };
 use recovery::{ItemName, ReplicationPolicy};
 use serde::Serialize;
 
 use crate::{
-    arguments::{Failover, ItemOperation, Output, Protect, Waiting},
+    arguments::{
+        ChangePoint, Discarding, Failback, Failover, ItemOperation, Location, Output, PlannedFailover, Protect, Reprotect, ShuttingDown, Sync, TestFailover,
+        Waiting,
+    },
     output, span, wait,
 };
 
@@ -21,6 +27,8 @@ const REPEATS: u32 = 3;
 pub(super) async fn protect(client: &Client, output: Output, arguments: Protect) -> Result<ExitCode> {
     let interval_s = u32::try_from(arguments.interval.as_secs()).unwrap_or(u32::MAX);
     let policy = ReplicationPolicy::new(interval_s, arguments.retention_points, arguments.retention_window.as_secs(), None);
+    let app_consistent = arguments.app_consistent_every.map(|every| u32::try_from(every.as_secs()).unwrap_or(u32::MAX));
+    let policy = policy.and_then(|policy| policy.with_app_consistent(app_consistent));
     let policy = match policy {
         Ok(policy) => policy,
         Err(error) => {
@@ -37,6 +45,47 @@ pub(super) async fn failover(client: &Client, output: Output, arguments: Failove
     let fence_timeout_ms = u64::try_from(arguments.fence_timeout.as_millis()).context("the time for the fence is too long")?;
     let request = FailoverRequest { point: arguments.point, accept_unfenced, fence_timeout_ms };
     begin(client, output, &arguments.item, "failover", &request, arguments.waiting).await
+}
+
+pub(super) async fn planned_failover(client: &Client, output: Output, arguments: PlannedFailover) -> Result<ExitCode> {
+    let request = PlannedRequest { shut_down_ms: shut_down_ms(arguments.shutting_down)?, sync: api::items::Sync::BeforeFailover };
+    begin(client, output, &arguments.item, "planned-failover", &request, arguments.waiting).await
+}
+
+pub(super) async fn failback(client: &Client, output: Output, arguments: Failback) -> Result<ExitCode> {
+    let sync = match arguments.sync {
+        Sync::BeforeFailover => api::items::Sync::BeforeFailover,
+        Sync::DuringFailover => api::items::Sync::DuringFailover,
+    };
+    let request = PlannedRequest { shut_down_ms: shut_down_ms(arguments.shutting_down)?, sync };
+    begin(client, output, &arguments.item, "failback", &request, arguments.waiting).await
+}
+
+fn shut_down_ms(arguments: ShuttingDown) -> Result<u64> {
+    u64::try_from(arguments.shut_down_timeout.as_millis()).context("the time for the guest to shut down is too long")
+}
+
+pub(super) async fn change_point(client: &Client, output: Output, arguments: ChangePoint) -> Result<ExitCode> {
+    let request = ChangePointRequest { point: arguments.point, discard_writes: arguments.discard_writes };
+    begin(client, output, &arguments.item, "change-point", &request, arguments.waiting).await
+}
+
+pub(super) async fn undo(client: &Client, output: Output, arguments: Discarding) -> Result<ExitCode> {
+    let request = UndoRequest { discard_writes: arguments.discard_writes };
+    begin(client, output, &arguments.item, "undo", &request, arguments.waiting).await
+}
+
+pub(super) async fn reprotect(client: &Client, output: Output, arguments: Reprotect) -> Result<ExitCode> {
+    let location = match arguments.location {
+        Location::Original => api::items::Location::Original,
+        Location::Alternate => api::items::Location::Alternate,
+    };
+    begin(client, output, &arguments.item, "reprotect", &ReprotectRequest { location }, arguments.waiting).await
+}
+
+pub(super) async fn test_failover(client: &Client, output: Output, arguments: TestFailover) -> Result<ExitCode> {
+    let request = TestFailoverRequest { point: arguments.point };
+    begin(client, output, &arguments.item, "test-failover", &request, arguments.waiting).await
 }
 
 pub(super) async fn plain(client: &Client, output: Output, operation: &str, arguments: &ItemOperation) -> Result<ExitCode> {

@@ -10,7 +10,7 @@ use api::{
     queues::{QueueView, TaskChanged},
     runs::{HistoryView, ReasonRequest, RunView, TaskView, WhyView},
 };
-use recovery::{Fence, ItemName};
+use recovery::{Fence, ItemName, OldMachineSeen, TestFailover};
 use sdk::RunId;
 
 use super::access;
@@ -139,12 +139,22 @@ pub(super) fn missing(code: Code, detail: String) -> ClientError {
     ClientError::Problem(Box::new(Problem::new(code, detail)))
 }
 
+/// The main state, and the old machine where it is not simply off.
+fn stated(item: &ItemView) -> String {
+    match item.old_machine {
+        OldMachineSeen::None | OldMachineSeen::Off => item.state.clone(),
+        OldMachineSeen::Quarantined => format!("{}, old machine quarantined", item.state),
+        OldMachineSeen::Running => format!("{}, RUNS TWICE", item.state),
+        OldMachineSeen::Unknown => format!("{}, old machine not heard of", item.state),
+    }
+}
+
 fn item_table(items: &Listed<ItemView>) -> String {
     let rows = items.items.iter().map(|item| {
         let record = &item.record;
         [
             record.name.to_string(),
-            item.state.clone(),
+            stated(item),
             record.active_site().to_string(),
             format!("{} → {}", record.source_site(), record.target_site()),
             item.points.to_string(),
@@ -152,7 +162,9 @@ fn item_table(items: &Listed<ItemView>) -> String {
             or_dash(item.open_run),
         ]
     });
-    table(["ITEM", "STATE", "RUNS AT", "REPLICATED", "POINTS", "NEWEST (UTC)", "RUN"], rows, "nothing is protected yet")
+    let shown = table(["ITEM", "STATE", "RUNS AT", "REPLICATED", "POINTS", "NEWEST (UTC)", "RUN"], rows, "nothing is protected yet");
+    let alarms = items.items.iter().flat_map(|item| item.alarms.iter().map(move |alarm| format!("\nALARM {}: {alarm}", item.record.name)));
+    alarms.fold(shown, |shown, alarm| shown + &alarm)
 }
 
 pub(super) async fn describe(client: &Client, output: Output, kind: Described, name: &str) -> Result<ExitCode> {
@@ -183,6 +195,7 @@ fn described_item(item: &ItemView) -> String {
         ("machine", record.machine.clone()),
         ("runs at", record.active_site().to_string()),
         ("replicated", format!("{} → {}", record.source_site(), record.target_site())),
+        ("old machine", item.old_machine.as_str().to_owned()),
         ("generation", record.state.generation.to_string()),
         ("disks", or_dash(Some(disks.join(", ")).filter(|disks| !disks.is_empty()))),
         ("policy", format!("every {}, {} points over {}", span::seconds(policy.interval_s().into()), policy.retention_points(), span::seconds(policy.retention_window_s()))),
@@ -197,13 +210,30 @@ fn described_item(item: &ItemView) -> String {
         let status = &view.status;
         let copied = format!("{} of {}", span::size(status.bytes_done), span::size(status.bytes_total));
         known.push(("replication", format!("{}, {copied}, as of {}", status.phase, view.reported_at)));
+        known.extend(status.last_app_point.iter().map(|point| ("newest app-consistent point", point.to_string())));
+        known.extend(status.app_error.iter().map(|error| ("no app-consistent point", error.clone())));
         known.extend(status.last_error.iter().map(|error| ("last error", error.clone())));
     }
     known.extend(record.chosen.iter().map(|chosen| ("recovered from", format!("{} taken {}, asked for {}", chosen.point, chosen.taken_at, chosen.requested))));
     known.extend(record.fence.iter().map(|fence| ("fence", fence_words(fence))));
     known.extend(record.rto_actual_ms.map(|ms| ("RTO actual", format!("{ms} ms"))));
     known.extend(record.rpo_actual_ms.map(|ms| ("RPO actual", format!("{ms} ms"))));
+    if let Some(copy) = &record.test_copy {
+        known.push(("test failover", format!("{}, from point {} at {}", test_words(record.state.test_failover), copy.point, copy.site)));
+        known.extend(copy.evidence.iter().map(|evidence| ("", evidence.clone())));
+    }
+    known.extend(item.alarms.iter().map(|alarm| ("ALARM", alarm.clone())));
     facts(&known)
+}
+
+fn test_words(state: TestFailover) -> &'static str {
+    match state {
+        TestFailover::None => "none",
+        TestFailover::Running => "being made",
+        TestFailover::Ready => "ready to be looked at",
+        TestFailover::Cleaning => "being removed",
+        TestFailover::Failed => "failed, to be cleaned",
+    }
 }
 
 fn fence_words(fence: &Fence) -> String {

@@ -149,6 +149,9 @@ async fn note_item(app: &App, site: &str, status: &ItemStatus) -> Result<(), Ref
     let replication = status.replication.as_ref().map(serde_json::to_value).transpose();
     let replication = replication.map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
     app.store.put_replication(item, site, replication.as_ref()).await?;
+    let machines = status.machines.as_ref().map(serde_json::to_value).transpose();
+    let machines = machines.map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+    app.store.put_machines(item, site, machines.as_ref()).await?;
     Ok(())
 }
 

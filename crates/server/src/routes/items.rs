@@ -9,7 +9,8 @@
 use api::{
     Code, Problem,
     access::Role,
-    items::{Accepted, AcceptUnfenced, FailoverRequest, ItemView, Listed, PlainRequest, PointView, ProtectRequest, ReplicationView},
+    agent::MachinesStatus,
+    items::{Accepted, ItemView, Listed, PointView, ReplicationView},
 };
 use axum::{
     Json,
@@ -19,19 +20,25 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use engine::{RunStore, StartRun, Started};
-use recovery::{Generation, ItemName, ItemRecord, ItemState, Operation, PointId, RecoveryPoint, SiteName, allowed_operations, resolve};
+use recovery::{
+    Generation, ItemName, ItemRecord, ItemState, Operation, PointId, RecoveryPoint, Seen, SiteName, alarms, allowed_operations, old_machine,
+};
 use sdk::{Message, RunId, Workflow};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use store::{
     access::Request,
-    items::{ItemRow, PointRow, ReplicationRow},
+    items::{ItemRow, MachinesRow, PointRow, ReplicationRow},
 };
 use uuid::Uuid;
-use workflows::{Acceptance, Commit, CommitInput, Failover, FailoverInput, Protect, ProtectInput, Unprotect, UnprotectInput, item_workflow_id};
+use workflows::{
+    ChangePoint, CleanTestFailover, CleanTestInput, Commit, CommitInput, Failback, Failover, PlannedFailover, Protect, Reprotect, TestFailover, Undo,
+    Unprotect, UnprotectInput, item_workflow_id,
+};
 
+use super::asked;
 use crate::{
-    app::{App, parsed, read},
+    app::{App, parsed},
     caller::Caller,
     problem::{Answer, Refusal},
 };
@@ -96,21 +103,20 @@ async fn begun(app: &App, caller: &Caller, name: &ItemName, operation: Operation
     let record = row.as_ref().map(|row| record(&row.record)).transpose()?;
     check_state(name, operation, row.as_ref(), record.as_ref())?;
     let (workflow, input) = match operation {
-        Operation::Protect => (Protect::NAME, protect(app, name, body).await?),
-        Operation::Failover => (Failover::NAME, failover(app, caller, record.as_ref(), body).await?),
-        Operation::Commit => (Commit::NAME, plain(body, &CommitInput { item: name.clone() })?),
-        Operation::Unprotect => (Unprotect::NAME, plain(body, &UnprotectInput { item: name.clone() })?),
-        Operation::TestFailover
-        | Operation::CleanTestFailover
-        | Operation::PlannedFailover
-        | Operation::ChangePoint
-        | Operation::Failback
-        | Operation::Undo
-        | Operation::Reprotect
-        | Operation::Resync
-        | Operation::ChangePolicy
-        | Operation::Cancel
-        | Operation::Resolve => return Err(not_offered(name, operation, record.as_ref())),
+        Operation::Protect => (Protect::NAME, asked::protect(app, name, body).await?),
+        Operation::Failover => (Failover::NAME, asked::failover(app, caller, record.as_ref(), body).await?),
+        Operation::Commit => (Commit::NAME, asked::plain(body, &CommitInput { item: name.clone() })?),
+        Operation::Unprotect => (Unprotect::NAME, asked::plain(body, &UnprotectInput { item: name.clone() })?),
+        Operation::PlannedFailover => (PlannedFailover::NAME, asked::planned(name, operation, body)?),
+        Operation::Failback => (Failback::NAME, asked::planned(name, operation, body)?),
+        Operation::ChangePoint => (ChangePoint::NAME, asked::change_point(app, record.as_ref(), body).await?),
+        Operation::Undo => (Undo::NAME, asked::undo(record.as_ref(), body)?),
+        Operation::Reprotect => (Reprotect::NAME, asked::reprotect(name, body)?),
+        Operation::TestFailover => (TestFailover::NAME, asked::test_failover(app, record.as_ref(), body).await?),
+        Operation::CleanTestFailover => (CleanTestFailover::NAME, asked::plain(body, &CleanTestInput { item: name.clone() })?),
+        Operation::Resync | Operation::ChangePolicy | Operation::Cancel | Operation::Resolve => {
+            return Err(not_offered(name, operation, record.as_ref()));
+        }
     };
     let start = Message::Start {
         workflow: workflow.to_owned(),
@@ -147,48 +153,6 @@ fn check_state(name: &ItemName, operation: Operation, row: Option<&ItemRow>, rec
     Ok(())
 }
 
-async fn protect(app: &App, name: &ItemName, body: &[u8]) -> Result<Value, Refusal> {
-    let ProtectRequest { from, to, machine, policy, checks } = read(body)?;
-    if from == to {
-        return Err(Refusal::new(Code::InvalidRequest, format!("item {name} would be replicated from site {from} to itself")));
-    }
-    let sites = app.store.sites().await?;
-    for wanted in [&from, &to] {
-        if !sites.iter().any(|known| known.name == wanted.as_str() && !known.agents.is_empty()) {
-            return Err(Refusal::new(Code::UnknownSite, format!("no agent is enrolled for a site {wanted}")));
-        }
-    }
-    let machine = machine.unwrap_or_else(|| name.as_str().to_owned());
-    json(&ProtectInput { item: name.clone(), machine, from, to, policy, checks })
-}
-
-async fn failover(app: &App, caller: &Caller, record: Option<&ItemRecord>, body: &[u8]) -> Result<Value, Refusal> {
-    let FailoverRequest { point: choice, accept_unfenced, fence_timeout_ms } = read(body)?;
-    let Some(record) = record else {
-        return Err(Refusal::new(Code::Internal, "a failover of an item without record passed the check"));
-    };
-    if let Some(AcceptUnfenced { reason }) = &accept_unfenced
-        && reason.trim().is_empty()
-    {
-        return Err(Refusal::new(Code::InvalidRequest, "to go on unfenced needs a reason: it stands in the history beside your name"));
-    }
-    let known = offered_points(app, record).await?;
-    resolve(&known, choice).map_err(|none| Refusal::new(Code::NoRecoveryPoint, format!("item {}: {none}", record.name)))?;
-    let accept_unfenced = accept_unfenced.map(|AcceptUnfenced { reason }| Acceptance { by: caller.name.clone(), reason });
-    json(&FailoverInput { item: record.name.clone(), choice, accept_unfenced, fence_timeout_ms })
-}
-
-/// What the target's journal listed when it last reported.
-async fn offered_points(app: &App, record: &ItemRecord) -> Result<Vec<RecoveryPoint>, Refusal> {
-    let rows = app.store.points(Some(record.name.as_str())).await?;
-    rows.iter().filter(|row| row.site == record.target_site().as_str()).map(point).collect()
-}
-
-fn plain(body: &[u8], input: &impl serde::Serialize) -> Result<Value, Refusal> {
-    let PlainRequest {} = read(body)?;
-    json(input)
-}
-
 fn unknown(name: &ItemName) -> Refusal {
     Refusal::new(Code::UnknownItem, format!("no item is called {name}"))
 }
@@ -207,21 +171,26 @@ fn offered(state: &ItemState) -> Vec<Operation> {
     allowed_operations(state).into_iter().filter(|operation| operation.offered()).collect()
 }
 
-async fn views(app: &App, name: Option<&ItemName>) -> Result<Vec<ItemView>, Refusal> {
+pub(super) async fn views(app: &App, name: Option<&ItemName>) -> Result<Vec<ItemView>, Refusal> {
     let wanted = name.map(ItemName::as_str);
     let points = app.store.points(wanted).await?;
     let replication = app.store.replication(wanted).await?;
-    app.store.items(wanted).await?.iter().map(|row| view(row, &points, &replication)).collect()
+    let machines = app.store.machines(wanted).await?;
+    app.store.items(wanted).await?.iter().map(|row| view(row, &points, &replication, &machines)).collect()
 }
 
-fn view(row: &ItemRow, points: &[PointRow], replication: &[ReplicationRow]) -> Result<ItemView, Refusal> {
+fn view(row: &ItemRow, points: &[PointRow], replication: &[ReplicationRow], machines: &[MachinesRow]) -> Result<ItemView, Refusal> {
     let record = record(&row.record)?;
     let target = record.target_site().as_str();
     let offered_here = points.iter().filter(|point| point.item == row.name && point.site == target && !point.withdrawn);
     let offered_here: Vec<&PointRow> = offered_here.collect();
     let source = record.source_site().as_str();
     let status = replication.iter().find(|status| status.item == row.name && status.site == source);
+    let seen = machines.iter().filter(|seen| seen.item == row.name).map(seen).collect::<Result<Vec<_>, _>>()?;
     Ok(ItemView {
+        old_machine: old_machine(&record, row.running_since, &seen),
+        alarms: alarms(&record, row.running_since, &seen),
+        machines: seen,
         state: record.state.main.to_string(),
         allowed_operations: offered(&record.state),
         open_run: row.open_run,
@@ -239,11 +208,16 @@ fn replication_view(row: &ReplicationRow) -> Result<ReplicationView, Refusal> {
     Ok(ReplicationView { site: site(&row.site)?, status, reported_at: row.reported_at })
 }
 
+fn seen(row: &MachinesRow) -> Result<Seen, Refusal> {
+    let MachinesStatus { source_runs, autostart, quarantined, recovered_runs } = serde_json::from_value(row.seen.clone()).map_err(unreadable)?;
+    Ok(Seen { site: site(&row.site)?, source_runs, autostart, quarantined, recovered_runs, reported_at: row.reported_at })
+}
+
 fn record(value: &Value) -> Result<ItemRecord, Refusal> {
     serde_json::from_value(value.clone()).map_err(unreadable)
 }
 
-fn point(row: &PointRow) -> Result<RecoveryPoint, Refusal> {
+pub(super) fn point(row: &PointRow) -> Result<RecoveryPoint, Refusal> {
     let consistency = row.consistency.parse().map_err(unreadable)?;
     Ok(RecoveryPoint {
         id: PointId(row.point.unsigned_abs()),
@@ -260,7 +234,7 @@ fn site(name: &str) -> Result<SiteName, Refusal> {
     name.parse().map_err(unreadable)
 }
 
-fn json(value: &impl serde::Serialize) -> Result<Value, Refusal> {
+pub(super) fn json(value: &impl serde::Serialize) -> Result<Value, Refusal> {
     serde_json::to_value(value).map_err(unreadable)
 }
 
