@@ -81,7 +81,7 @@ impl Lab for SimLab {
     async fn point(&self) -> PointId {
         match self.world.replicate(&self.item()) {
             Step::Point(id) => id,
-            other @ (Step::Paused | Step::Superseded | Step::Failed(_) | Step::NotReplicating) => panic!("no point: {other:?}"),
+            other @ (Step::Paused | Step::Superseded | Step::Quarantined | Step::Failed(_) | Step::NotReplicating) => panic!("no point: {other:?}"),
         }
     }
 

@@ -41,9 +41,12 @@ ops! {
     StartMachine = "start_machine",
     Discard = "discard",
     ObserveMachine = "observe_machine",
+    Written = "written",
+    Retire = "retire",
     Flatten = "flatten",
     Inventory = "inventory",
     Fence = "fence",
+    ShutDown = "shut_down",
     ObserveFence = "observe_fence",
     LiftFence = "lift_fence",
     Prepare = "prepare",
@@ -57,7 +60,13 @@ ops! {
     DropReplica = "drop_replica",
     StartReplication = "start_replication",
     StopReplication = "stop_replication",
+    FinalSync = "final_sync",
     ReplicationStatus = "replication_status",
+    RecoverTest = "recover_test",
+    StartTest = "start_test",
+    CheckTest = "check_test",
+    CleanTest = "clean_test",
+    ObserveTest = "observe_test",
 }
 
 impl fmt::Display for Op {

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use recovery::ItemName;
 
 use super::{
     Op, SimSite,
     site::{Asked, Done},
-    state::SimFence,
+    state::{SimFence, SiteState},
 };
 use crate::{Call, Fence, FenceMethod, FenceProof, FenceState, Phase, PowerState, ProviderError};
 
@@ -16,47 +17,34 @@ use crate::{Call, Fence, FenceMethod, FenceProof, FenceState, Phase, PowerState,
 impl Fence for SimSite {
     async fn fence(&self, call: &Call, item: &ItemName, machine: &str) -> Result<FenceProof, ProviderError> {
         self.effect(Asked::on(Op::Fence, call, item), |site, now| {
-            let standing = site.fences.get(item).map(|f| f.proof.clone());
-            let m = site.machine(machine)?;
-            let (was_running, had_autostart) = (m.power != PowerState::Off, m.autostart);
-            if let Some(proof) = standing.filter(|_| !was_running && !had_autostart) {
-                return Done::repeated(proof);
-            }
-            m.power = PowerState::Off;
-            m.autostart = false;
-            let proof = FenceProof {
-                machine: machine.to_owned(),
-                method: if was_running { FenceMethod::Destroyed } else { FenceMethod::AlreadyOff },
-                power: PowerState::Off,
-                autostart_off: true,
-                observed_at: now,
-                detail: format!("simulated machine {machine} is off"),
-            };
-            if let Some(l) = site.loops.get_mut(item) {
+            let mut done = fenced(site, call, item, machine, FenceMethod::Destroyed, now)?;
+            if let Some(l) = site.loops.get_mut(item).filter(|l| !l.ended()) {
                 l.status.phase = Phase::Stopped;
+                l.booted_at = None;
+                done.changed = true;
             }
-            let earlier = site.fences.remove(item);
-            let fence = SimFence {
-                token: call.token,
-                proof: proof.clone(),
-                was_running: was_running || earlier.as_ref().is_some_and(|f| f.was_running),
-                had_autostart: had_autostart || earlier.as_ref().is_some_and(|f| f.had_autostart),
-            };
-            site.fences.insert(item.clone(), fence);
-            Done::changed(proof)
+            Ok(done)
         })
         .await
     }
 
-    async fn shut_down(&self, _call: &Call, _item: &ItemName, _machine: &str, _patience: Duration) -> Result<FenceProof, ProviderError> {
-        Err(super::not_built("shut_down"))
+    async fn shut_down(&self, call: &Call, item: &ItemName, machine: &str, patience: Duration) -> Result<FenceProof, ProviderError> {
+        self.effect(Asked::on(Op::ShutDown, call, item), |site, now| {
+            let guest = site.guest(machine);
+            if site.machine(machine)?.power != PowerState::Off && guest.ignores_shut_down {
+                let waited_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+                return Err(ProviderError::StillRunning { machine: machine.to_owned(), waited_ms });
+            }
+            fenced(site, call, item, machine, FenceMethod::ShutDown, now)
+        })
+        .await
     }
 
     async fn observe_fence(&self, item: &ItemName, machine: &str) -> Result<FenceState, ProviderError> {
         self.look(Op::ObserveFence, Some(item), |site| {
             let m = site.machine(machine)?;
-            let (power, autostart) = (m.power, m.autostart);
-            Ok(match site.fences.get(item) {
+            let (power, autostart, uuid) = (m.power, m.autostart, m.uuid.clone());
+            Ok(match site.fences.get(item).filter(|f| f.uuid == uuid) {
                 None => FenceState::Open { power, autostart },
                 Some(f) if power == PowerState::Off && !autostart => {
                     FenceState::Fenced { token: f.token, proof: f.proof.clone() }
@@ -69,7 +57,10 @@ impl Fence for SimSite {
 
     async fn lift_fence(&self, call: &Call, item: &ItemName, machine: &str) -> Result<(), ProviderError> {
         self.effect(Asked::on(Op::LiftFence, call, item), |site, _now| {
-            site.machine(machine)?;
+            let uuid = site.machine(machine)?.uuid.clone();
+            if site.fences.get(item).is_none_or(|f| f.uuid != uuid) {
+                return Done::repeated(());
+            }
             let Some(fence) = site.fences.remove(item) else { return Done::repeated(()) };
             let m = site.machine(machine)?;
             m.autostart = fence.had_autostart;
@@ -80,4 +71,42 @@ impl Fence for SimSite {
         })
         .await
     }
+}
+
+/// Ends the machine in this way, unless it is fenced as it is, and remembers how it was.
+fn fenced(
+    site: &mut SiteState,
+    call: &Call,
+    item: &ItemName,
+    machine: &str,
+    method: FenceMethod,
+    now: DateTime<Utc>,
+) -> Result<Done<FenceProof>, ProviderError> {
+    let m = site.machine(machine)?;
+    let (was_running, had_autostart, uuid) = (m.power != PowerState::Off, m.autostart, m.uuid.clone());
+    let standing = site.fences.get(item).filter(|f| f.uuid == uuid);
+    if let Some(f) = standing.filter(|_| !was_running && !had_autostart) {
+        return Done::repeated(f.proof.clone());
+    }
+    let (ran_before, started_before) = standing.map_or((false, false), |f| (f.was_running, f.had_autostart));
+    let m = site.machine(machine)?;
+    m.end();
+    m.autostart = false;
+    let proof = FenceProof {
+        machine: machine.to_owned(),
+        method: if was_running { method } else { FenceMethod::AlreadyOff },
+        power: PowerState::Off,
+        autostart_off: true,
+        observed_at: now,
+        detail: format!("simulated machine {machine} is off"),
+    };
+    let fence = SimFence {
+        token: call.token,
+        uuid,
+        proof: proof.clone(),
+        was_running: was_running || ran_before,
+        had_autostart: had_autostart || started_before,
+    };
+    site.fences.insert(item.clone(), fence);
+    Done::changed(proof)
 }

@@ -1,17 +1,17 @@
 //! Simulated replica stores.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use async_trait::async_trait;
 use recovery::{Generation, ItemName, PointId};
-use sha2::{Digest, Sha256};
 
 use super::{
-    BLOCK_BYTES, Op, SimSite,
+    Op, SimSite, base,
+    compute::refused,
+    extents,
+    machine::Origin,
     site::{Asked, Done},
-    state::{Address, SimReplica, SiteState},
+    state::{SimReplica, SiteState},
 };
-use crate::{Applied, Call, Endpoint, ExtentMap, Machine, Pin, PrepareReplica, ProviderError, Replica, ReplicaStore};
+use crate::{Call, Endpoint, ExtentMap, Machine, Pin, PrepareReplica, ProviderError, Replica, ReplicaStore};
 
 #[async_trait]
 impl ReplicaStore for SimSite {
@@ -76,10 +76,11 @@ impl ReplicaStore for SimSite {
     async fn keep_extent_map(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<ExtentMap, ProviderError> {
         self.effect(Asked::of(Op::KeepExtentMap, call, item, generation), |site, _now| {
             if let Some(kept) = site.replica(item)?.extent_maps.get(&generation) {
-                return Done::repeated(kept.clone());
+                return Done::repeated(kept.map.clone());
             }
-            let map = extent_map(site, item, generation)?;
-            site.replica(item)?.extent_maps.insert(generation, map.clone());
+            let kept = extents::differing(site, item, generation)?;
+            let map = kept.map.clone();
+            site.replica(item)?.extent_maps.insert(generation, kept);
             Done::changed(map)
         })
         .await
@@ -99,18 +100,14 @@ impl ReplicaStore for SimSite {
         self.effect(Asked::on(Op::RemovePoints, call, item), |site, _now| {
             let r = site.replica(item)?;
             if !r.withdrawn {
-                return Err(ProviderError::Platform {
-                    operation: "remove_points".to_owned(),
-                    target: item.to_string(),
-                    detail: "the points are not withdrawn".to_owned(),
-                    applied: Applied::No,
-                });
+                return Err(refused("remove_points", item.as_str(), "the points are not withdrawn".to_owned()));
             }
             unused(site, item)?;
             let r = site.replica(item)?;
             let changed = !r.removed;
             r.removed = true;
             r.points.clear();
+            r.base.take_if(|base| base.machine.origin != Origin::Original);
             Ok(Done { answer: (), changed })
         })
         .await
@@ -119,73 +116,83 @@ impl ReplicaStore for SimSite {
     async fn drop_replica(&self, call: &Call, item: &ItemName) -> Result<(), ProviderError> {
         self.effect(Asked::on(Op::DropReplica, call, item), |site, _now| {
             unused(site, item)?;
-            let changed = site.replicas.remove(item).is_some();
-            Ok(Done { answer: (), changed })
+            let Some(gone) = site.replicas.remove(item) else { return Done::repeated(()) };
+            if let Some(base) = gone.base.filter(|base| base.machine.origin == Origin::Original) {
+                site.give_back(&base.name, base.machine);
+            }
+            let retired = site.recovered.iter_mut().filter(|((of, _), r)| of == item && r.retired);
+            let displaced: Vec<_> = retired.filter_map(|(_, r)| Some((r.name.clone(), r.displaced.take()?))).collect();
+            displaced.into_iter().for_each(|(name, machine)| site.give_back(&name, machine));
+            Done::changed(())
         })
         .await
     }
 }
 
 fn prepare(site: &mut SiteState, wanted: PrepareReplica) -> Result<bool, ProviderError> {
-    let Some(r) = site.replicas.get_mut(&wanted.item) else {
-        let replica = SimReplica {
-            generation: wanted.generation,
-            sealed: false,
-            withdrawn: false,
-            removed: false,
-            points: vec![],
-            last_id: 0,
-            part: None,
-            extent_maps: BTreeMap::new(),
-            wanted,
-        };
-        site.replicas.insert(replica.wanted.item.clone(), replica);
-        return Ok(true);
+    let item = wanted.item.clone();
+    let mut last_id = 0;
+    if let Some(r) = site.replicas.get_mut(&item) {
+        let anew = r.withdrawn && r.removed && wanted.generation > r.generation;
+        if r.withdrawn && !anew {
+            return Err(ProviderError::PointsWithdrawn { item });
+        }
+        if wanted.generation < r.generation {
+            return Err(ProviderError::Superseded { item, given: wanted.generation, newest: r.generation });
+        }
+        if !anew {
+            return open(site, wanted);
+        }
+        last_id = r.last_id;
+    }
+    let base = base::adopt(site, &wanted)?;
+    if let Some(left) = site.replicas.remove(&item).and_then(|gone| gone.base) {
+        site.left_alone.push(left.machine);
+    }
+    let replica = SimReplica {
+        generation: wanted.generation,
+        sealed: false,
+        withdrawn: false,
+        removed: false,
+        points: vec![],
+        last_id,
+        part: None,
+        extent_maps: Default::default(),
+        machine: base::machine(&wanted.machine, base.as_ref()),
+        base,
+        wanted,
     };
-    let item = &wanted.item;
-    if r.withdrawn {
-        return Err(ProviderError::PointsWithdrawn { item: item.clone() });
-    }
-    if wanted.generation < r.generation {
-        return Err(ProviderError::Superseded { item: item.clone(), given: wanted.generation, newest: r.generation });
-    }
+    site.replicas.insert(item, replica);
+    Ok(true)
+}
+
+/// Opens a replica that has points to offer, or may get some.
+fn open(site: &mut SiteState, wanted: PrepareReplica) -> Result<bool, ProviderError> {
     let shape = |m: &Machine| m.disks.iter().map(|d| (d.target.clone(), d.capacity_bytes)).collect::<Vec<_>>();
-    if shape(&r.wanted.machine) != shape(&wanted.machine) {
+    let r = site.replica(&wanted.item)?;
+    if shape(&r.machine) != shape(&wanted.machine) {
         let reason = "its disks are not those of the machine".to_owned();
-        return Err(ProviderError::ReplicaMismatch { item: item.clone(), reason });
+        return Err(ProviderError::ReplicaMismatch { item: wanted.item, reason });
     }
-    let changed = r.sealed || r.wanted != wanted;
-    (r.generation, r.sealed, r.wanted) = (wanted.generation, false, wanted);
+    if r.points.is_empty() && r.base.is_none() {
+        let base = base::adopt(site, &wanted)?;
+        site.replica(&wanted.item)?.base = base;
+    }
+    let r = site.replica(&wanted.item)?;
+    let machine = base::machine(&wanted.machine, r.base.as_ref());
+    let changed = r.sealed || r.wanted != wanted || r.machine != machine;
+    (r.generation, r.sealed, r.machine, r.wanted) = (wanted.generation, false, machine, wanted);
     Ok(changed)
 }
 
-/// Refuses if a recovered machine still reads from points.
+/// Refuses if a machine still reads from points.
 fn unused(site: &SiteState, item: &ItemName) -> Result<(), ProviderError> {
-    match site.recovered.get(item) {
-        Some(r) if !r.standalone => {
-            Err(ProviderError::PointsInUse { item: item.clone(), user: format!("machine {} of generation {}", r.machine, r.generation) })
-        }
-        Some(_) | None => Ok(()),
+    let in_use = |user: String| Err(ProviderError::PointsInUse { item: item.clone(), user });
+    if let Some((generation, r)) = site.all_recovered(item).find(|(_, r)| !r.standalone) {
+        return in_use(format!("machine {} of generation {generation}", r.name));
     }
-}
-
-/// Blocks in which newer points differ from the recovered one, and those written since.
-fn extent_map(site: &mut SiteState, item: &ItemName, generation: Generation) -> Result<ExtentMap, ProviderError> {
-    let r = site.recovered(item, generation)?;
-    if r.started.is_none() {
-        return Err(ProviderError::NotRecovered { item: item.clone(), generation });
+    match site.copies.get(item) {
+        Some(copy) => in_use(format!("the copy {} of generation {}", copy.name, copy.generation)),
+        None => Ok(()),
     }
-    let mut changed: BTreeSet<Address> = r.written.clone();
-    let chosen = r.point;
-    let points = &site.replica(item)?.points;
-    for pair in points.windows(2).filter(|pair| pair[1].point.id > chosen) {
-        let addresses = pair[0].blocks.keys().chain(pair[1].blocks.keys());
-        changed.extend(addresses.filter(|a| pair[0].blocks.get(*a) != pair[1].blocks.get(*a)).cloned());
-    }
-    let mut hasher = Sha256::new();
-    for (target, block) in &changed {
-        hasher.update(format!("{target} {block}\n"));
-    }
-    let blocks = changed.len() as u64;
-    Ok(ExtentMap { hash: hex::encode(hasher.finalize()), blocks, bytes: blocks * BLOCK_BYTES })
 }

@@ -4,15 +4,16 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use recovery::{Consistency, Generation, ItemName, PointId, SiteName};
+use recovery::{Consistency, ItemName, PointId, SiteName};
 
 use super::{
-    BLOCK_BYTES, Op, SimSite, SimWorld,
-    compute::protectable,
+    Op, SimSite, SimWorld, boot,
+    compute::{refused, told},
     site::{Asked, Done},
-    state::{Address, Blocks, SimLoop, SimPoint, SimReplica, State},
+    state::{SimLoop, State},
+    stream::{self, Ending, Refusal},
 };
-use crate::{Call, Phase, Point, PowerState, ProgressSink, ProviderError, Replicate, Replication, ReplicationStatus, retention};
+use crate::{Call, Phase, PowerState, ProgressSink, ProviderError, Replicate, Replication, ReplicationStatus};
 
 /// What one step of an item's replication came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Step {
     Paused,
     /// A newer generation has the item.
     Superseded,
+    /// The item's machine runs at the target; here it was ended.
+    Quarantined,
     /// It failed and may be tried again.
     Failed(String),
     /// No loop runs for the item.
@@ -34,30 +37,19 @@ impl Replication for SimSite {
     async fn start_replication(&self, call: &Call, wanted: Replicate) -> Result<(), ProviderError> {
         let item = wanted.item.clone();
         self.effect(Asked::of(Op::StartReplication, call, &item, wanted.generation), |site, _now| {
-            protectable(site.machine(&wanted.machine)?.describe(&wanted.machine))?;
+            site.protectable(&wanted.machine)?;
             if let Some(l) = site.loops.get_mut(&item) {
                 let newest = l.wanted.generation;
                 if wanted.generation < newest {
                     return Err(ProviderError::Superseded { item: item.clone(), given: wanted.generation, newest });
                 }
-                let ended = matches!(l.status.phase, Phase::Stopped | Phase::Superseded | Phase::Quarantined);
+                let ended = l.ended() || l.status.phase == Phase::Superseded;
                 if l.wanted == wanted && !ended {
                     return Done::repeated(());
                 }
             }
-            let status = ReplicationStatus {
-                generation: wanted.generation,
-                phase: Phase::Seeding,
-                bytes_done: 0,
-                bytes_total: 0,
-                last_point: None,
-                last_point_taken_at: None,
-                last_app_point: None,
-                app_error: None,
-                last_error: None,
-                bytes_sent_total: 0,
-            };
-            site.loops.insert(item.clone(), SimLoop { wanted, status });
+            let booted_at = site.loops.get(&item).and_then(|l| l.booted_at);
+            site.loops.insert(item.clone(), SimLoop { booted_at, ..SimLoop::new(wanted) });
             Done::changed(())
         })
         .await
@@ -66,19 +58,22 @@ impl Replication for SimSite {
     async fn stop_replication(&self, call: &Call, item: &ItemName) -> Result<(), ProviderError> {
         self.effect(Asked::on(Op::StopReplication, call, item), |site, _now| {
             let Some(l) = site.loops.get_mut(item) else { return Done::repeated(()) };
-            let changed = l.status.phase != Phase::Stopped;
+            let machine = site.machines.get_mut(&l.wanted.machine);
+            let marked = machine.as_ref().is_some_and(|m| m.image.newest_mark().is_some());
+            let changed = marked || l.status.phase != Phase::Stopped;
             l.status.phase = Phase::Stopped;
-            if let Some(m) = site.machines.get_mut(&l.wanted.machine) {
-                m.mark = None;
-                m.dirty.clear();
+            l.booted_at = None;
+            if let Some(m) = machine {
+                m.image.forget_appends();
             }
             Ok(Done { answer: (), changed })
         })
         .await
     }
 
-    async fn final_sync(&self, _call: &Call, _item: &ItemName, _progress: Arc<dyn ProgressSink>) -> Result<PointId, ProviderError> {
-        Err(super::not_built("final_sync"))
+    async fn final_sync(&self, call: &Call, item: &ItemName, progress: Arc<dyn ProgressSink>) -> Result<PointId, ProviderError> {
+        let asked = Asked::on(Op::FinalSync, call, item);
+        self.effect_in_world(asked, |state, here, now| final_sync(state, here, item, &*progress, now)).await
     }
 
     async fn replication_status(&self, item: &ItemName) -> Result<Option<ReplicationStatus>, ProviderError> {
@@ -86,13 +81,50 @@ impl Replication for SimSite {
     }
 }
 
-/// What the source sends for one point.
-struct Increment {
-    changes: Blocks,
-    /// Over what the target has as its newest point; `false` replaces everything.
-    delta: bool,
-    mark: u64,
-    generation: Generation,
+impl SimLoop {
+    fn new(wanted: Replicate) -> Self {
+        let status = ReplicationStatus {
+            generation: wanted.generation,
+            phase: Phase::Seeding,
+            bytes_done: 0,
+            bytes_total: 0,
+            last_point: None,
+            last_point_taken_at: None,
+            last_app_point: None,
+            app_error: None,
+            last_error: None,
+            bytes_sent_total: 0,
+        };
+        Self { wanted, status, final_point: None, app_tried_at: None, booted_at: None }
+    }
+
+    /// What a step came to.
+    fn record(&mut self, step: &Step, now: DateTime<Utc>) {
+        let status = &mut self.status;
+        match step {
+            Step::Point(id) => {
+                status.phase = Phase::Replicating;
+                status.last_error = None;
+                status.last_point = Some(*id);
+                status.last_point_taken_at = Some(now);
+            }
+            Step::Paused if status.phase != Phase::Superseded => status.phase = Phase::Paused,
+            Step::Superseded => status.phase = Phase::Superseded,
+            Step::Failed(error) => {
+                if status.phase != Phase::Superseded {
+                    status.phase = Phase::Broken;
+                }
+                status.last_error = Some(error.clone());
+            }
+            Step::Paused | Step::Quarantined | Step::NotReplicating => {}
+        }
+    }
+
+    /// Whether the next point is to be app-consistent.
+    fn app_due(&self, now: DateTime<Utc>) -> bool {
+        let every_s = self.wanted.policy.app_consistent_interval_s();
+        every_s.is_some_and(|every_s| self.app_tried_at.is_none_or(|tried| (now - tried).num_seconds() >= i64::from(every_s)))
+    }
 }
 
 impl SimWorld {
@@ -102,36 +134,24 @@ impl SimWorld {
         items.into_iter().map(|item| (item.clone(), self.replicate(&item))).collect()
     }
 
-    /// Lets the loop of an item take one step: a point, or the reason why there is none.
+    /// Lets each loop of an item take one step: a point, or the reason why there is none. Says what the newest loop's came to.
     pub fn replicate(&self, item: &ItemName) -> Step {
         let now = self.now();
         let mut state = self.lock();
-        let running = |phase| !matches!(phase, Phase::Stopped | Phase::Superseded | Phase::Quarantined);
-        let source = state.sites.iter().find(|(_, s)| s.loops.get(item).is_some_and(|l| running(l.status.phase)));
-        let Some(source) = source.map(|(name, _)| name.clone()) else { return Step::NotReplicating };
-        let step = step(&mut state, &source, item, now);
-        if let Some(l) = state.sites.get_mut(&source).and_then(|s| s.loops.get_mut(item)) {
-            record(&mut l.status, &step, now);
+        let of_item = |(name, s): (&SiteName, &super::state::SiteState)| {
+            s.loops.get(item).filter(|l| !l.ended()).map(|l| (l.wanted.generation, name.clone()))
+        };
+        let mut sources: Vec<_> = state.sites.iter().filter_map(of_item).collect();
+        sources.sort();
+        let mut last = Step::NotReplicating;
+        for (_, source) in sources {
+            last = step(&mut state, &source, item, now);
+            if let Some(l) = state.sites.get_mut(&source).and_then(|s| s.loops.get_mut(item)) {
+                l.record(&last, now);
+            }
         }
-        step
-    }
-}
-
-fn record(status: &mut ReplicationStatus, step: &Step, now: DateTime<Utc>) {
-    match step {
-        Step::Point(id) => {
-            status.phase = Phase::Replicating;
-            status.last_error = None;
-            status.last_point = Some(*id);
-            status.last_point_taken_at = Some(now);
-        }
-        Step::Paused => status.phase = Phase::Paused,
-        Step::Superseded => status.phase = Phase::Superseded,
-        Step::Failed(error) => {
-            status.phase = Phase::Broken;
-            status.last_error = Some(error.clone());
-        }
-        Step::NotReplicating => {}
+        state.note_networks(now);
+        last
     }
 }
 
@@ -139,79 +159,74 @@ fn step(state: &mut State, source: &SiteName, item: &ItemName, now: DateTime<Utc
     let Some(site) = state.sites.get_mut(source).filter(|s| !s.down) else {
         return Step::Failed("the source is down".to_owned());
     };
-    let Some(wanted) = site.loops.get(item).map(|l| l.wanted.clone()) else { return Step::NotReplicating };
-    if site.machines.get(&wanted.machine).is_none_or(|m| m.power == PowerState::Off) {
+    let Some(l) = site.loops.get_mut(item) else { return Step::NotReplicating };
+    let (wanted, booted) = (l.wanted.clone(), l.booted_at.is_some());
+    let Some(power) = site.machines.get(&wanted.machine).map(|m| m.power) else { return Step::Paused };
+    if booted {
+        return boot::decide(state, source, item, now);
+    }
+    if power == PowerState::Off {
         return Step::Paused;
     }
-    let Some(target) = wanted.endpoint.address.strip_prefix("sim:").and_then(|name| name.parse::<SiteName>().ok()) else {
-        return Step::Failed(format!("{} is no simulated site", wanted.endpoint.address));
+    let refuses = site.guest(&wanted.machine).refuses_freeze;
+    let welcome = match stream::greet(state, source, &wanted) {
+        Ok(welcome) => welcome,
+        Err(refusal) => return refused_by_target(state, source, item, refusal),
     };
-    let newest = match newest_mark(state, &target, &wanted) {
-        Ok(newest) => newest,
-        Err(step) => return step,
-    };
-    let Some(increment) = collect(state, source, &wanted, newest) else { return Step::Paused };
-
-    let torn = state.torn.remove(item);
-    let Some(replica) = state.sites.get_mut(&target).and_then(|s| s.replicas.get_mut(item)) else {
-        return Step::Failed("the target has no replica".to_owned());
-    };
-    if torn {
-        let half = increment.changes.len().div_ceil(2);
-        replica.part = Some(increment.changes.into_iter().take(half).collect());
-        return Step::Failed("the line broke".to_owned());
+    let mut consistency = Consistency::Crash;
+    if let Some(l) = state.sites.get_mut(source).and_then(|s| s.loops.get_mut(item)).filter(|l| l.app_due(now)) {
+        l.app_tried_at = Some(now);
+        consistency = if refuses { Consistency::Crash } else { Consistency::App };
+        l.status.app_error = refuses.then(|| "the guest refused to freeze its file systems".to_owned());
     }
-    let sent_bytes = increment.changes.len() as u64 * BLOCK_BYTES;
-    let mark = increment.mark;
-    let id = append(replica, increment, now);
-    if let Some(site) = state.sites.get_mut(source) {
-        if let Some(m) = site.machines.get_mut(&wanted.machine) {
-            m.mark = Some(mark);
-            m.dirty.clear();
-        }
-        if let Some(l) = site.loops.get_mut(item) {
-            l.status.bytes_sent_total += sent_bytes;
-            (l.status.bytes_done, l.status.bytes_total) = (sent_bytes, sent_bytes);
-        }
+    match stream::append(state, source, &wanted, &welcome, consistency, Ending::GoesOn, now) {
+        Ok(id) => Step::Point(id),
+        Err(refusal) => refused_by_target(state, source, item, refusal),
     }
-    Step::Point(id)
 }
 
-/// What the target says at the start: the mark of its newest point.
-fn newest_mark(state: &State, target: &SiteName, wanted: &Replicate) -> Result<Option<u64>, Step> {
-    let site = state.sites.get(target).filter(|s| !s.down);
-    let site = site.ok_or_else(|| Step::Failed("the target is down".to_owned()))?;
-    let replica = site.replicas.get(&wanted.item).ok_or_else(|| Step::Failed("the target has no replica".to_owned()))?;
-    if replica.generation > wanted.generation || replica.sealed {
-        return Err(Step::Superseded);
+fn refused_by_target(state: &mut State, source: &SiteName, item: &ItemName, refusal: Refusal) -> Step {
+    match refusal {
+        Refusal::RunsThere(error) => boot::quarantine(state, source, item, &error),
+        Refusal::Superseded(_) => Step::Superseded,
+        Refusal::Unreachable(why) => Step::Failed(why),
     }
-    Ok(replica.points.last().map(|p| p.mark))
 }
 
-fn collect(state: &State, source: &SiteName, wanted: &Replicate, newest: Option<u64>) -> Option<Increment> {
-    let machine = state.sites.get(source)?.machines.get(&wanted.machine)?;
-    let delta = machine.mark.is_some() && machine.mark == newest;
-    let dirty = |address: &&Address| !delta || machine.dirty.contains(*address);
-    let changes = machine.blocks.keys().filter(dirty).map(|a| (a.clone(), machine.blocks[a])).collect();
-    Some(Increment { changes, delta, mark: newest.unwrap_or(0) + 1, generation: wanted.generation })
-}
-
-fn append(replica: &mut SimReplica, increment: Increment, now: DateTime<Utc>) -> PointId {
-    let Increment { changes, delta, mark, generation } = increment;
-    let bytes = changes.len() as u64 * BLOCK_BYTES;
-    let mut blocks = match replica.points.last() {
-        Some(newest) if delta => newest.blocks.clone(),
-        Some(_) | None => Blocks::new(),
+fn final_sync(
+    state: &mut State,
+    here: &SiteName,
+    item: &ItemName,
+    progress: &dyn ProgressSink,
+    now: DateTime<Utc>,
+) -> Result<Done<PointId>, ProviderError> {
+    let site = state.sites.entry(here.clone()).or_default();
+    let not_replicated = || ProviderError::NotReplicated { item: item.clone() };
+    let l = site.loops.get(item).ok_or_else(not_replicated)?;
+    if let Some(point) = l.final_point {
+        return Done::repeated(point);
+    }
+    if l.ended() {
+        return Err(not_replicated());
+    }
+    let wanted = l.wanted.clone();
+    let machine = site.machine(&wanted.machine)?;
+    if machine.power != PowerState::Off {
+        return Err(ProviderError::StillRunning { machine: wanted.machine, waited_ms: 0 });
+    }
+    let blocks = machine.image.blocks.len();
+    let refusal = |refusal| match refusal {
+        Refusal::RunsThere(error) | Refusal::Superseded(error) => error,
+        Refusal::Unreachable(detail) => ProviderError::Unreachable { site: wanted.endpoint.address.clone(), detail },
     };
-    blocks.extend(changes);
-    replica.part = None;
-    replica.last_id += 1;
-    let id = PointId(replica.last_id);
-    let point = Point { id, generation, consistency: Consistency::Crash, taken_at: now, recorded_at: now, bytes, pins: vec![] };
-    replica.points.push(SimPoint { point, blocks, mark });
-    loop {
-        let points: Vec<Point> = replica.points.iter().map(|p| p.point.clone()).collect();
-        let Some(gone) = retention::next_to_prune(&points, &replica.wanted.policy, now) else { return id };
-        replica.points.retain(|p| p.point.id != gone);
-    }
+    let welcome = stream::greet(state, here, &wanted).map_err(refusal)?;
+    told(progress, "final_sync", item, blocks)?;
+    let id = stream::append(state, here, &wanted, &welcome, Consistency::App, Ending::Final, now).map_err(refusal)?;
+    let site = state.sites.entry(here.clone()).or_default();
+    let l = site.loops.get_mut(item).ok_or_else(|| refused("final_sync", item.as_str(), "its loop is gone".to_owned()))?;
+    l.record(&Step::Point(id), now);
+    l.status.phase = Phase::Stopped;
+    l.booted_at = None;
+    l.final_point = Some(id);
+    Done::changed(id)
 }

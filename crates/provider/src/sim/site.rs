@@ -1,6 +1,6 @@
 //! A simulated site: every port method goes through [`SimSite::effect`] or [`SimSite::look`].
 
-use std::future::pending;
+use std::{collections::BTreeSet, future::pending};
 
 use chrono::{DateTime, Utc};
 use recovery::{Generation, ItemName, PointId, SiteName};
@@ -9,9 +9,9 @@ use super::{
     SimWorld,
     effect::{Effect, Moment, Op, Verdict},
     ledger::EffectKey,
-    state::SiteState,
+    state::{SiteState, State},
 };
-use crate::{Call, ItemReport, ProviderError, Reports, Site};
+use crate::{Call, ItemReport, ProviderError, Reports, Site, SourceMachine};
 
 /// One site of a [`SimWorld`]; cheap to make again, since the world holds everything.
 #[derive(Debug, Clone)]
@@ -69,14 +69,23 @@ impl SimSite {
         asked: Asked<'_>,
         apply: impl FnOnce(&mut SiteState, DateTime<Utc>) -> Result<Done<T>, ProviderError> + Send,
     ) -> Result<T, ProviderError> {
+        self.effect_in_world(asked, |state, here, now| apply(state.sites.entry(here.clone()).or_default(), now)).await
+    }
+
+    /// The same for a call that reaches the other site.
+    pub(super) async fn effect_in_world<T: Send>(
+        &self,
+        asked: Asked<'_>,
+        apply: impl FnOnce(&mut State, &SiteName, DateTime<Utc>) -> Result<Done<T>, ProviderError> + Send,
+    ) -> Result<T, ProviderError> {
         let Asked { op, call, item, generation, point } = asked;
         let effect = |moment| Effect { site: self.name.clone(), op, item: Some(item.clone()), token: Some(call.token), moment };
         self.pass(effect(Moment::Before)).await?;
 
         let key = EffectKey { site: self.name.clone(), item: item.clone(), op, generation, point };
-        let applied = self.world.change(&self.name, key, |site, now| {
-            site.show(item, call.token)?;
-            apply(site, now)
+        let applied = self.world.change(key, |state, now| {
+            state.sites.entry(self.name.clone()).or_default().show(item, call.token)?;
+            apply(state, &self.name, now)
         });
         let answer = applied?;
         self.pass(effect(Moment::After)).await?;
@@ -112,16 +121,16 @@ impl Site for SimSite {
 impl Reports for SimSite {
     fn reports(&self) -> Vec<ItemReport> {
         self.world.with_site(&self.name, |site| {
-            let mut items: Vec<ItemName> = site.replicas.keys().chain(site.loops.keys()).chain(site.reported.keys()).cloned().collect();
-            items.sort();
-            items.dedup();
+            let recovered = site.recovered.keys().map(|(item, _)| item);
+            let known = site.replicas.keys().chain(site.loops.keys()).chain(recovered).chain(site.reported.keys());
+            let items: BTreeSet<ItemName> = known.cloned().collect();
             let mut news = vec![];
             for item in items {
                 let report = ItemReport {
                     replica: site.replicas.get(&item).map(|r| r.describe()),
                     replication: site.loops.get(&item).map(|l| l.status.clone()),
-                    source: None,
-                    recovered: None,
+                    source: site.loops.get(&item).and_then(|l| source(site, &l.wanted.machine)),
+                    recovered: site.started(&item).and_then(|(generation, _)| site.made(&item, generation)).map(|m| m.power),
                     item,
                 };
                 if site.reported.get(&report.item) != Some(&report) {
@@ -136,4 +145,9 @@ impl Reports for SimSite {
     fn report_all_again(&self) {
         self.world.with_site(&self.name, |site| site.reported.clear());
     }
+}
+
+fn source(site: &SiteState, machine: &str) -> Option<SourceMachine> {
+    let m = site.machines.get(machine)?;
+    Some(SourceMachine { machine: machine.to_owned(), power: m.power, autostart: m.autostart })
 }

@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use recovery::{EffectToken, Generation, ItemName, PointId, SiteName};
 
-use super::{BLOCK_BYTES, effect::Planned, ledger::Ledger};
-use crate::{
-    Definition, Disk, ExtentMap, FenceProof, ItemReport, Machine, NetworkChoice, Point, PowerState, ProviderError, Replica,
-    Replicate, ReplicationStatus,
+use super::{
+    effect::Planned,
+    ledger::Ledger,
+    machine::{Address, Blocks, Guest, Origin, SimMachine, protectable},
+    network::NetworkLog,
 };
-
-/// A block of a machine: which disk, which block.
-pub(super) type Address = (String, u64);
-/// What disks hold; a block that is not there is zero.
-pub(super) type Blocks = BTreeMap<Address, u64>;
+use crate::{
+    ExtentMap, FenceProof, ItemReport, Machine, NetworkChoice, Phase, Point, ProviderError, Replica, Replicate, ReplicationStatus,
+    TestStarted,
+};
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -23,32 +23,34 @@ pub(super) struct State {
     pub(super) planned: Vec<Planned>,
     /// Items whose next append is cut midway.
     pub(super) torn: BTreeSet<ItemName>,
+    /// Items whose next append is made, and its answer lost.
+    pub(super) unanswered: BTreeSet<ItemName>,
+    /// Pairs of sites between which nothing passes, the smaller name first.
+    pub(super) cut: BTreeSet<(SiteName, SiteName)>,
+    /// The last one given.
+    pub(super) last_mark: u64,
+    pub(super) network: NetworkLog,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct SiteState {
     pub(super) down: bool,
+    /// All that the hypervisor knows, by name.
     pub(super) machines: BTreeMap<String, SimMachine>,
+    /// By machine.
+    pub(super) guests: BTreeMap<String, Guest>,
     /// Greatest token seen.
     pub(super) bars: BTreeMap<ItemName, EffectToken>,
     pub(super) replicas: BTreeMap<ItemName, SimReplica>,
     pub(super) loops: BTreeMap<ItemName, SimLoop>,
-    pub(super) recovered: BTreeMap<ItemName, SimRecovered>,
+    pub(super) recovered: BTreeMap<(ItemName, Generation), SimRecovered>,
+    pub(super) copies: BTreeMap<ItemName, SimCopy>,
+    /// Items whose test network can be reached from elsewhere.
+    pub(super) leaks: BTreeSet<ItemName>,
     pub(super) fences: BTreeMap<ItemName, SimFence>,
+    /// Disks of users' machines that were a base and are none any more: they are theirs.
+    pub(super) left_alone: Vec<SimMachine>,
     pub(super) reported: BTreeMap<ItemName, ItemReport>,
-}
-
-#[derive(Debug)]
-pub(super) struct SimMachine {
-    pub(super) uuid: String,
-    pub(super) power: PowerState,
-    pub(super) autostart: bool,
-    pub(super) disks: Vec<Disk>,
-    pub(super) blocks: Blocks,
-    /// What was written since `mark`.
-    pub(super) dirty: BTreeSet<Address>,
-    /// The append from which changes are counted; lost by a power failure.
-    pub(super) mark: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -58,11 +60,29 @@ pub(super) struct SimReplica {
     pub(super) withdrawn: bool,
     pub(super) removed: bool,
     pub(super) wanted: crate::PrepareReplica,
+    /// As it would be recovered.
+    pub(super) machine: Machine,
+    pub(super) base: Option<SimBase>,
     pub(super) points: Vec<SimPoint>,
     pub(super) last_id: u64,
     /// Blocks of an append that was cut.
     pub(super) part: Option<Blocks>,
-    pub(super) extent_maps: BTreeMap<Generation, ExtentMap>,
+    pub(super) extent_maps: BTreeMap<Generation, KeptMap>,
+}
+
+/// The old machine whose disks lie beneath the first point. Off, unknown to the hypervisor, never written.
+#[derive(Debug)]
+pub(super) struct SimBase {
+    pub(super) name: String,
+    pub(super) machine: SimMachine,
+}
+
+#[derive(Debug)]
+pub(super) struct KeptMap {
+    pub(super) map: ExtentMap,
+    pub(super) blocks: BTreeSet<Address>,
+    /// The append that it is relative to; `None` if the newest point has no mark.
+    pub(super) since: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -70,53 +90,72 @@ pub(super) struct SimPoint {
     pub(super) point: Point,
     /// The whole disks at that point.
     pub(super) blocks: Blocks,
-    pub(super) mark: u64,
+    /// What the source counts changes from; `None` if it does not.
+    pub(super) mark: Option<u64>,
 }
 
 #[derive(Debug)]
 pub(super) struct SimLoop {
     pub(super) wanted: Replicate,
     pub(super) status: ReplicationStatus,
+    /// What the final sync made.
+    pub(super) final_point: Option<PointId>,
+    /// When an app-consistent point was last tried.
+    pub(super) app_tried_at: Option<DateTime<Utc>>,
+    /// Its host has booted then, and the machine is to be started unless it runs elsewhere.
+    pub(super) booted_at: Option<DateTime<Utc>>,
 }
 
+/// A machine that a recovery made.
 #[derive(Debug)]
 pub(super) struct SimRecovered {
     pub(super) token: EffectToken,
-    pub(super) generation: Generation,
     pub(super) point: PointId,
-    pub(super) machine: String,
+    pub(super) name: String,
     pub(super) network: NetworkChoice,
     pub(super) started: Option<DateTime<Utc>>,
-    pub(super) power: PowerState,
     pub(super) standalone: bool,
-    pub(super) blocks: Blocks,
-    /// Since it was started.
-    pub(super) written: BTreeSet<Address>,
+    pub(super) retired: bool,
+    /// While the hypervisor does not know it: not started yet, or retired.
+    pub(super) held: Option<SimMachine>,
+    /// The item's fenced machine, which had the name.
+    pub(super) displaced: Option<SimMachine>,
+}
+
+/// A copy for a test.
+#[derive(Debug)]
+pub(super) struct SimCopy {
+    pub(super) token: EffectToken,
+    pub(super) generation: Generation,
+    pub(super) point: PointId,
+    pub(super) name: String,
+    pub(super) network: String,
+    pub(super) started: Option<TestStarted>,
+    /// Until it is started.
+    pub(super) held: Option<SimMachine>,
 }
 
 #[derive(Debug)]
 pub(super) struct SimFence {
     pub(super) token: EffectToken,
+    /// Which machine: another one may bear its name later.
+    pub(super) uuid: String,
     pub(super) proof: FenceProof,
     pub(super) was_running: bool,
     pub(super) had_autostart: bool,
 }
 
-impl SimMachine {
-    pub(super) fn describe(&self, name: &str) -> Machine {
-        Machine {
-            name: name.to_owned(),
-            uuid: self.uuid.clone(),
-            power: self.power,
-            autostart: self.autostart,
-            disks: self.disks.clone(),
-            definition: Definition(format!("simulated machine {name}")),
-        }
+impl State {
+    pub(super) fn note_networks(&mut self, now: DateTime<Utc>) {
+        self.network.note(self.sites.iter(), now);
     }
 
-    /// Whether the block lies on one of the machine's disks.
-    pub(super) fn has(&self, (target, block): &Address) -> bool {
-        self.disks.iter().any(|d| d.target == *target && block * BLOCK_BYTES < d.capacity_bytes)
+    pub(super) fn line(one: &SiteName, other: &SiteName) -> (SiteName, SiteName) {
+        if one < other { (one.clone(), other.clone()) } else { (other.clone(), one.clone()) }
+    }
+
+    pub(super) fn is_cut(&self, one: &SiteName, other: &SiteName) -> bool {
+        self.cut.contains(&Self::line(one, other))
     }
 }
 
@@ -129,7 +168,7 @@ impl SimReplica {
             sealed: self.sealed,
             withdrawn: self.withdrawn,
             points: offered,
-            machine: self.wanted.machine.clone(),
+            machine: self.machine.clone(),
             policy: self.wanted.policy.clone(),
         }
     }
@@ -145,23 +184,79 @@ impl SimReplica {
     }
 }
 
+impl SimLoop {
+    /// Whether it will never do anything again.
+    pub(super) fn ended(&self) -> bool {
+        matches!(self.status.phase, Phase::Stopped | Phase::Quarantined)
+    }
+}
+
 impl SiteState {
     pub(super) fn machine(&mut self, name: &str) -> Result<&mut SimMachine, ProviderError> {
         self.machines.get_mut(name).ok_or_else(|| ProviderError::NoSuchMachine { machine: name.to_owned() })
+    }
+
+    /// Describes a machine that can be replicated.
+    pub(super) fn protectable(&self, name: &str) -> Result<Machine, ProviderError> {
+        let machine = self.machines.get(name).ok_or_else(|| ProviderError::NoSuchMachine { machine: name.to_owned() })?;
+        let refused = |reason: &str| ProviderError::NotProtectable { machine: name.to_owned(), reason: reason.to_owned() };
+        match &machine.origin {
+            Origin::Copy { .. } => return Err(refused("it is a copy for a test")),
+            Origin::Recovered { item, generation } if !self.recovered.get(&(item.clone(), *generation)).is_some_and(|r| r.standalone) => {
+                return Err(refused("its disks still read from recovery points; commit the failover first"));
+            }
+            Origin::Recovered { .. } | Origin::Original => {}
+        }
+        protectable(machine.describe(name))
+    }
+
+    pub(super) fn guest(&self, name: &str) -> Guest {
+        self.guests.get(name).copied().unwrap_or_default()
     }
 
     pub(super) fn replica(&mut self, item: &ItemName) -> Result<&mut SimReplica, ProviderError> {
         self.replicas.get_mut(item).ok_or_else(|| ProviderError::NoSuchReplica { item: item.clone() })
     }
 
-    /// The recovered machine of exactly that generation.
+    /// What recoveries made of an item, oldest first.
+    pub(super) fn all_recovered(&self, item: &ItemName) -> impl DoubleEndedIterator<Item = (Generation, &SimRecovered)> {
+        self.recovered.iter().filter(move |((of, _), _)| of == item).map(|((_, generation), r)| (*generation, r))
+    }
+
+    /// What was recovered under exactly that generation.
     pub(super) fn recovered(&mut self, item: &ItemName, generation: Generation) -> Result<&mut SimRecovered, ProviderError> {
-        match self.recovered.get_mut(item) {
-            Some(r) if r.generation == generation => Ok(r),
-            Some(r) if r.generation > generation => {
-                Err(ProviderError::Superseded { item: item.clone(), given: generation, newest: r.generation })
-            }
-            Some(_) | None => Err(ProviderError::NotRecovered { item: item.clone(), generation }),
+        if let Some((newest, _)) = self.all_recovered(item).next_back().filter(|(newest, _)| *newest > generation) {
+            return Err(ProviderError::Superseded { item: item.clone(), given: generation, newest });
+        }
+        let found = self.recovered.get_mut(&(item.clone(), generation));
+        found.ok_or_else(|| ProviderError::NotRecovered { item: item.clone(), generation })
+    }
+
+    /// The machine of a recovery, whether the hypervisor knows it or not.
+    pub(super) fn made(&self, item: &ItemName, generation: Generation) -> Option<&SimMachine> {
+        let r = self.recovered.get(&(item.clone(), generation))?;
+        let origin = Origin::Recovered { item: item.clone(), generation };
+        r.held.as_ref().or_else(|| self.machines.get(&r.name).filter(|m| m.origin == origin))
+    }
+
+    /// The machine of the newest recovery that was started and is not retired: what runs here of the item, if anything does.
+    pub(super) fn started(&self, item: &ItemName) -> Option<(Generation, &SimRecovered)> {
+        self.all_recovered(item).rev().find(|(_, r)| r.started.is_some() && !r.retired)
+    }
+
+    /// Takes a machine from the hypervisor, if it is of that origin.
+    pub(super) fn take(&mut self, name: &str, origin: &Origin) -> Option<SimMachine> {
+        self.machines.get(name).filter(|m| m.origin == *origin)?;
+        self.machines.remove(name)
+    }
+
+    /// Gives a user's machine back to the hypervisor, off. Where its name is taken, its disks are left alone.
+    pub(super) fn give_back(&mut self, name: &str, machine: SimMachine) {
+        let machine = SimMachine { power: crate::PowerState::Off, autostart: false, ..machine };
+        if self.machines.contains_key(name) {
+            self.left_alone.push(machine);
+        } else {
+            self.machines.insert(name.to_owned(), machine);
         }
     }
 

@@ -50,7 +50,7 @@ impl Fixture {
     fn protect(&self) {
         let machine = finish(self.a.inspect("vm")).unwrap();
         let policy = ReplicationPolicy::default();
-        let prepare = PrepareReplica { item: self.item.clone(), generation: GENERATION, machine, policy: policy.clone() };
+        let prepare = PrepareReplica { item: self.item.clone(), generation: GENERATION, machine, policy: policy.clone(), base: crate::Base::Empty };
         let endpoint = finish(self.b.prepare(&call(1), prepare)).unwrap();
         let replicate =
             Replicate { item: self.item.clone(), machine: "vm".to_owned(), generation: GENERATION, policy, endpoint, returning: None };
@@ -117,15 +117,17 @@ fn a_hook_sees_both_moments_and_can_kill_the_caller_at_either() {
 }
 
 #[test]
-fn a_site_that_is_down_does_nothing_and_its_machine_is_off_afterwards() {
+fn a_site_that_is_down_does_nothing_and_starts_its_machine_when_it_comes_back() {
     let f = Fixture::new();
     f.world.set_down(&f.a.name, true);
     let error = finish(f.a.fence(&call(3), &f.item, "vm")).unwrap_err();
     assert!(matches!(error, ProviderError::Unreachable { .. }) && error.not_applied());
     assert!(matches!(f.world.replicate(&f.item), Step::Failed(_)));
     f.world.set_down(&f.a.name, false);
+    assert!(!f.world.write(&f.a.name, "vm", "vda", 0, 1), "it runs before the target was asked");
     assert_eq!(f.world.replicate(&f.item), Step::Paused);
-    assert!(!f.world.write(&f.a.name, "vm", "vda", 0, 1));
+    assert!(f.world.write(&f.a.name, "vm", "vda", 0, 1));
+    assert_eq!(f.world.replicate(&f.item), Step::Point(PointId(2)));
 }
 
 #[test]

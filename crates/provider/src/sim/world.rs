@@ -1,4 +1,4 @@
-//! The world that all simulated sites share, and the hand that moves it.
+//! The world that all simulated sites share: its clock, its faults, its ledger.
 
 use std::{
     fmt,
@@ -12,10 +12,11 @@ use super::{
     Clock, Effect, Ledger, Moment, Op, SimSite, Verdict,
     effect::Planned,
     ledger::EffectKey,
+    network::PoweredOn,
     site::Done,
-    state::{Address, SimMachine, SiteState, State},
+    state::{SiteState, State},
 };
-use crate::{Disk, Machine, PowerState, ProviderError};
+use crate::ProviderError;
 
 type Hook = Arc<dyn Fn(&Effect) -> Verdict + Send + Sync>;
 
@@ -45,99 +46,6 @@ impl SimWorld {
     pub fn site(&self, name: &SiteName) -> SimSite {
         self.lock().sites.entry(name.clone()).or_default();
         SimSite { world: self.clone(), name: name.clone() }
-    }
-
-    /// Puts a running machine with empty disks, each `(target, capacity in bytes, format)`, at a site.
-    pub fn add_machine(&self, site: &SiteName, name: &str, disks: &[(&str, u64, &str)]) {
-        let disks = disks.iter().map(|(target, capacity_bytes, format)| Disk {
-            target: (*target).to_owned(),
-            path: format!("/{site}/{name}.{target}"),
-            format: (*format).to_owned(),
-            capacity_bytes: *capacity_bytes,
-        });
-        let mut disks: Vec<Disk> = disks.collect();
-        disks.sort_by(|a, b| a.target.cmp(&b.target));
-        let hex: String = name.bytes().chain(std::iter::repeat(0)).take(6).map(|b| format!("{b:02x}")).collect();
-        let machine = SimMachine {
-            uuid: format!("00000000-0000-4000-8000-{hex}"),
-            power: PowerState::Running,
-            autostart: true,
-            disks,
-            blocks: Default::default(),
-            dirty: Default::default(),
-            mark: None,
-        };
-        self.with_site(site, |s| s.machines.insert(name.to_owned(), machine));
-    }
-
-    /// Writes as the software in a source machine does. Returns whether the machine ran and has the block.
-    pub fn write(&self, site: &SiteName, machine: &str, target: &str, block: u64, content: u64) -> bool {
-        let address: Address = (target.to_owned(), block);
-        self.with_site(site, |s| match s.machines.get_mut(machine) {
-            Some(m) if m.power == PowerState::Running && m.has(&address) => {
-                m.blocks.insert(address.clone(), content);
-                m.dirty.insert(address);
-                true
-            }
-            Some(_) | None => false,
-        })
-    }
-
-    /// Writes as the software in a recovered machine does. Returns whether it ran.
-    pub fn write_recovered(&self, site: &SiteName, item: &ItemName, target: &str, block: u64, content: u64) -> bool {
-        let address: Address = (target.to_owned(), block);
-        self.with_site(site, |s| match s.recovered.get_mut(item) {
-            Some(r) if r.power == PowerState::Running => {
-                r.blocks.insert(address.clone(), content);
-                r.written.insert(address);
-                true
-            }
-            Some(_) | None => false,
-        })
-    }
-
-    /// What a recovered machine's disk holds; `None` if there is no such machine.
-    #[must_use]
-    pub fn read_recovered(&self, site: &SiteName, item: &ItemName, target: &str, block: u64) -> Option<u64> {
-        let address: Address = (target.to_owned(), block);
-        self.with_site(site, |s| s.recovered.get(item).map(|r| r.blocks.get(&address).copied().unwrap_or(0)))
-    }
-
-    /// Describes a machine as it is now, whether it can be protected or not.
-    #[must_use]
-    pub fn machine(&self, site: &SiteName, name: &str) -> Option<Machine> {
-        self.with_site(site, |s| s.machines.get(name).map(|m| m.describe(name)))
-    }
-
-    /// Ends a source machine as a power failure does: the record of changes is lost.
-    pub fn power_failure(&self, site: &SiteName, machine: &str) {
-        self.with_site(site, |s| {
-            if let Some(m) = s.machines.get_mut(machine) {
-                m.power = PowerState::Off;
-                m.mark = None;
-                m.dirty.clear();
-            }
-        });
-    }
-
-    /// Starts a source machine, as a person at its site does.
-    pub fn power_on(&self, site: &SiteName, machine: &str) {
-        self.with_site(site, |s| {
-            if let Some(m) = s.machines.get_mut(machine) {
-                m.power = PowerState::Running;
-            }
-        });
-    }
-
-    /// Takes a whole site away, or brings it back: its ports are unreachable, its machines stop as by a power failure.
-    pub fn set_down(&self, site: &SiteName, down: bool) {
-        let machines: Vec<String> = self.with_site(site, |s| {
-            s.down = down;
-            s.machines.keys().cloned().collect()
-        });
-        if down {
-            machines.iter().for_each(|m| self.power_failure(site, m));
-        }
     }
 
     /// Makes calls of `op` at `site` fail or hang, the next `times` ones or all (`None`).
@@ -170,6 +78,28 @@ impl SimWorld {
         self.lock().torn.insert(item.clone());
     }
 
+    /// Lets the item's next append become a point of which its source does not hear.
+    pub fn lose_next_acknowledgement(&self, item: &ItemName) {
+        self.lock().unanswered.insert(item.clone());
+    }
+
+    /// Cuts the line between two sites, or mends it.
+    pub fn cut_line(&self, one: &SiteName, other: &SiteName, cut: bool) {
+        let line = State::line(one, other);
+        let mut state = self.lock();
+        if cut {
+            state.cut.insert(line);
+        } else {
+            state.cut.remove(&line);
+        }
+    }
+
+    /// Which machines were powered on to which networks, at every time at which that changed.
+    #[must_use]
+    pub fn network_log(&self) -> Vec<PoweredOn> {
+        self.lock().network.0.clone()
+    }
+
     /// What was done so far.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
@@ -185,19 +115,23 @@ impl SimWorld {
     }
 
     pub(super) fn with_site<T>(&self, site: &SiteName, f: impl FnOnce(&mut SiteState) -> T) -> T {
-        f(self.lock().sites.entry(site.clone()).or_default())
+        let now = self.now();
+        let mut state = self.lock();
+        let answer = f(state.sites.entry(site.clone()).or_default());
+        state.note_networks(now);
+        answer
     }
 
     /// Applies an effect and writes it into the ledger.
     pub(super) fn change<T>(
         &self,
-        site: &SiteName,
         key: EffectKey,
-        apply: impl FnOnce(&mut SiteState, DateTime<Utc>) -> Result<Done<T>, ProviderError>,
+        apply: impl FnOnce(&mut State, DateTime<Utc>) -> Result<Done<T>, ProviderError>,
     ) -> Result<T, ProviderError> {
         let now = self.now();
         let mut state = self.lock();
-        let applied = apply(state.sites.entry(site.clone()).or_default(), now);
+        let applied = apply(&mut state, now);
+        state.note_networks(now);
         let entry = state.ledger.entry(key);
         entry.calls += 1;
         match applied {
