@@ -1,6 +1,7 @@
-//! `cargo xtask demo`: a real machine fails over while its orchestrator is being killed.
+//! `cargo xtask demo`: a real machine fails over while its orchestrator is being killed, and comes home again.
 //!
-//!   stage ─▶ protect ─▶ points ─▶ the site dies ─▶ failover (worker killed, Postgres restarted) ─▶ answers ─▶ commit ─▶ report
+//!   stage ─▶ protect ─▶ test failover ─▶ the site dies ─▶ failover (worker killed, Postgres restarted) ─▶ change point ─▶ commit
+//!         ─▶ the site returns, old machine quarantined ─▶ reprotect ─▶ failback ─▶ commit ─▶ reprotect: as at the start ─▶ report
 //!
 //! Invariants: 1. The product is used by its command line alone, and judged by what others saw. 2. Whatever ends the demo,
 //! nothing of it is left: its lab has a watcher. 3. A claim that does not hold fails the demo.
@@ -32,8 +33,8 @@ use voice::Voice;
 
 pub(crate) const USAGE: &str = "\
 cargo xtask demo [--yes] [--keep]
-    Two libvirt sites, one machine; its site dies, the orchestrator is killed in the middle of the failover, and the
-    machine runs at the other site. Needs root and QEMU. --keep leaves everything running for a look around.
+    Two libvirt sites, one machine; its site dies, the orchestrator is killed in the middle of the failover, the machine
+    runs at the other site, and comes home again without losing a byte. Needs root and QEMU. --keep leaves everything running for a look around.
 cargo xtask demo --simulated [--yes]
     The same with sites that exist in memory only. Needs neither.";
 
@@ -96,12 +97,16 @@ fn play(dir: &Path, owner: Option<u32>, voice: &mut Voice) -> Result<()> {
     let machine = stage.start_machine()?;
     voice.say(&format!("machine {} answers at {} in site A after {} ms of emulated boot", machine.name, machine.http, machine.boot_ms));
     acts::protect(&stage, voice)?;
+    acts::rehearsal::test_failover(&stage, voice)?;
     let disaster = acts::disaster(&stage, voice)?;
     let mut failover = acts::failover(&stage, voice)?;
     acts::judge(&disaster, &failover, &witness)?;
+    acts::rehearsal::change_point(&stage, voice)?;
     acts::commit(&stage, voice, &mut failover)?;
+    acts::home::return_of_the_dead(&stage, voice)?;
+    let home = acts::home::go(&stage, voice)?;
     let cut = acts::Cut::find(&disaster, &failover)?;
-    report::print(&disaster, &failover, &cut, &witness.sightings()?);
+    report::print(&disaster, &failover, &cut, &home, &witness.sightings()?);
     Ok(())
 }
 

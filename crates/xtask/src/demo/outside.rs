@@ -2,14 +2,15 @@
 //!
 //! libvirt's own event stream of each site, and listings of the storage directories at named times.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::clock::Moment;
+use super::stage::Stage;
 use crate::lab::{Lab, Site};
 
 /// Watches all sites of a lab until it is dropped.
@@ -82,6 +83,30 @@ pub(crate) fn inventory(site: &Site) -> Result<Inventory> {
         list(&site.root, dir, &mut found)?;
     }
     Ok(found)
+}
+
+/// Names of all network devices of a site.
+pub(crate) fn links(site: &Site) -> Result<BTreeSet<String>> {
+    let listed = crate::sh::output("ip", &["-n", &site.netns, "-o", "link", "show"])?;
+    let name = |line: &str| line.split(": ").nth(1).map(|name| name.split('@').next().unwrap_or(name).to_owned());
+    Ok(listed.lines().filter_map(name).collect())
+}
+
+/// Compares the disk that site B's machine left behind with the point that site A started from, block by block.
+pub(crate) fn same_disks(stage: &Stage, machine: &str, point: u64) -> Result<()> {
+    let (here, there) = (stage.lab.site("siteb")?, stage.lab.site("sitea")?);
+    let left = newest(&here.storage.join(machine), |name| name.starts_with("run.") && name.ends_with(".vda.qcow2"))?;
+    let came = newest(&there.storage.join(machine), |name| name.starts_with(&format!("p{point}-")) && name.ends_with(".vda.qcow2"))?;
+    let said = crate::sh::output("qemu-img", &["compare", "-U", &left.display().to_string(), &came.display().to_string()])?;
+    ensure!(said.contains("Images are identical"), "{} and {}: {said}", left.display(), came.display());
+    Ok(())
+}
+
+fn newest(dir: &Path, wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(dir)?.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+    found.retain(|path| path.file_name().is_some_and(|name| wanted(&name.to_string_lossy())));
+    found.sort_by_key(|path| fs::metadata(path).and_then(|about| about.modified()).ok());
+    found.pop().with_context(|| format!("no such disk in {}", dir.display()))
 }
 
 /// The line between a file's end and its removal is thin while a site works: what vanishes meanwhile is left out.

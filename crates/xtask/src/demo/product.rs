@@ -90,6 +90,13 @@ impl Product {
         listed(&self.ask(&["points", item])?)?.iter().map(|listed| Point::read(&listed["point"])).collect()
     }
 
+    /// Points that can be chosen at one site.
+    pub(crate) fn points_at(&self, item: &str, site: &str) -> Result<Vec<Point>> {
+        let answer = self.ask(&["points", item])?;
+        let here = listed(&answer)?.iter().filter(|listed| listed["site"] == site && listed["point"]["withdrawn"] != true);
+        here.map(|listed| Point::read(&listed["point"])).collect()
+    }
+
     /// Whether an agent has enrolled and holds a lease.
     pub(crate) fn agent_is_connected(&self, name: &str) -> Result<bool> {
         let agents = self.ask(&["agent", "list"])?;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::acts::home::Homecoming;
 use super::acts::{Cut, Disaster, Failover};
 use super::clock::Moment;
 use super::history::History;
@@ -9,7 +10,7 @@ use super::outside::{Inventory, Sighting};
 use super::run::{KILL_AT, Killed};
 
 /// Prints all of it.
-pub(crate) fn print(disaster: &Disaster, failover: &Failover, cut: &Cut, seen: &[Sighting]) {
+pub(crate) fn print(disaster: &Disaster, failover: &Failover, cut: &Cut, home: &Homecoming, seen: &[Sighting]) {
     let told = [
         (disaster.at, "QEMU is killed, the site is cut off"),
         (failover.requested_at, "the failover is asked for"),
@@ -28,8 +29,17 @@ pub(crate) fn print(disaster: &Disaster, failover: &Failover, cut: &Cut, seen: &
     println!("               {:>9}   lost (at least); the first one was written {} the point", cut.lost, around(cut.first_lost_s));
     let bytes: u64 = disaster.points.iter().map(|point| point.bytes).sum();
     println!("  replication  {:>5} KiB   for {} points of a disk of 512 MiB", bytes / 1024, disaster.points.len());
+    coming_home(home, disaster.at);
     owners(&failover.run, &failover.history);
     outside(disaster.at, failover, seen);
+}
+
+fn coming_home(home: &Homecoming, death: Moment) {
+    let Homecoming { back_bytes, forth_bytes, disk_bytes, down_s, home_at, verified } = home;
+    println!("\nThe way home");
+    println!("  reprotect    {:>5} KiB   over the line, of {} MiB; and {} KiB to be protected again", back_bytes / 1024, disk_bytes >> 20, forth_bytes / 1024);
+    println!("  failback     {down_s:>7.1} s   from the request until it answered at home; nothing lost");
+    println!("  in all       {:>7.1} s   from the site's death until the machine was home; {} records, {} bad", home_at.seconds_after(death), verified.records, verified.bad);
 }
 
 /// By the guest's clock, which agrees with ours within some milliseconds: what was written at the very point may seem late.

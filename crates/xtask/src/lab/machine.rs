@@ -80,6 +80,11 @@ pub(crate) fn kill(site: &Site, name: &str) -> Result<i32> {
     Ok(pid.as_raw_pid())
 }
 
+/// Whether libvirt says that it runs.
+pub(crate) fn is_running(site: &Site, name: &str) -> Result<bool> {
+    Ok(virsh(site, &["domstate", name])?.trim() == "running")
+}
+
 pub(crate) fn qemu_pid(site: &Site, name: &str) -> Result<Pid> {
     let file = site.root.join("run/qemu").join(format!("{name}.pid"));
     let text = fs::read_to_string(&file).with_context(|| format!("machine {name} does not run at {}", site.name))?;
