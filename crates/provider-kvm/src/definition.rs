@@ -113,6 +113,12 @@ pub(crate) fn owner(xml: &str) -> Option<String> {
     ours.attribute("owner").map(str::to_owned)
 }
 
+/// What becomes of a machine whose guest has shut down; `destroy` means that it is off.
+pub(crate) fn on_poweroff(xml: &str) -> Option<String> {
+    let document = Document::parse(xml).ok()?;
+    child(document.root_element(), "on_poweroff").and_then(|n| n.text()).map(|text| text.trim().to_owned())
+}
+
 /// The same machine with other disks, networks and UUID.
 pub(crate) fn moved(machine: &str, xml: &str, to: &Moved<'_>) -> Result<String, ProviderError> {
     let document = parse(machine, xml)?;

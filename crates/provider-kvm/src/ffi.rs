@@ -1,4 +1,4 @@
-//! libvirt calls for which the `virt` crate has no wrapper: backup, checkpoints, block jobs.
+//! libvirt calls for which the `virt` crate has no wrapper: backup, checkpoints, block jobs, frozen file systems.
 //!
 //! The only unsafe code of the project. Each function borrows a live `Domain`, passes strings that end with NUL, checks the
 //! result and frees what libvirt allocated. All of them block.
@@ -153,4 +153,18 @@ pub(crate) fn block_job_abort(domain: &Domain, disk: &str) -> Result<(), CallErr
     let disk = text(disk)?;
     // SAFETY: the domain is live while borrowed; the string outlives the call.
     check(unsafe { sys::virDomainBlockJobAbort(domain.as_ptr(), disk.as_ptr(), 0) }).map(drop)
+}
+
+/// Asks the guest's agent to hold all file systems still. Returns how many are held.
+pub(crate) fn fs_freeze(domain: &Domain) -> Result<u32, CallError> {
+    // SAFETY: the domain is live while borrowed; no list means all file systems.
+    let held = check(unsafe { sys::virDomainFSFreeze(domain.as_ptr(), ptr::null_mut(), 0, 0) })?;
+    Ok(u32::try_from(held).unwrap_or(0))
+}
+
+/// Asks the guest's agent to let all file systems go. Returns how many were held.
+pub(crate) fn fs_thaw(domain: &Domain) -> Result<u32, CallError> {
+    // SAFETY: the domain is live while borrowed; no list means all file systems.
+    let held = check(unsafe { sys::virDomainFSThaw(domain.as_ptr(), ptr::null_mut(), 0, 0) })?;
+    Ok(u32::try_from(held).unwrap_or(0))
 }

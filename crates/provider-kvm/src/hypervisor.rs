@@ -2,6 +2,8 @@
 //!
 //! The connection is made when it is needed and made again when it has broken, so a restart of the daemon is not noticed.
 
+mod guest;
+
 use std::{
     collections::BTreeSet,
     fmt,
@@ -22,6 +24,8 @@ use crate::{
     ffi::{self, BlockJob, CallError},
     pidfd::Pidfd,
 };
+
+pub(crate) use guest::ShutDownBy;
 
 /// A QEMU process that is asked to end closes its disks first; then it is killed.
 const TERMINATE_PATIENCE: Duration = Duration::from_secs(10);

@@ -33,7 +33,7 @@ use crate::{
     hypervisor::Hypervisor,
     machines, qemu,
     replica::ItemStore,
-    source::{Source, Tools},
+    source::{Autostart, Source, Tools},
     stream::{Receiver, Receiving, Tls, TlsIdentity},
 };
 
@@ -156,6 +156,12 @@ impl KvmSite {
 
     fn endpoint(&self) -> Endpoint {
         Endpoint { address: self.data_address().to_string(), tls_name: self.inner.host.config.tls.name.clone() }
+    }
+
+    /// The agent's mark that it starts the item's machine with the host.
+    fn autostart(&self, item: &ItemName) -> Autostart {
+        let dir = self.inner.host.config.state_dir.join("source").join(item.as_str());
+        Autostart::new(dir, self.inner.host.guard.writer())
     }
 
     /// Runs blocking work on a thread of its own. It is done whether or not somebody waits.

@@ -11,10 +11,12 @@
 //! compare digests. 3. The older checkpoint goes only after the target has recorded the point. 4. Checkpoints are named by
 //! generation and writer, so a late process never meets one of its successor.
 
+mod autostart;
 mod copy;
 mod cycle;
 mod record;
 mod worker;
 
+pub(crate) use autostart::Autostart;
 pub(crate) use cycle::{MARK_PREFIX, remove_marks};
 pub(crate) use worker::{Source, Tools};

@@ -1,54 +1,60 @@
 //! The port for fencing.
 //!
-//! `STATE/fence/ITEM/fence.TOKEN.json` and `lifted.TOKEN`: the greatest token counts. What the machine was like is written
-//! before it is ended, so that lifting can restore it whatever happened between.
+//! What the machine was like is written before it is ended (`record`), so that lifting can restore it whatever happened between.
 
-use std::{fs, path::Path, time::Duration};
+mod gentle;
+mod record;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use chrono::Utc;
 use provider::{Applied, Call, Fence, FenceMethod, FenceProof, FenceState, PowerState, ProviderError};
-use recovery::{EffectToken, ItemName};
-use serde::{Deserialize, Serialize};
+use recovery::ItemName;
 
 use super::KvmSite;
 use crate::{
     durable::{self, failed},
     guard::Right,
     hypervisor::Vm,
+    source::{Autostart, Source},
 };
+pub(crate) use record::in_force;
+use record::FenceRecord;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct FenceRecord {
-    version: u32,
-    token: EffectToken,
-    machine: String,
-    was_running: bool,
-    had_autostart: bool,
-    /// Once it was proven.
-    proof: Option<FenceProof>,
+/// What belongs to the fence of one item.
+struct Ground<'a> {
+    dir: PathBuf,
+    autostart: Autostart,
+    source: Option<Arc<Source>>,
+    item: &'a ItemName,
 }
 
-/// The fence in force; `None` if there is none or it was lifted.
-fn in_force(dir: &Path) -> Result<Option<FenceRecord>, ProviderError> {
-    let names = durable::names(dir).map_err(failed("list", dir))?;
-    let token = |n: &str| n.split('.').nth(1).and_then(|t| t.parse::<EffectToken>().ok());
-    let newest = names.iter().filter_map(|n| Some((token(n)?, n))).max();
-    let Some((_, name)) = newest.filter(|(_, n)| n.starts_with("fence.")) else { return Ok(None) };
-    let path = dir.join(name);
-    let content = fs::read(&path).map_err(failed("read", &path))?;
-    serde_json::from_slice(&content).map(Some).map_err(|e| failed("read", &path)(e.into()))
-}
+impl<'a> Ground<'a> {
+    fn of(site: &KvmSite, item: &'a ItemName) -> Self {
+        let host = &site.inner.host;
+        let dir = host.config.state_dir.join("fence").join(item.as_str());
+        Self { dir, autostart: site.autostart(item), source: site.inner.source(item), item }
+    }
 
-fn store(dir: &Path, record: &FenceRecord) -> Result<(), ProviderError> {
-    let path = dir.join(format!("fence.{}.json", record.token));
-    let json = serde_json::to_vec(record).map_err(|e| failed("write", &path)(e.into()))?;
-    durable::write(&path, &json).map_err(failed("write", &path))
+    /// By libvirt, or by the agent in its place.
+    fn autostart_of(&self, vm: &Vm) -> Result<bool, ProviderError> {
+        Ok(vm.autostart()? || self.autostart.held()?)
+    }
+
+    /// Puts autostart where it belongs: with the agent while the machine is replicated, else with libvirt.
+    fn restore_autostart(&self, vm: &Vm) -> Result<(), ProviderError> {
+        if self.source.as_ref().is_some_and(|s| s.goes_on()) {
+            tracing::debug!(item = %self.item, "the agent starts the machine with the host");
+            return self.autostart.hold();
+        }
+        if vm.persistent()? { vm.set_autostart(true) } else { Ok(()) }
+    }
 }
 
 /// Looks at the machine now. An error if it could write.
-fn prove(vm: &Vm, method: FenceMethod) -> Result<FenceProof, ProviderError> {
-    let (power, autostart) = (vm.power()?, vm.autostart()?);
+fn prove(ground: &Ground<'_>, vm: &Vm, method: FenceMethod) -> Result<FenceProof, ProviderError> {
+    let (power, autostart) = (vm.power()?, ground.autostart_of(vm)?);
     if power != PowerState::Off || autostart {
         return Err(ProviderError::Platform {
             operation: "fence".to_owned(),
@@ -93,24 +99,26 @@ impl Fence for KvmSite {
             let host = &site.inner.host;
             let vm = host.hypervisor.by_name(&machine)?;
             let processes = vm.processes()?;
-            let dir = host.config.state_dir.join("fence").join(name.as_str());
-            durable::make_dir(&dir).map_err(failed("make directory", &dir))?;
-            let (running, autostart) = (vm.active()?, vm.autostart()?);
-            let earlier = in_force(&dir)?;
-            let mut record = FenceRecord {
+            let ground = Ground::of(site, &name);
+            durable::make_dir(&ground.dir).map_err(failed("make directory", &ground.dir))?;
+            let (running, autostart) = (vm.active()?, ground.autostart_of(&vm)?);
+            let earlier = record::in_force(&ground.dir)?;
+            let asked = record::asked(&ground.dir, right.call.token.generation())?;
+            let mut fence = FenceRecord {
                 version: 1,
                 token: right.call.token,
                 machine,
-                was_running: running || earlier.as_ref().is_some_and(|e| e.was_running),
-                had_autostart: autostart || earlier.as_ref().is_some_and(|e| e.had_autostart),
+                was_running: running || asked.is_some() || earlier.as_ref().is_some_and(|e| e.was_running),
+                had_autostart: autostart || asked.is_some_and(|a| a.had_autostart) || earlier.as_ref().is_some_and(|e| e.had_autostart),
                 proof: None,
             };
-            store(&dir, &record)?;
-            if let Some(source) = site.inner.source(&name) {
+            record::store(&ground.dir, &fence)?;
+            if let Some(source) = &ground.source {
                 source.halt()?;
             }
             if autostart {
                 right.before("autostart")?;
+                ground.autostart.release()?;
                 vm.set_autostart(false)?;
             }
             if running {
@@ -118,25 +126,33 @@ impl Fence for KvmSite {
                 vm.power_off(&processes)?;
             }
             let method = if running { FenceMethod::Destroyed } else { FenceMethod::AlreadyOff };
-            let proof = prove(&vm, method)?;
-            record.proof = Some(proof.clone());
-            store(&dir, &record)?;
+            let proof = prove(&ground, &vm, method)?;
+            fence.proof = Some(proof.clone());
+            record::store(&ground.dir, &fence)?;
+            record::forget_asked(&ground.dir)?;
             Ok(proof)
         })
         .await
     }
 
-    async fn shut_down(&self, _call: &Call, _item: &ItemName, _machine: &str, _patience: Duration) -> Result<FenceProof, ProviderError> {
-        Err(super::not_built("shut down"))
+    async fn shut_down(&self, call: &Call, item: &ItemName, machine: &str, patience: Duration) -> Result<FenceProof, ProviderError> {
+        let (name, machine) = (item.clone(), machine.to_owned());
+        self.effect("shut down", call, item, move |site, _item, right| {
+            let vm = site.inner.host.hypervisor.by_name(&machine)?;
+            let ground = Ground::of(site, &name);
+            durable::make_dir(&ground.dir).map_err(failed("make directory", &ground.dir))?;
+            gentle::shut_down(&ground, right, &vm, patience)
+        })
+        .await
     }
 
     async fn observe_fence(&self, item: &ItemName, machine: &str) -> Result<FenceState, ProviderError> {
         let (name, machine) = (item.clone(), machine.to_owned());
         self.blocking("observe fence", move |site| {
-            let host = &site.inner.host;
-            let vm = host.hypervisor.by_name(&machine)?;
-            let (power, autostart) = (vm.power()?, vm.autostart()?);
-            let record = in_force(&host.config.state_dir.join("fence").join(name.as_str()))?;
+            let vm = site.inner.host.hypervisor.by_name(&machine)?;
+            let ground = Ground::of(site, &name);
+            let (power, autostart) = (vm.power()?, ground.autostart_of(&vm)?);
+            let record = record::in_force(&ground.dir)?;
             Ok(match record {
                 None => FenceState::Open { power, autostart },
                 Some(FenceRecord { token, proof: Some(proof), .. }) if power == PowerState::Off && !autostart => {
@@ -151,23 +167,24 @@ impl Fence for KvmSite {
     async fn lift_fence(&self, call: &Call, item: &ItemName, machine: &str) -> Result<(), ProviderError> {
         let (name, machine) = (item.clone(), machine.to_owned());
         self.effect("lift fence", call, item, move |site, _item, right| {
-            let host = &site.inner.host;
-            let vm = host.hypervisor.by_name(&machine)?;
-            let dir = host.config.state_dir.join("fence").join(name.as_str());
-            let Some(record) = in_force(&dir)? else { return Ok(()) };
-            if record.had_autostart {
-                vm.set_autostart(true)?;
+            let vm = site.inner.host.hypervisor.by_name(&machine)?;
+            let ground = Ground::of(site, &name);
+            let Some(fence) = record::in_force(&ground.dir)? else {
+                // A guest that went down after it was waited for is no fence, but it was running.
+                if record::asked(&ground.dir, right.call.token.generation())?.is_some() {
+                    let_run(&vm, right)?;
+                    record::forget_asked(&ground.dir)?;
+                }
+                return Ok(());
+            };
+            if fence.had_autostart {
+                ground.restore_autostart(&vm)?;
             }
-            if record.was_running {
+            if fence.was_running {
                 let_run(&vm, right)?;
             }
-            let path = dir.join(format!("lifted.{}", right.call.token));
-            durable::mark(&path).map_err(failed("write", &path))?;
-            for earlier in durable::names(&dir).map_err(failed("list", &dir))?.iter().filter(|n| n.starts_with("fence.")) {
-                let path = dir.join(earlier);
-                durable::remove(&path).map_err(failed("remove", &path))?;
-            }
-            Ok(())
+            record::lift(&ground.dir, right.call.token)?;
+            record::forget_asked(&ground.dir)
         })
         .await
     }

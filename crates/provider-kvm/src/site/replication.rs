@@ -16,16 +16,19 @@ use crate::{
 impl Replication for KvmSite {
     async fn start_replication(&self, call: &Call, wanted: Replicate) -> Result<(), ProviderError> {
         let name = wanted.item.clone();
-        self.effect("start replication", call, &name, move |site, _item, _right| {
+        self.effect("start replication", call, &name, move |site, _item, right| {
             inspect(&site.inner.host.hypervisor, &wanted.machine)?;
-            if let Some(source) = site.inner.source(&wanted.item) {
-                return source.change(wanted);
+            let (item, vm) = (wanted.item.clone(), site.inner.host.hypervisor.by_name(&wanted.machine)?);
+            match site.inner.source(&item) {
+                Some(source) => source.change(wanted)?,
+                None => {
+                    let dir = site.inner.host.config.state_dir.join("source").join(item.as_str());
+                    let source = Source::begin(site.inner.tools.clone(), dir, wanted)?;
+                    site.inner.sources().insert(item.clone(), Arc::new(source));
+                }
             }
-            let dir = site.inner.host.config.state_dir.join("source").join(wanted.item.as_str());
-            let item = wanted.item.clone();
-            let source = Source::begin(site.inner.tools.clone(), dir, wanted)?;
-            site.inner.sources().insert(item, Arc::new(source));
-            Ok(())
+            right.before("autostart")?;
+            site.autostart(&item).take(&vm)
         })
         .await
     }
@@ -34,8 +37,17 @@ impl Replication for KvmSite {
         let name = item.clone();
         self.effect("stop replication", call, item, move |site, _item, _right| {
             let Some(source) = site.inner.source(&name) else { return Ok(()) };
+            let autostart = site.autostart(&name);
+            if source.superseded() {
+                autostart.ask_on()?;
+            }
             source.stop()?;
-            remove_marks(&site.inner.tools, &source.wanted().machine)
+            let machine = source.wanted().machine;
+            match site.inner.host.hypervisor.by_name(&machine) {
+                Err(ProviderError::NoSuchMachine { .. }) => autostart.release()?,
+                vm => autostart.give_back(&vm?)?,
+            }
+            remove_marks(&site.inner.tools, &machine)
         })
         .await
     }

@@ -146,6 +146,16 @@ impl Source {
         self.shared.lock().record.wanted.clone()
     }
 
+    /// Whether it has not ended.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.shared.lock().record.ended.is_none()
+    }
+
+    /// Whether it has ended because the target had a newer generation.
+    pub(crate) fn superseded(&self) -> bool {
+        self.shared.lock().record.ended == Some(Ended::Superseded)
+    }
+
     pub(crate) fn status(&self) -> ReplicationStatus {
         self.shared.lock().status.clone()
     }

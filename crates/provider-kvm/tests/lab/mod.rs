@@ -1,6 +1,7 @@
 //! A lab for the contract: two real libvirt sites, a machine, and a line that can be cut.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of the lab")]
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test file uses a part of the lab")]
 
+mod guest;
 mod line;
 mod machine;
 mod sites;
@@ -18,6 +19,7 @@ use provider::{Endpoint, Phase, Site, contract::Lab};
 use switchback_provider_kvm::{KvmConfig, KvmSite};
 use recovery::{ItemName, PointId};
 
+pub use guest::{GuestLab, call, generation, runtime};
 use line::Line;
 use machine::Machine;
 pub use sites::{Place, Sites, requirements};

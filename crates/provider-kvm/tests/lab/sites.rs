@@ -16,6 +16,7 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Deserialize)]
 pub struct Place {
     pub name: String,
+    pub netns: String,
     pub uri: String,
     pub root: PathBuf,
     pub images: PathBuf,
@@ -23,6 +24,8 @@ pub struct Place {
 
 /// Both sites, and the certificate that all agents of the lab share.
 pub struct Sites {
+    /// The lab's own directory.
+    pub dir: PathBuf,
     pub a: Place,
     pub b: Place,
     pub identity: TlsIdentity,
@@ -49,12 +52,12 @@ impl Sites {
         assert!(output.status.success(), "the lab does not come up: {said}");
         let record: LabRecord = serde_json::from_slice(&output.stdout).expect("the lab describes itself");
         let [a, b] = <[Place; 2]>::try_from(record.sites).expect("the lab has two sites");
-        Self { a, b, identity: identity(), count: AtomicU32::new(0) }
+        Self { dir, a, b, identity: identity(), count: AtomicU32::new(0) }
     }
 }
 
 /// The workspace's task runner, through cargo: it is rebuilt if it has changed.
-fn xtask() -> Command {
+pub fn xtask() -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["run", "--quiet", "--package", "switchback-xtask", "--"]);

@@ -71,7 +71,7 @@ impl Stage {
     }
 
     pub(crate) fn start_machine(&self) -> Result<Machine> {
-        let wish = Wish { name: MACHINE, cidr: MACHINE_CIDR, tick_ms: TICK_MS };
+        let wish = Wish { name: MACHINE, cidr: MACHINE_CIDR, tick_ms: TICK_MS, append: "" };
         machine::start(&self.lab, self.lab.site("sitea")?, &wish)
     }
 

@@ -15,7 +15,7 @@ cargo xtask lab up --dir DIR [--sites 2] [--owner PID] [--json]
     Starts the sites sitea, siteb, … With --owner the lab goes when that process ends.
 cargo xtask lab down --dir DIR | --all
 cargo xtask lab show --dir DIR                                    the record, as JSON
-cargo xtask lab guest --dir DIR --site S --name N --ip ADDR/BITS [--tick-ms 200] [--json]
+cargo xtask lab guest --dir DIR --site S --name N --ip ADDR/BITS [--tick-ms 200] [--append WORDS] [--json]
     Defines and starts a machine on a new disk, and waits until its ledger answers.
 cargo xtask lab kill-guest --dir DIR --site S --name N            SIGKILLs its QEMU
 cargo xtask lab cut --dir DIR --site S                            pulls the site's cable to the wide network
@@ -81,9 +81,10 @@ fn at_site(verb: &str, lab: &Lab, mut args: Args) -> Result<()> {
         "guest" => {
             let (name, cidr) = (args.required("--name")?, args.required("--ip")?);
             let tick_ms = args.value("--tick-ms")?.as_deref().unwrap_or("200").parse().context("--tick-ms takes a number")?;
+            let append = args.value("--append")?.unwrap_or_default();
             let as_json = args.flag("--json");
             args.finish()?;
-            let machine = machine::start(lab, place, &Wish { name: &name, cidr: &cidr, tick_ms })?;
+            let machine = machine::start(lab, place, &Wish { name: &name, cidr: &cidr, tick_ms, append: &append })?;
             if as_json {
                 return print(&serde_json::to_value(machine)?);
             }

@@ -37,6 +37,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) cidr: &'a str,
     /// Milliseconds between records; 0 for none but those asked for.
     pub(crate) tick_ms: u32,
+    /// More words for the kernel's command line; the guest's `init` says which.
+    pub(crate) append: &'a str,
 }
 
 /// Defines and starts a machine on a fresh disk, and waits until its ledger answers.
@@ -116,7 +118,7 @@ fn uuid(prefix: &str, name: &str) -> String {
 
 /// Nothing in the definition names a site, so that the same text starts the machine at another.
 fn domain_xml(lab: &Lab, wish: &Wish<'_>, uuid: &str, disk: &str) -> Result<String> {
-    let Wish { name, cidr, tick_ms } = wish;
+    let Wish { name, cidr, tick_ms, append } = wish;
     let (kernel, initrd) = (lab.guest.kernel.display(), lab.guest.initrd.display());
     let bridge = super::record::BRIDGE;
     let kind = accel::chosen(&lab.guest)?.domain_type();
@@ -128,7 +130,7 @@ fn domain_xml(lab: &Lab, wish: &Wish<'_>, uuid: &str, disk: &str) -> Result<Stri
     <type arch='x86_64' machine='q35'>hvm</type>
     <kernel>{kernel}</kernel><initrd>{initrd}</initrd>
     <cmdline>console=ttyS0 quiet loglevel=4 tsc=reliable no_timer_check random.trust_cpu=on mitigations=off \
-vm={name} gip={cidr} tick={tick_ms}</cmdline>
+vm={name} gip={cidr} tick={tick_ms} {append}</cmdline>
   </os>
   <features><acpi/></features>
   <cpu mode='custom' match='exact'><model fallback='allow'>Nehalem</model></cpu>
