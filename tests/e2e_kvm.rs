@@ -14,33 +14,15 @@ use std::{
 use serde_json::{Value, json};
 use switchback_tests::{
     collector,
+    drive::{DATA_PORT, next_whole_point, protect},
     lab::{Lab, Ledger, kvm_or_skip},
     place::{PATIENCE, signal, wait_until, wait_until_within},
     product::Product,
 };
 
-const DATA_PORT: u16 = 7444;
 /// Of an agent that takes over while the first one, stopped, still holds its port.
 const SECOND_DATA_PORT: u16 = 7445;
 const IP: &str = "10.1.0.19";
-
-fn protect(product: &Product, machine: &str, ip: &str, interval: &str) {
-    let check = format!("http://{ip}:8080/status");
-    let from = ["protect", machine, "--from", "sitea", "--to", "siteb", "--interval", interval, "--retention-points", "90"];
-    let view = product.ask(&[&from[..], &["--retention-window", "2h", "--check", &check, "--wait"]].concat());
-    assert_eq!(view["state"], "completed", "{view}");
-}
-
-fn newest(product: &Product, machine: &str) -> u64 {
-    product.points(machine).into_keys().next_back().unwrap_or(0)
-}
-
-/// Waits for a point that was begun after this call: the second one that comes, because the first may be under way already.
-fn next_whole_point(product: &Product, machine: &str) -> u64 {
-    let before = newest(product, machine);
-    wait_until("two more points", || (newest(product, machine) > before + 1).then_some(()));
-    newest(product, machine)
-}
 
 /// Numbers of the points that the target's journals hold, read from its disk without asking anybody.
 fn points_on_disk(storage: &Path) -> BTreeSet<u64> {

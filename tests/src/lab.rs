@@ -93,11 +93,31 @@ impl Lab {
         let (place, here) = (self.place(site), self.site(site));
         let state = Path::new(&text(&here["agent"])).join(name);
         product.enroll(&place, name, site, &state);
-        let mut command = place.command(&program("switchback-agent"));
-        command.arg("run").arg("--state-dir").arg(&state).args(["--lease-seconds", "3"]);
+        let command = self.agent_command(site, &state, port, environment);
+        product.run_agent(name, command, &[name]);
+    }
+
+    /// Starts an agent that was enrolled before and killed since.
+    pub fn agent_again(&self, product: &mut Product, name: &str, site: &str, port: u16, environment: &[(&str, &str)]) {
+        let here = self.site(site);
+        let state = Path::new(&text(&here["agent"])).join(name);
+        let command = self.agent_command(site, &state, port, environment);
+        product.run_agent(name, command, &[name]);
+    }
+
+    fn agent_command(&self, site: &str, state: &Path, port: u16, environment: &[(&str, &str)]) -> Command {
+        let here = self.site(site);
+        let mut command = self.place(site).command(&program("switchback-agent"));
+        command.arg("run").arg("--state-dir").arg(state).args(["--lease-seconds", "3"]);
         command.args(["--libvirt", &text(&here["uri_inside"]), "--storage", &text(&here["storage"])]);
         command.args(["--data-listen", &format!("{}:{port}", text(&here["ip"]))]).envs(environment.iter().copied());
-        product.run_agent(name, command, &[name]);
+        command
+    }
+
+    /// Where the lab is; tests may put files there.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Name of a site's network namespace.
@@ -129,6 +149,45 @@ impl Lab {
     /// Kills a guest's QEMU.
     pub fn kill_guest(&self, site: &str, name: &str) {
         drop(self.xtask("kill-guest", &["--site", site, "--name", name]));
+    }
+
+    /// Plugs a site's cable in again.
+    pub fn heal(&self, site: &str) {
+        drop(self.xtask("heal", &["--site", site]));
+    }
+
+    /// Kills the libvirt daemon of a site; its machines go on.
+    pub fn kill_libvirtd(&self, site: &str) {
+        let file = self.root(site).join("run/libvirtd.pid");
+        let pid = fs::read_to_string(&file).unwrap_or_else(|error| panic!("no {}: {error}", file.display()));
+        crate::place::signal(pid.trim().parse().unwrap_or_else(|error| panic!("{pid:?}: {error}")), "KILL");
+    }
+
+    /// Starts the libvirt daemon of a site again. After a boot of its host it starts what has autostart.
+    pub fn restart_libvirtd(&self, site: &str, booted: bool) {
+        if booted {
+            let once = self.root(site).join("run/qemu/autostarted");
+            assert!(!once.exists() || fs::remove_file(&once).is_ok(), "{} stays", once.display());
+        }
+        drop(self.xtask("restart-libvirtd", &["--site", site]));
+    }
+
+    /// Directory of a site.
+    #[must_use]
+    pub fn root(&self, site: &str) -> PathBuf {
+        text(&self.site(site)["root"]).into()
+    }
+
+    /// Where guests of a site have their disks.
+    #[must_use]
+    pub fn images(&self, site: &str) -> PathBuf {
+        text(&self.site(site)["images"]).into()
+    }
+
+    /// Whether libvirt of a site knows a running machine of that name.
+    #[must_use]
+    pub fn runs(&self, site: &str, machine: &str) -> bool {
+        self.virsh(site, &["list", "--name"]).lines().any(|name| name.trim() == machine)
     }
 
     /// Pulls a site's cable.

@@ -3,6 +3,8 @@
 //!   Scene ─▶ Simulation (engine) + SimWorld (provider) ─▶ runs ─▶ item records, ledger, inventories
 
 pub mod collector;
+pub mod disks;
+pub mod drive;
 pub mod lab;
 pub mod place;
 pub mod product;

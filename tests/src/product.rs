@@ -212,6 +212,12 @@ impl Product {
         self.agents.get(name).unwrap_or_else(|| panic!("no agent {name} was started"))
     }
 
+    /// Kills an agent process, as a power failure does.
+    pub fn kill_agent(&mut self, name: &str) {
+        crate::place::signal(self.agent(name).pid(), "KILL");
+        self.agents.remove(name);
+    }
+
     /// Ends an agent process.
     pub fn end_agent(&mut self, name: &str) {
         self.agents.remove(name);

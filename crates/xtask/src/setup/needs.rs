@@ -68,6 +68,7 @@ const FOR_REAL: &[Row] = &[
     ("network namespaces", "keep the sites apart", Remedy::Packages(&["iproute2", "util-linux"]), || {
         Ok(["ip", "nsenter", "unshare"].into_iter().all(sh::have))
     }),
+    ("packet capture", "shows that nothing of a test failover leaks", Remedy::Packages(&["tcpdump"]), || Ok(sh::have("tcpdump"))),
     ("ext4 and object tools", "make the guest's disk and drivers", Remedy::Packages(&["e2fsprogs", "binutils"]), || {
         Ok(["mkfs.ext4", "strip"].into_iter().all(sh::have))
     }),
