@@ -2,14 +2,19 @@
 //! Needs root and QEMU; `SWITCHBACK_REQUIRE_KVM=1` makes their absence a failure.
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test panics where its sentence does not hold")]
 
-use std::{collections::BTreeSet, path::PathBuf, process::Command};
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 use switchback_tests::{
     disks::{compared, differing_blocks, newest_image, raw_copy},
     drive::{DATA_PORT, done, item, next_whole_point, next_whole_point_at, newest_at, protect},
     lab::{Lab, Ledger, kvm_or_skip},
-    place::{Running, Said, wait_until},
+    place::{Running, Said, signal, wait_until},
     product::Product,
 };
 
@@ -130,6 +135,70 @@ fn a_machine_whose_process_was_killed_comes_home_byte_for_byte_from_another_poin
     assert_eq!(answers(&lab, "siteb").verify(), (kept, 0), "exactly the records before point {earlier}");
     done(&product, &["commit", MACHINE]);
     home(&lab, &product);
+}
+
+#[test]
+fn a_guest_that_ignores_shutdown_stops_a_planned_failover_and_nothing_has_changed() {
+    if !kvm_or_skip("a_guest_that_ignores_shutdown_stops_a_planned_failover_and_nothing_has_changed") {
+        return;
+    }
+    let lab = Lab::up("stubborn");
+    let mut product = lab.product("stubborn");
+    agents(&lab, &mut product);
+    let source = lab.guest_with("sitea", MACHINE, IP, 100, "down=never");
+    drop(lab.virsh("sitea", &["autostart", MACHINE]));
+    protect(&product, MACHINE, IP, "2s");
+    next_whole_point(&product, MACHINE);
+    let (before, boots, process) = (item(&product, MACHINE), source.status().unwrap().boots, lab.qemu_pid("sitea", MACHINE));
+    let run = product.begin(&["planned-failover", MACHINE, "--shut-down-timeout", "6s"]);
+    let view = product.ended(&run);
+    assert_eq!((&view["state"], &view["problem"]["code"]), (&json!("failed"), &json!("still-running")), "{view}");
+    let after = item(&product, MACHINE);
+    assert_eq!(after["state"], "failed(planned-failover), still protected");
+    let (mut allowed, mut of_protected) = (after["allowed_operations"].clone(), before["allowed_operations"].clone());
+    for list in [&mut allowed, &mut of_protected] {
+        list.as_array_mut().unwrap().sort_by_key(ToString::to_string);
+    }
+    assert_eq!(allowed, of_protected, "the operations of protected");
+    next_whole_point(&product, MACHINE);
+    assert_eq!((source.status().unwrap().boots, lab.qemu_pid("sitea", MACHINE)), (boots, process), "the machine goes on");
+    assert!(!lab.runs("siteb", MACHINE));
+    // What is left is the way that does not ask the guest.
+    let failed_over = done(&product, &["failover", MACHINE]);
+    assert_eq!((failed_over["fenced"].clone(), failed_over["serves"].clone()), (json!(true), json!(true)), "{failed_over}");
+    assert_eq!(product.ask(&["verify"])["differences"], json!([]));
+}
+
+#[test]
+fn a_guest_that_is_frozen_when_worker_and_server_are_killed_is_thawed() {
+    if !kvm_or_skip("a_guest_that_is_frozen_when_worker_and_server_are_killed_is_thawed") {
+        return;
+    }
+    let lab = Lab::up("frozen");
+    let mut product = lab.product("frozen");
+    lab.agent(&mut product, "agent-siteb", "siteb", DATA_PORT, &[]);
+    lab.agent(&mut product, "agent-sitea", "sitea", DATA_PORT, &[("SWITCHBACK_PAUSE_BEFORE", "thaw")]);
+    let source = lab.guest("sitea", MACHINE, IP, 0);
+    let app = ["--app-consistent-every", "2s"];
+    let from = ["protect", MACHINE, "--from", "sitea", "--to", "siteb", "--interval", "2s"];
+    drop(product.begin(&[&from[..], &app].concat()));
+    wait_until("the agent is stopped between freeze and thaw", || product.agent("agent-sitea").is_stopped().then_some(()));
+    let frozen = |lab: &Lab| lab.virsh("sitea", &["qemu-agent-command", MACHINE, r#"{"execute":"guest-fsfreeze-status"}"#]).contains("frozen");
+    assert!(frozen(&lab), "the guest is frozen");
+    for name in ["worker-1", "worker-2", "server"] {
+        signal(product.pid(name).unwrap(), "KILL");
+    }
+    // The agent too: whoever comes after it thaws first.
+    product.kill_agent("agent-sitea");
+    let killed = Instant::now();
+    lab.agent_again(&mut product, "agent-sitea", "sitea", DATA_PORT, &[]);
+    wait_until("the guest is thawed", || (!frozen(&lab)).then_some(()));
+    assert!(killed.elapsed() < Duration::from_secs(10), "thawed after {:?}", killed.elapsed());
+    source.append(5);
+    wait_until("an app-consistent point", || {
+        product.points(MACHINE).values().any(|point| point["consistency"] == "app").then_some(())
+    });
+    assert_eq!(source.verify().1, 0);
 }
 
 #[test]

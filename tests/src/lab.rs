@@ -135,8 +135,13 @@ impl Lab {
 
     /// Defines and boots a guest; `tick_ms` lies between two records, 0 for none but those asked for.
     pub fn guest(&self, site: &str, name: &str, ip: &str, tick_ms: u32) -> Ledger<'_> {
+        self.guest_with(site, name, ip, tick_ms, "")
+    }
+
+    /// The same with words for its first program, such as `down=never` for a guest that does not shut down.
+    pub fn guest_with(&self, site: &str, name: &str, ip: &str, tick_ms: u32, words: &str) -> Ledger<'_> {
         let (cidr, tick) = (format!("{ip}/24"), tick_ms.to_string());
-        drop(self.xtask("guest", &["--site", site, "--name", name, "--ip", &cidr, "--tick-ms", &tick]));
+        drop(self.xtask("guest", &["--site", site, "--name", name, "--ip", &cidr, "--tick-ms", &tick, "--words", words]));
         self.ledger(site, ip)
     }
 
