@@ -4,6 +4,7 @@
 //!   STORAGE/ITEM/      points, machines, journal          STATE/writer, STATE/tokens     who may act
 //!   STATE/source/ITEM/ what its loop is to do             STATE/fence/ITEM/              what was fenced
 //!   STATE/run/         sockets                            STORAGE/.scratch/              old content during a backup
+//!   STATE/frozen/      guests that are owed a thaw
 //! ```
 //!
 //! Every port method runs on a thread for blocking work and goes on there if its caller goes away. Mutating calls on one item
@@ -33,7 +34,7 @@ use crate::{
     hypervisor::Hypervisor,
     machines, qemu,
     replica::ItemStore,
-    source::{Autostart, Source, Tools},
+    source::{Autostart, Freezer, Source, Tools},
     stream::{Receiver, Receiving, Tls, TlsIdentity},
 };
 
@@ -114,12 +115,14 @@ impl KvmSite {
         let guard = Arc::new(Guard::take_over(&config.state_dir, 1)?);
         qemu::end_orphans(&run_dir).map_err(failed("clean", &run_dir))?;
         let hypervisor = Arc::new(Hypervisor::new(&config.libvirt_uri));
+        let freezer = Freezer::open(config.state_dir.join("frozen"), &config.libvirt_uri, guard.clone())?;
         let tools = Arc::new(Tools {
             hypervisor: hypervisor.clone(),
             guard: guard.clone(),
             tls: tls.clone(),
             run_dir: run_dir.clone(),
             scratch_dir,
+            freezer,
             counter: AtomicU64::new(0),
         });
         let host = Arc::new(Host { config, guard, hypervisor, run_dir, items: Mutex::default() });

@@ -14,9 +14,11 @@
 mod autostart;
 mod copy;
 mod cycle;
+mod freeze;
 mod record;
 mod worker;
 
 pub(crate) use autostart::Autostart;
 pub(crate) use cycle::{MARK_PREFIX, remove_marks};
+pub(crate) use freeze::Freezer;
 pub(crate) use worker::{Source, Tools};

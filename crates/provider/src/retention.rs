@@ -5,11 +5,12 @@
 //! ```
 //!
 //! Every provider prunes by this one function, so that a list of points looks the same everywhere. Invariants: 1. The newest
-//! point and pinned points are never chosen. 2. What is left never exceeds the policy by more than the pinned ones. 3. Age is
-//! counted by the clock of the site that holds the points.
+//! point and pinned points are never chosen, nor the newest app-consistent one while the policy asks for such points. 2. What is
+//! left never exceeds the policy by more than the pinned ones and that one. 3. Age is counted by the clock of the site that holds
+//! the points.
 
 use chrono::{DateTime, Utc};
-use recovery::{PointId, ReplicationPolicy};
+use recovery::{Consistency, PointId, ReplicationPolicy};
 
 use crate::Point;
 
@@ -21,7 +22,10 @@ pub fn next_to_prune(points: &[Point], policy: &ReplicationPolicy, now: DateTime
     #[expect(clippy::cast_precision_loss, reason = "a window of a year is far below 2^52 seconds")]
     let window_s = policy.retention_window_s() as f64;
 
-    if let Some(expired) = older.iter().find(|p| p.pins.is_empty() && age_s(p) > window_s) {
+    let newest_app = points.iter().rev().find(|p| p.consistency == Consistency::App).map(|p| p.id);
+    let newest_app = newest_app.filter(|_| policy.app_consistent_interval_s().is_some());
+    let spare = |p: &Point| p.pins.is_empty() && newest_app != Some(p.id);
+    if let Some(expired) = older.iter().find(|p| spare(p) && age_s(p) > window_s) {
         return Some(expired.id);
     }
     let unpinned = points.iter().filter(|p| p.pins.is_empty()).count();
@@ -34,10 +38,10 @@ pub fn next_to_prune(points: &[Point], policy: &ReplicationPolicy, now: DateTime
         let gap_s = age_s(&points[i - 1]) - age_s(&points[i + 1]);
         gap_s / (age_s(&points[i]) + f64::from(policy.interval_s()))
     };
-    let inner = (1..points.len() - 1).filter(|&i| points[i].pins.is_empty());
+    let inner = (1..points.len() - 1).filter(|&i| spare(&points[i]));
     inner.min_by(|&a, &b| worth(a).total_cmp(&worth(b))).map(|i| points[i].id).or_else(|| {
         // With no inner point to spare the oldest goes.
-        older.iter().find(|p| p.pins.is_empty()).map(|p| p.id)
+        older.iter().find(|p| spare(p)).map(|p| p.id)
     })
 }
 
@@ -45,7 +49,7 @@ pub fn next_to_prune(points: &[Point], policy: &ReplicationPolicy, now: DateTime
 #[expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]
 mod tests {
     use chrono::TimeDelta;
-    use recovery::{Consistency, Generation};
+    use recovery::Generation;
 
     use super::*;
     use crate::Pin;
@@ -101,6 +105,25 @@ mod tests {
         let ages = ages_after(100, &policy, &[7]);
         assert!(ages.contains(&(93 * 5)), "{ages:?}");
         assert_eq!(ages.len(), 3);
+    }
+
+    #[test]
+    fn the_newest_app_consistent_point_outlives_window_and_number_while_such_points_are_asked_for() {
+        let app = |id, s| Point { consistency: Consistency::App, ..point(id, s) };
+        let points = [app(1, 0), app(2, 5), point(3, 10), point(4, 15)];
+        let asked = ReplicationPolicy::new(5, 2, 60, None).unwrap();
+        let asking = asked.clone().with_app_consistent(Some(300)).unwrap();
+        let late = DateTime::UNIX_EPOCH + TimeDelta::days(1);
+        let left = |policy: &ReplicationPolicy, now| {
+            let mut left = points.to_vec();
+            while let Some(gone) = next_to_prune(&left, policy, now) {
+                left.retain(|p| p.id != gone);
+            }
+            left.into_iter().map(|p| p.id.0).collect::<Vec<_>>()
+        };
+        assert_eq!(left(&asking, late), [2, 4]);
+        assert_eq!(left(&asking, DateTime::UNIX_EPOCH + TimeDelta::seconds(20)), [2, 4]);
+        assert_eq!(left(&asked, late), [4]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::{
     hypervisor::Vm,
     source::{Autostart, Source},
 };
-pub(crate) use record::in_force;
+pub(crate) use record::{in_force, lift};
 use record::FenceRecord;
 
 /// What belongs to the fence of one item.

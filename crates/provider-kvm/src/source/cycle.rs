@@ -19,7 +19,7 @@ pub(crate) const MARK_PREFIX: &str = "sb.";
 /// What came of a cycle.
 #[derive(Debug)]
 pub(super) enum Cycle {
-    Point { id: PointId, taken_at: DateTime<Utc>, sent: u64 },
+    Point { id: PointId, taken_at: DateTime<Utc>, sent: u64, consistency: Consistency },
     /// The machine is off.
     Off,
 }
@@ -77,6 +77,7 @@ pub(super) fn run(tools: &Tools, wanted: &Replicate, machine: &Machine, line: &m
     let mark = tools.new_mark(wanted.generation);
     let socket = tools.run_dir.join(format!("b{}", tools.count()));
     let job = Job { vm: &vm, disks: &disks, mark: &mark, socket: &socket, scratch_dir: &tools.scratch_dir };
+    let held = pace.app_due(wanted).then(|| tools.freezer.hold(&wanted.item, &vm));
     tools.guard.about_to("backup");
     let mut taken_at = Utc::now();
     let mut begun = job.begin(&plan);
@@ -90,9 +91,10 @@ pub(super) fn run(tools: &Tools, wanted: &Replicate, machine: &Machine, line: &m
         taken_at = Utc::now();
         begun = job.begin(&plan);
     }
+    let consistency = pace.let_go(held);
     begun?;
     pace.phase(plan.phase());
-    let sent = transfer(line, pace, &job, plan.mode, taken_at);
+    let sent = transfer(line, pace, &job, plan.mode, (taken_at, consistency));
     let ended = vm.end_backup();
     job.remove_files();
     let (id, sent) = match sent {
@@ -108,7 +110,7 @@ pub(super) fn run(tools: &Tools, wanted: &Replicate, machine: &Machine, line: &m
     if let Some(since) = &plan.since {
         forget(&vm, since);
     }
-    Ok(Cycle::Point { id, taken_at, sent })
+    Ok(Cycle::Point { id, taken_at, sent, consistency })
 }
 
 /// The backup job of one point.
@@ -146,10 +148,16 @@ impl Job<'_> {
     }
 }
 
-fn transfer(line: &mut Line, pace: &Pace<'_>, job: &Job<'_>, mode: Mode, taken_at: DateTime<Utc>) -> Result<(PointId, u64), StreamError> {
+fn transfer(
+    line: &mut Line,
+    pace: &Pace<'_>,
+    job: &Job<'_>,
+    mode: Mode,
+    (taken_at, consistency): (DateTime<Utc>, Consistency),
+) -> Result<(PointId, u64), StreamError> {
     line.begin(mode)?;
     let bytes = copy::send(line, pace, job.socket, job.disks, mode)?;
-    let commit = Commit { mark: job.mark.to_owned(), consistency: Consistency::Crash, taken_at, bytes };
+    let commit = Commit { mark: job.mark.to_owned(), consistency, taken_at, bytes };
     Ok((line.commit(commit)?, bytes))
 }
 

@@ -25,12 +25,15 @@ pub(crate) struct LoopRecord {
     pub(crate) ended: Option<Ended>,
     /// Acknowledged by the target, with the time at which it was taken.
     pub(crate) last_point: Option<(PointId, DateTime<Utc>)>,
+    /// The newest app-consistent one among them.
+    #[serde(default)]
+    pub(crate) last_app_point: Option<(PointId, DateTime<Utc>)>,
     pub(crate) bytes_sent_total: u64,
 }
 
 impl LoopRecord {
     pub(crate) fn new(wanted: Replicate) -> Self {
-        Self { version: 1, wanted, ended: None, last_point: None, bytes_sent_total: 0 }
+        Self { version: 1, wanted, ended: None, last_point: None, last_app_point: None, bytes_sent_total: 0 }
     }
 
     fn path(dir: &Path, writer: i64) -> PathBuf {

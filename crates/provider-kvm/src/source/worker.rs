@@ -12,10 +12,12 @@ use std::{
 };
 
 use provider::{Machine, Phase, ProviderError, Replicate, ReplicationStatus};
-use recovery::Generation;
+use chrono::{DateTime, TimeDelta, Utc};
+use recovery::{Consistency, Generation};
 
 use super::{
     cycle::{self, Cycle},
+    freeze::{Freezer, Held},
     record::{Ended, LoopRecord},
 };
 use crate::{
@@ -42,6 +44,7 @@ pub(crate) struct Tools {
     pub(crate) tls: Tls,
     pub(crate) run_dir: PathBuf,
     pub(crate) scratch_dir: PathBuf,
+    pub(crate) freezer: Freezer,
     pub(crate) counter: AtomicU64,
 }
 
@@ -63,6 +66,8 @@ impl Tools {
 struct Control {
     record: LoopRecord,
     status: ReplicationStatus,
+    /// When an app-consistent point was last tried in vain.
+    app_failed_at: Option<DateTime<Utc>>,
     /// The thread is to end, whether or not the loop does.
     leave: bool,
 }
@@ -111,12 +116,12 @@ impl Source {
             bytes_total: 0,
             last_point: record.last_point.map(|(id, _)| id),
             last_point_taken_at: record.last_point.map(|(_, at)| at),
-            last_app_point: None,
+            last_app_point: record.last_app_point.map(|(id, _)| id),
             app_error: None,
             last_error: None,
             bytes_sent_total: record.bytes_sent_total,
         };
-        let control = Control { record, status, leave: false };
+        let control = Control { record, status, app_failed_at: None, leave: false };
         let shared = Arc::new(Shared { tools, dir, control: Mutex::new(control), changed: Condvar::new(), socket: Mutex::default() });
         let source = Self { shared, thread: Mutex::new(None) };
         source.spawn()?;
@@ -265,8 +270,8 @@ impl Shared {
             let machine = inspect(&self.tools.hypervisor, &wanted.machine);
             let outcome = machine.map_err(StreamError::Here).and_then(|m| cycle::run(&self.tools, &wanted, &m, &mut line, &pace));
             let pause = match outcome {
-                Ok(Cycle::Point { id, taken_at, sent }) => {
-                    self.point(id, taken_at, sent);
+                Ok(Cycle::Point { id, taken_at, sent, consistency }) => {
+                    self.point(id, taken_at, sent, consistency);
                     backoff = BACKOFF;
                     Duration::from_secs(wanted.policy.interval_s().into()).saturating_sub(begun.elapsed())
                 }
@@ -289,8 +294,12 @@ impl Shared {
         }
     }
 
-    fn point(&self, id: recovery::PointId, taken_at: chrono::DateTime<chrono::Utc>, sent: u64) {
+    fn point(&self, id: recovery::PointId, taken_at: DateTime<Utc>, sent: u64, consistency: Consistency) {
         let mut control = self.lock();
+        if consistency == Consistency::App {
+            control.record.last_app_point = Some((id, taken_at));
+            (control.status.last_app_point, control.status.app_error) = (Some(id), None);
+        }
         control.record.last_point = Some((id, taken_at));
         control.record.bytes_sent_total += sent;
         control.status.last_point = Some(id);
@@ -362,6 +371,25 @@ impl Pace<'_> {
         if control.record.ended.is_none() {
             control.status.phase = phase;
         }
+    }
+
+    /// Whether this point is to be app-consistent: the next one would come too late.
+    pub(super) fn app_due(&self, wanted: &Replicate) -> bool {
+        let Some(every_s) = wanted.policy.app_consistent_interval_s() else { return false };
+        let control = self.shared.lock();
+        let taken = control.record.last_app_point.map(|(_, taken_at)| taken_at);
+        let within = TimeDelta::seconds(i64::from(every_s) - i64::from(wanted.policy.interval_s()));
+        taken.max(control.app_failed_at).is_none_or(|last| Utc::now() - last > within)
+    }
+
+    /// Lets the guest go, if it is held. Returns what the point that was begun meanwhile is.
+    pub(super) fn let_go(&self, held: Option<Result<Held, String>>) -> Consistency {
+        let Some(held) = held else { return Consistency::Crash };
+        let Err(why) = held.and_then(Held::let_go) else { return Consistency::App };
+        let mut control = self.shared.lock();
+        tracing::warn!(item = %control.record.wanted.item, why, "no app-consistent point; a crash-consistent one is taken");
+        (control.app_failed_at, control.status.app_error) = (Some(Utc::now()), Some(why));
+        Consistency::Crash
     }
 
     pub(super) fn begin(&self, bytes_total: u64) {

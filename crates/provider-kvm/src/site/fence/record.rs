@@ -77,7 +77,7 @@ pub(super) fn withdraw(dir: &Path, token: EffectToken) -> Result<(), ProviderErr
 }
 
 /// Ends whatever fence is in force.
-pub(super) fn lift(dir: &Path, by: EffectToken) -> Result<(), ProviderError> {
+pub(crate) fn lift(dir: &Path, by: EffectToken) -> Result<(), ProviderError> {
     let path = dir.join(format!("lifted.{by}"));
     durable::mark(&path).map_err(failed("write", &path))?;
     remove(dir, "fence.")
