@@ -13,8 +13,10 @@
 //! Invariants: 1. Replication needs no orchestrator. 2. A point is in the journal or is no point. 3. A call that comes late
 //! fails or makes garbage (`guard`). 4. Only `ffi` is unsafe.
 
+mod blocks;
 mod definition;
 mod durable;
+mod extent_map;
 mod ffi;
 mod guard;
 mod hypervisor;

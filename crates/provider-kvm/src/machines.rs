@@ -5,6 +5,7 @@
 //!   run.TOKEN.vda.qcow2     its throw-away disk
 //!   started.TOKEN.json      when it was first powered on: written before its first instruction
 //!   standalone.TOKEN        its disks need no point any more
+//!   retired.TOKEN           the hypervisor does not have it any more; its disks are, or will be, beneath a replica
 //!   discarded.GENERATION.TOKEN   calls of that generation with a smaller token come too late
 //! ```
 //!
@@ -16,6 +17,6 @@ mod bring_up;
 mod flat;
 mod records;
 
-pub(crate) use bring_up::{checkpoint_name, discard, observe, recover, start};
+pub(crate) use bring_up::{checkpoint_name, discard, observe, recover, retire, start};
 pub(crate) use flat::flatten;
 pub(crate) use records::{MachineRecord, dependent, records, sweep};

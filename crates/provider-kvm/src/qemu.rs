@@ -1,8 +1,9 @@
 //! QEMU's own programs for disk images: `qemu-img` for chains of files, `qemu-nbd` for their content.
 //!
-//! Backing files are named relative to their overlay and always with their format, so a directory can be moved and no format
-//! is ever probed.
+//! Backing files in the same directory are named relative to their overlay, and always with their format, so a directory can be
+//! moved and no format is ever probed.
 
+mod bitmap;
 mod image;
 mod serve;
 
@@ -13,6 +14,7 @@ use std::{
 
 use provider::{Applied, ProviderError};
 
+pub(crate) use bitmap::{FAILOVER_PREFIX, describe, written_since};
 pub(crate) use image::{Allocated, allocated, backing, commit, create, create_on, pull_offline, rebase};
 pub(crate) use serve::{Access, Served, end_orphans};
 

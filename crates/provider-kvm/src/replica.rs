@@ -5,14 +5,17 @@
 //!   ITEM/p1-w5.0.vda.qcow2 ◀─ p2-w5.1.vda.qcow2 ◀─ p3-w7.0.vda.qcow2 ◀─ p4-w7.1.vda.qcow2.part (no point yet)
 //! ```
 //!
+//! On the way home the first point lies on the disks of the item's old machine, which are never written.
+//!
 //! Invariants: 1. A point is written under a temporary name, closed, synced, renamed, and only then recorded; the record is the
 //! point. 2. What is not recorded is deleted at opening. 3. Names carry the writer, so a late process collides with nothing, and
 //! its records go to a journal that is in force no more. 4. To prune a point, the one above it is merged into its files: the
 //! points above stay right at every moment, and the merge can be repeated. 5. Nothing is merged while a machine runs on the
-//! chain.
+//! chain, and nothing ever into the old machine's disks.
 
 mod append;
 mod journal;
+mod prepare;
 mod prune;
 mod record;
 mod store;
@@ -21,6 +24,7 @@ pub(crate) use append::Append;
 #[cfg(test)]
 pub(crate) use append::Base;
 use record::Record;
+pub(crate) use record::StoredBase;
 pub(crate) use store::{ItemStore, NewPoint, is_point_file};
 
 /// Points and pruning leftovers together never make a chain longer than this; the hypervisor refuses 200.

@@ -13,6 +13,7 @@
 mod compute;
 mod extents;
 mod fence;
+mod old_machine;
 mod replica;
 mod replication;
 mod test_copy;
@@ -26,15 +27,16 @@ use std::{
 };
 
 use provider::{Call, Endpoint, ItemReport, ProviderError, Reports, Site};
-use recovery::{ItemName, SiteName};
+use recovery::{Generation, ItemName, SiteName};
 
 use crate::{
     durable::{self, failed},
+    extent_map::StoredMap,
     guard::{Guard, Right},
     hypervisor::Hypervisor,
     machines, qemu,
     replica::ItemStore,
-    source::{Autostart, Freezer, Source, Tools},
+    source::{Autostart, Freezer, KeptMaps, Source, Tools},
     stream::{Receiver, Receiving, Tls, TlsIdentity},
 };
 
@@ -116,16 +118,17 @@ impl KvmSite {
         qemu::end_orphans(&run_dir).map_err(failed("clean", &run_dir))?;
         let hypervisor = Arc::new(Hypervisor::new(&config.libvirt_uri));
         let freezer = Freezer::open(config.state_dir.join("frozen"), &config.libvirt_uri, guard.clone())?;
+        let host = Arc::new(Host { config, guard, hypervisor, run_dir, items: Mutex::default() });
         let tools = Arc::new(Tools {
-            hypervisor: hypervisor.clone(),
-            guard: guard.clone(),
+            hypervisor: host.hypervisor.clone(),
+            guard: host.guard.clone(),
             tls: tls.clone(),
-            run_dir: run_dir.clone(),
+            run_dir: host.run_dir.clone(),
             scratch_dir,
             freezer,
             counter: AtomicU64::new(0),
+            maps: host.clone(),
         });
-        let host = Arc::new(Host { config, guard, hypervisor, run_dir, items: Mutex::default() });
         for item in host.known_items()? {
             // A damaged replica keeps nobody else from being served.
             if let Err(error) = host.item(&item) {
@@ -239,7 +242,7 @@ impl Host {
         if let Some(bar) = self.guard.bar(name)? {
             machines::sweep(&dir, bar)?;
         }
-        let store = Arc::new(ItemStore::open(name.clone(), dir, self.guard.clone())?);
+        let store = Arc::new(ItemStore::open(name.clone(), self.config.site.as_str(), dir, self.guard.clone())?);
         let item = Arc::new(Item { store, busy: Mutex::default(), appending: Arc::default() });
         items.insert(name.clone(), item.clone());
         Ok(item)
@@ -254,6 +257,16 @@ impl Receiving for Host {
 
     fn run_dir(&self) -> &Path {
         &self.run_dir
+    }
+}
+
+impl KeptMaps for Host {
+    fn kept_map(&self, item: &ItemName, generation: Generation) -> Result<Option<StoredMap>, ProviderError> {
+        let store = self.item(item)?.store.clone();
+        match store.extent_map_content(generation)? {
+            Some(content) => StoredMap::read(store.dir(), &content),
+            None => Ok(None),
+        }
     }
 }
 

@@ -15,10 +15,12 @@ mod autostart;
 mod copy;
 mod cycle;
 mod freeze;
+mod plan;
 mod record;
 mod worker;
 
 pub(crate) use autostart::Autostart;
 pub(crate) use cycle::{MARK_PREFIX, remove_marks};
 pub(crate) use freeze::Freezer;
+pub(crate) use plan::KeptMaps;
 pub(crate) use worker::{Source, Tools};

@@ -3,10 +3,11 @@
 //! ```text
 //!   source                         target
 //!     Hello ────────────────────────▶      item, generation, disks
-//!           ◀──────────────── Welcome      newest point and its mark, or a begun first copy
-//!     Begin ────────────────────────▶      full, delta, or comparison
+//!           ◀──────────────── Welcome      newest point and its mark, a begun first copy, an old machine's disks
+//!     Begin ────────────────────────▶      full, delta, return, or comparison
 //!           ◀────────────────── Ready
 //!     Data, Zero, AskDigests … ─────▶ ◀─── Digests
+//!     AskWritten ───────────────────▶ ◀─── Written
 //!     Commit ───────────────────────▶
 //!           ◀────────────── Committed      the point is recorded; only now the source forgets what it was made from
 //! ```
@@ -20,7 +21,9 @@ mod receive;
 mod send;
 mod tls;
 
-pub(crate) use frame::{BLOCK_BYTES, Commit, Digest, Frame, Hello, Mode, StreamError, digest};
+#[cfg(test)]
+use frame::AskWritten;
+pub(crate) use frame::{BLOCK_BYTES, Commit, Digest, Frame, Hello, Mode, StreamError, Welcome, digest};
 pub(crate) use receive::{Receiver, Receiving};
 pub(crate) use send::{Line, Limiter};
 pub(crate) use tls::Tls;

@@ -26,7 +26,7 @@ use crate::{
 
 /// From it on, what the recovered machine writes is counted.
 pub(crate) fn checkpoint_name(generation: Generation) -> String {
-    format!("fo-{generation}")
+    format!("{}{generation}", qemu::FAILOVER_PREFIX)
 }
 
 /// Makes throw-away disks and a definition. The caller holds the item.
@@ -40,6 +40,9 @@ pub(crate) fn recover(store: &ItemStore, right: &Right<'_>, wanted: &RecoverMach
         let started = record.started(dir)?.is_some();
         if other == *generation && record.point == *point && record.network == *network {
             return Ok(Recovered { token: record.token, point: *point, machine: record.name });
+        }
+        if record.retired(dir) {
+            continue;
         }
         if started && other < *generation {
             return Err(ProviderError::OlderMachine { item: item.clone(), older: other });
@@ -105,7 +108,7 @@ pub(crate) fn of_generation(dir: &Path, item: &ItemName, generation: Generation)
     if let Some((newest, _)) = all.last_key_value().filter(|(newest, _)| **newest > generation) {
         return Err(ProviderError::Superseded { item: item.clone(), given: generation, newest: *newest });
     }
-    all.remove(&generation).ok_or_else(|| ProviderError::NotRecovered { item: item.clone(), generation })
+    all.remove(&generation).filter(|r| !r.retired(dir)).ok_or_else(|| ProviderError::NotRecovered { item: item.clone(), generation })
 }
 
 /// Powers the machine on. The caller holds the item.
@@ -197,6 +200,14 @@ pub(crate) fn discard(
     generation: Generation,
 ) -> Result<(), ProviderError> {
     let record = records(dir)?.remove(&generation);
+    if let Some(retired) = record.as_ref().filter(|r| r.retired(dir)) {
+        return Err(ProviderError::Platform {
+            operation: "discard".to_owned(),
+            target: retired.name.clone(),
+            detail: "it was retired: its disks belong to the next replica".to_owned(),
+            applied: Applied::No,
+        });
+    }
     let uuid = record.as_ref().map(|r| r.uuid.clone()).or_else(|| original_uuid.map(|u| recovered_uuid(u, generation)));
     if record.is_some() || original_uuid.is_some() {
         store_discarded(dir, generation, right.call.token)?;
@@ -208,6 +219,27 @@ pub(crate) fn discard(
         record.remove(dir)?;
     }
     sweep(dir, right.call.token)
+}
+
+/// Takes a machine that is off from the hypervisor and keeps its disks. The caller holds the item.
+pub(crate) fn retire(hypervisor: &Hypervisor, right: &Right<'_>, dir: &Path, generation: Generation) -> Result<(), ProviderError> {
+    let not_recovered = || ProviderError::NotRecovered { item: right.item.clone(), generation };
+    let record = records(dir)?.remove(&generation).ok_or_else(not_recovered)?;
+    record.started(dir)?.ok_or_else(not_recovered)?;
+    let vm = hypervisor.by_uuid(&record.uuid)?;
+    if vm.as_ref().map_or(Ok(false), Vm::active)? {
+        return Err(ProviderError::StillRunning { machine: record.name, waited_ms: 0 });
+    }
+    if let Some(vm) = vm.as_ref().filter(|_| !record.retired(dir)) {
+        // As somebody may have changed it since.
+        MachineRecord { definition: vm.definition()?, ..record.clone() }.store(dir)?;
+    }
+    record.store_retired(dir)?;
+    if let Some(vm) = vm {
+        right.before("undefine")?;
+        vm.undefine()?;
+    }
+    Ok(())
 }
 
 /// What exists of a generation.

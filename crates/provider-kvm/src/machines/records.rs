@@ -65,9 +65,19 @@ impl MachineRecord {
         durable::mark(&path).map(drop).map_err(failed("write", &path))
     }
 
+    /// Whether it was taken from the hypervisor, with its disks kept for a replica to lie on.
+    pub(crate) fn retired(&self, dir: &Path) -> bool {
+        dir.join(format!("retired.{}", self.token)).exists()
+    }
+
+    pub(crate) fn store_retired(&self, dir: &Path) -> Result<(), ProviderError> {
+        let path = dir.join(format!("retired.{}", self.token));
+        durable::mark(&path).map(drop).map_err(failed("write", &path))
+    }
+
     /// Removes its disks and records, the one that says it exists last.
     pub(crate) fn remove(&self, dir: &Path) -> Result<(), ProviderError> {
-        let marks = [format!("started.{}.json", self.token), format!("standalone.{}", self.token)];
+        let marks = ["started.TOKEN.json", "standalone.TOKEN", "retired.TOKEN"].map(|n| n.replace("TOKEN", &self.token.to_string()));
         let record = format!("machine.{}.json", self.token);
         for name in self.disks.values().chain(&marks).chain([&record]) {
             let path = dir.join(name);
@@ -122,7 +132,7 @@ pub(crate) fn records(dir: &Path) -> Result<BTreeMap<Generation, MachineRecord>,
 
 /// Whether a name is one that only files of recovered machines have.
 fn is_machine_file(name: &str) -> bool {
-    ["machine.", "run.", "started.", "standalone.", "discarded."].iter().any(|start| name.starts_with(start))
+    ["machine.", "run.", "started.", "standalone.", "retired.", "discarded."].iter().any(|start| name.starts_with(start))
 }
 
 /// Removes garbage: what belongs to no machine that exists, and was made under a token below `below`. Whoever acts with a

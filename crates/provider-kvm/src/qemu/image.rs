@@ -5,7 +5,7 @@ use std::{path::Path, process::Command};
 use provider::{Applied, ProviderError};
 use serde::Deserialize;
 
-use super::run;
+use super::{bitmap::Bitmap, run};
 
 /// A range of a file that holds content of its own, be it zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,10 +34,12 @@ pub(crate) fn create(path: &Path, capacity_bytes: u64) -> Result<(), ProviderErr
     run("qemu-img create", path, &mut command).map(drop)
 }
 
-/// Makes an overlay on an image in the same directory. Replaces one that is there.
+/// Makes an overlay on an image. One in the same directory is named relative to it. Replaces one that is there.
 pub(crate) fn create_on(path: &Path, backing: &Path) -> Result<(), ProviderError> {
+    let beside = backing.parent() == path.parent();
     let mut command = qemu_img("create", path);
-    command.args(["-q", "-f", "qcow2", "-F", "qcow2", "-b"]).arg(name(backing)).arg(name(path));
+    command.args(["-q", "-f", "qcow2", "-F", "qcow2", "-b"]);
+    command.arg(if beside { name(backing) } else { backing.as_os_str() }).arg(name(path));
     run("qemu-img create", path, &mut command).map(drop)
 }
 
@@ -62,18 +64,48 @@ pub(crate) fn pull_offline(path: &Path) -> Result<(), ProviderError> {
     run("qemu-img rebase", path, &mut command).map(drop)
 }
 
+/// What an image says about itself.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Image {
+    pub(super) virtual_size: u64,
+    backing_filename: Option<String>,
+    format_specific: Option<FormatSpecific>,
+}
+
+#[derive(Deserialize)]
+struct FormatSpecific {
+    data: FormatDetails,
+}
+
+#[derive(Deserialize)]
+struct FormatDetails {
+    #[serde(default)]
+    bitmaps: Vec<Bitmap>,
+}
+
+impl Image {
+    pub(super) fn bitmaps(self) -> Vec<Bitmap> {
+        self.format_specific.map(|s| s.data.bitmaps).unwrap_or_default()
+    }
+}
+
+fn ask(path: &Path, arguments: &[&str]) -> Result<Image, ProviderError> {
+    let mut command = qemu_img("info", path);
+    // A name with a colon would be a protocol.
+    command.args(arguments).args(["--output=json", "-f", "qcow2"]).arg(Path::new(".").join(name(path)));
+    let output = run("qemu-img info", path, &mut command)?;
+    serde_json::from_slice(&output.stdout).map_err(|e| unreadable("qemu-img info", path, &e))
+}
+
+/// Describes an image; fails while it is open for writing.
+pub(super) fn info(path: &Path) -> Result<Image, ProviderError> {
+    ask(path, &[])
+}
+
 /// Name of the backing file, as the image has it. The image may be in use.
 pub(crate) fn backing(path: &Path) -> Result<Option<String>, ProviderError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "kebab-case")]
-    struct Described {
-        backing_filename: Option<String>,
-    }
-    let mut command = qemu_img("info", path);
-    command.args(["--force-share", "--output=json", "-f", "qcow2"]).arg(name(path));
-    let output = run("qemu-img info", path, &mut command)?;
-    let described: Described = serde_json::from_slice(&output.stdout).map_err(|e| unreadable("qemu-img info", path, &e))?;
-    Ok(described.backing_filename)
+    Ok(ask(path, &["--force-share"])?.backing_filename)
 }
 
 /// Ranges that the top file of the chain holds itself. Nothing may be writing to it.

@@ -14,7 +14,9 @@ use super::{
     store::{ItemStore, NewPoint, enough_space},
 };
 use crate::{
+    blocks::Runs,
     durable::{self, failed},
+    machines,
     qemu::{self, Access, Served},
 };
 
@@ -25,6 +27,8 @@ pub(crate) struct Base {
     pub(crate) newest: Option<(PointId, String)>,
     /// A first copy was begun and can go on.
     pub(crate) seed: bool,
+    /// The first point lies on an old machine's disks, which know their changes since these marks.
+    pub(crate) old_marks: Option<Vec<String>>,
 }
 
 /// A point that is being written.
@@ -43,13 +47,35 @@ impl ItemStore {
         let inner = self.lock();
         let state = self.state(&inner)?;
         if state.sealed || generation != state.generation {
+            self.runs_here(generation)?;
             return Err(ProviderError::Superseded { item: self.item.clone(), given: generation, newest: state.generation });
         }
         let newest = state.points.last().map(|p| (p.point.id, p.mark.clone()));
-        Ok(Base { newest, seed: state.seeding.is_some() })
+        Ok(Base { newest, seed: state.seeding.is_some(), old_marks: state.base.as_ref().map(|b| b.marks.clone()) })
     }
 
-    /// Begins a point on the newest one; the first one on nothing, or on the copy that was begun if `resume`.
+    /// Refuses a source whose machine was started here meanwhile, by a newer generation.
+    fn runs_here(&self, generation: Generation) -> Result<(), ProviderError> {
+        for (newest, record) in machines::records(&self.dir)?.into_iter().rev() {
+            let started = record.started(&self.dir)?.filter(|_| newest > generation && !record.retired(&self.dir));
+            if let Some(since) = started {
+                return Err(ProviderError::RunsHere { item: self.item.clone(), site: self.site.clone(), newest, since });
+            }
+        }
+        Ok(())
+    }
+
+    /// The blocks of an old machine's disk that were written after a mark; an error if the marks do not say it.
+    pub(crate) fn old_disk_written(&self, run_dir: &std::path::Path, target: &str, mark: &str) -> Result<Runs, ProviderError> {
+        let path = self.old_machine().and_then(|base| base.disks.get(target).cloned());
+        let mismatch = |reason: String| ProviderError::ReplicaMismatch { item: self.item.clone(), reason };
+        let path = path.ok_or_else(|| mismatch(format!("no old machine's disk {target} lies beneath it")))?;
+        let written = qemu::written_since(run_dir, &path, mark)?;
+        written.ok_or_else(|| mismatch(format!("{} does not know its changes since {mark}", path.display())))
+    }
+
+    /// Begins a point on the newest one; the first one on an old machine's disks if there are any, on the copy that was begun if
+    /// `resume`, else on nothing.
     pub(crate) fn begin(self: &Arc<Self>, generation: Generation, resume: bool, run_dir: &std::path::Path) -> Result<Append, ProviderError> {
         self.base(generation)?;
         enough_space(&self.dir)?;
@@ -64,6 +90,7 @@ impl ItemStore {
         }
         let disks = state.machine.disks.clone();
         let base = state.points.last().map(|p| (p.point.id, p.files.clone()));
+        let old_disks = state.base.as_ref().map(|b| b.disks.clone());
         let seed = state.seeding.clone().filter(|_| resume && base.is_none());
         let files = match seed {
             Some(files) => files,
@@ -76,9 +103,12 @@ impl ItemStore {
                 let files: Files = disks.iter().map(|d| (d.target.clone(), format!("{stem}.{}.qcow2.part", d.target))).collect();
                 for disk in &disks {
                     let path = self.dir.join(&files[&disk.target]);
-                    match base.as_ref().and_then(|(_, below)| below.get(&disk.target)) {
-                        Some(below) => qemu::create_on(&path, &self.dir.join(below))?,
-                        None => qemu::create(&path, disk.capacity_bytes)?,
+                    let point = base.as_ref().and_then(|(_, below)| below.get(&disk.target));
+                    let old_disk = old_disks.as_ref().and_then(|disks| disks.get(&disk.target));
+                    match (point, old_disk) {
+                        (Some(below), _) => qemu::create_on(&path, &self.dir.join(below))?,
+                        (None, Some(old)) => qemu::create_on(&path, old)?,
+                        (None, None) => qemu::create(&path, disk.capacity_bytes)?,
                     }
                 }
                 if base.is_none() {

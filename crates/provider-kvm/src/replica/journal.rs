@@ -92,7 +92,7 @@ impl Journal {
         let older = journals(dir)?;
         let count = older.iter().filter_map(|n| number(n)).filter(|(w, _)| *w == writer).map(|(_, c)| c + 1).max();
         let path = dir.join(format!("journal-w{writer}.{}.jsonl", count.unwrap_or(0)));
-        let first = line(&Record::Opened { version: VERSION, state: state.cloned() }).map_err(failed("write", &path))?;
+        let first = line(&Record::Opened { version: VERSION, state: state.cloned().map(Box::new) }).map_err(failed("write", &path))?;
         durable::write(&path, &first).map_err(failed("write", &path))?;
         let file = OpenOptions::new().append(true).open(&path).map_err(failed("open", &path))?;
         for name in older.iter().filter(|n| number(n) < number(&file_name(&path))) {

@@ -1,9 +1,9 @@
 //! What the journal says, and the state that follows from it. Pure.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use provider::{ExtentMap, Machine, Pin, Point, Replica};
-use recovery::{Generation, ItemName, PointId, ReplicationPolicy};
+use recovery::{EffectToken, Generation, ItemName, PointId, ReplicationPolicy};
 use serde::{Deserialize, Serialize};
 
 /// Files of one point or copy, by disk target.
@@ -18,13 +18,38 @@ pub(crate) struct StoredPoint {
     pub(crate) files: Files,
 }
 
+/// An old machine whose disks lie beneath the first point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredBase {
+    pub(crate) name: String,
+    pub(crate) uuid: String,
+    /// As it would be started here.
+    pub(crate) definition: String,
+    /// Absolute paths by disk target. Never written.
+    pub(crate) disks: BTreeMap<String, PathBuf>,
+    /// Marks from which all disks know what was changed after them; none if that is in doubt.
+    pub(crate) marks: Vec<String>,
+    /// Names the recovered machine that it was; `None` if it was there before us.
+    pub(crate) ours: Option<EffectToken>,
+}
+
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "record")]
 pub(crate) enum Record {
     /// The first line of every journal file.
-    Opened { version: u32, state: Option<State> },
-    Prepared { generation: Generation, machine: Machine, policy: ReplicationPolicy },
+    Opened { version: u32, state: Option<Box<State>> },
+    Prepared {
+        generation: Generation,
+        machine: Machine,
+        policy: ReplicationPolicy,
+        /// The replica begins anew: everything before is gone, only numbers of points go on.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        anew: bool,
+        /// Only with a replica that begins.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        base: Option<StoredBase>,
+    },
     Sealed { generation: Generation },
     /// A first copy is being received into these files.
     Seeding { files: Files },
@@ -56,14 +81,25 @@ pub(crate) struct State {
     pub(crate) seeding: Option<Files>,
     pub(crate) pruning: Option<PointId>,
     pub(crate) extent_maps: BTreeMap<Generation, ExtentMap>,
+    /// What the first point lies on.
+    #[serde(default)]
+    pub(crate) base: Option<StoredBase>,
+    /// What it had lain on: what is ours of it is being removed.
+    #[serde(default)]
+    pub(crate) leaving: Option<StoredBase>,
 }
 
 impl State {
     /// The state after one more record; `None` before the first `Prepared`.
     pub(crate) fn after(state: Option<State>, record: Record) -> Option<State> {
         let mut state = match (state, record) {
-            (_, Record::Opened { state, .. }) => return state,
-            (None, Record::Prepared { generation, machine, policy }) => return Some(State::new(generation, machine, policy)),
+            (_, Record::Opened { state, .. }) => return state.map(|state| *state),
+            (None, Record::Prepared { generation, machine, policy, base, .. }) => {
+                return Some(State { base, ..State::new(generation, machine, policy) });
+            }
+            (Some(earlier), Record::Prepared { generation, machine, policy, base, anew: true }) => {
+                return Some(State { base, last_id: earlier.last_id, ..State::new(generation, machine, policy) });
+            }
             (None, _) => return None,
             (Some(mut state), record) => {
                 state.apply(record);
@@ -87,13 +123,15 @@ impl State {
             seeding: None,
             pruning: None,
             extent_maps: BTreeMap::new(),
+            base: None,
+            leaving: None,
         }
     }
 
     fn apply(&mut self, record: Record) {
         match record {
             Record::Opened { .. } => {}
-            Record::Prepared { generation, machine, policy } => {
+            Record::Prepared { generation, machine, policy, .. } => {
                 (self.generation, self.sealed, self.machine, self.policy) = (generation, false, machine, policy);
             }
             Record::Sealed { generation } => (self.generation, self.sealed) = (generation, true),
@@ -127,6 +165,7 @@ impl State {
             Record::Withdrawn => (self.withdrawn, self.sealed) = (true, true),
             Record::Removed => {
                 (self.removed, self.seeding, self.pruning) = (true, None, None);
+                self.leaving = self.base.take().or(self.leaving.take());
                 self.points.clear();
             }
         }

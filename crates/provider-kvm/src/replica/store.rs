@@ -6,14 +6,15 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use provider::{Endpoint, ExtentMap, Machine, Pin, Point, PrepareReplica, ProviderError, Replica};
+use provider::{ExtentMap, Machine, Pin, Point, ProviderError, Replica};
 use recovery::{Consistency, Generation, ItemName, PointId};
+use sha2::{Digest, Sha256};
 
 use super::{
     Record,
     journal::{self, Journal},
     prune,
-    record::{Files, State, StoredPoint},
+    record::{Files, State, StoredBase, StoredPoint},
 };
 use crate::{
     durable::{self, failed},
@@ -31,6 +32,8 @@ const JOURNAL_RECORDS: u32 = 2000;
 #[derive(Debug)]
 pub(crate) struct ItemStore {
     pub(super) item: ItemName,
+    /// This site's name, for those who ask.
+    pub(super) site: String,
     pub(super) dir: PathBuf,
     pub(super) guard: Arc<Guard>,
     inner: Mutex<Inner>,
@@ -40,7 +43,7 @@ pub(crate) struct ItemStore {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) state: Option<State>,
-    journal: Option<Journal>,
+    pub(super) journal: Option<Journal>,
     records: u32,
     files_made: u64,
 }
@@ -58,14 +61,14 @@ pub(crate) struct NewPoint {
 impl ItemStore {
     /// Opens an item's directory: reads the journal, begins a new one of this writer, deletes what is not recorded, and
     /// completes a pruning that was interrupted.
-    pub(crate) fn open(item: ItemName, dir: PathBuf, guard: Arc<Guard>) -> Result<Self, ProviderError> {
+    pub(crate) fn open(item: ItemName, site: &str, dir: PathBuf, guard: Arc<Guard>) -> Result<Self, ProviderError> {
         let state = journal::read(&item, &dir)?;
         let journal = match &state {
             Some(_) => Some(Journal::begin(&dir, guard.writer(), state.as_ref())?),
             None => None,
         };
         let inner = Inner { state, journal, records: 0, files_made: 0 };
-        let store = Self { item, dir, guard, inner: Mutex::new(inner) };
+        let store = Self { item, site: site.to_owned(), dir, guard, inner: Mutex::new(inner) };
         let mut inner = store.lock();
         store.sweep(inner.state.as_ref())?;
         if inner.state.is_some() {
@@ -81,21 +84,6 @@ impl ItemStore {
 
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
-    }
-
-    /// Makes the replica, or lets an existing one take appends of this generation.
-    pub(crate) fn prepare(&self, wanted: PrepareReplica, endpoint: Endpoint) -> Result<Endpoint, ProviderError> {
-        let mut inner = self.lock();
-        if let Some(state) = &inner.state {
-            fits(&self.item, state, &wanted)?;
-        } else {
-            durable::make_dir(&self.dir).map_err(failed("make directory", &self.dir))?;
-            inner.journal = Some(Journal::begin(&self.dir, self.guard.writer(), None)?);
-        }
-        enough_space(&self.dir)?;
-        let PrepareReplica { item: _, generation, machine, policy, base: _ } = wanted;
-        self.record(&mut inner, Record::Prepared { generation, machine, policy })?;
-        Ok(endpoint)
     }
 
     /// Takes no appends any more, of this generation or older ones.
@@ -167,11 +155,11 @@ impl ItemStore {
         self.sweep(inner.state.as_ref())
     }
 
-    /// Removes the replica with everything that belongs to it.
-    pub(crate) fn drop_replica(&self) -> Result<(), ProviderError> {
+    /// Gives the replica up: no point is offered any more, and their files go. [`ItemStore::end_drop`] ends it.
+    pub(crate) fn begin_drop(&self) -> Result<bool, ProviderError> {
         let mut inner = self.lock();
         if inner.state.is_none() {
-            return Ok(());
+            return Ok(false);
         }
         self.unused()?;
         if !inner.state.as_ref().is_some_and(|s| s.withdrawn) {
@@ -179,12 +167,40 @@ impl ItemStore {
         }
         self.record(&mut inner, Record::Removed)?;
         self.sweep(inner.state.as_ref())?;
+        Ok(true)
+    }
+
+    /// Removes what is left of a replica that was given up.
+    pub(crate) fn end_drop(&self) -> Result<(), ProviderError> {
+        let mut inner = self.lock();
         for name in durable::names(&self.dir).map_err(failed("list", &self.dir))?.iter().filter(|n| n.starts_with("extents.")) {
             let path = self.dir.join(name);
             durable::remove(&path).map_err(failed("remove", &path))?;
         }
         Journal::remove_all(&self.dir)?;
         (inner.state, inner.journal) = (None, None);
+        Ok(())
+    }
+
+    /// The old machine beneath the first point.
+    pub(crate) fn old_machine(&self) -> Option<StoredBase> {
+        self.lock().state.as_ref().and_then(|s| s.base.clone())
+    }
+
+    /// The old machine that was beneath points which are removed.
+    pub(crate) fn leaving(&self) -> Option<StoredBase> {
+        self.lock().state.as_ref().and_then(|s| s.leaving.clone())
+    }
+
+    /// Removes maps of which the journal knows nothing any more.
+    pub(super) fn remove_unknown_maps(&self, inner: &Inner) -> Result<(), ProviderError> {
+        let known: Vec<String> = self.state(inner)?.extent_maps.keys().map(map_name).collect();
+        for name in durable::names(&self.dir).map_err(failed("list", &self.dir))?.iter().filter(|n| n.starts_with("extents.")) {
+            if !known.contains(name) {
+                let path = self.dir.join(name);
+                durable::remove(&path).map_err(failed("remove", &path))?;
+            }
+        }
         Ok(())
     }
 
@@ -197,9 +213,24 @@ impl ItemStore {
     pub(crate) fn keep_extent_map(&self, generation: Generation, map: &ExtentMap, content: &[u8]) -> Result<(), ProviderError> {
         let mut inner = self.lock();
         self.state(&inner)?;
-        let path = self.dir.join(format!("extents.{generation}.json"));
+        let path = self.dir.join(map_name(&generation));
         durable::write(&path, content).map_err(failed("write", &path))?;
         self.record(&mut inner, Record::ExtentsKept { generation, map: map.clone() })
+    }
+
+    /// The content of the map that was kept for a generation, if it is as it was kept.
+    pub(crate) fn extent_map_content(&self, generation: Generation) -> Result<Option<Vec<u8>>, ProviderError> {
+        let kept = self.lock().state.as_ref().and_then(|s| s.extent_maps.get(&generation).cloned());
+        let Some(kept) = kept else { return Ok(None) };
+        let path = self.dir.join(map_name(&generation));
+        let content = std::fs::read(&path).map_err(failed("read", &path))?;
+        let whole = hex::encode(Sha256::digest(&content)) == kept.hash;
+        Ok(whole.then_some(content))
+    }
+
+    /// The source's mark of the newest point.
+    pub(crate) fn newest_mark(&self) -> Result<Option<String>, ProviderError> {
+        Ok(self.state(&self.lock())?.points.last().map(|p| p.mark.clone()))
     }
 
     /// What the points newer than `id` hold themselves, by disk.
@@ -285,23 +316,6 @@ impl ItemStore {
     }
 }
 
-/// Refuses what is not a continuation of the replica.
-fn fits(item: &ItemName, state: &State, wanted: &PrepareReplica) -> Result<(), ProviderError> {
-    if state.withdrawn {
-        return Err(ProviderError::PointsWithdrawn { item: item.clone() });
-    }
-    if wanted.generation < state.generation {
-        return Err(ProviderError::Superseded { item: item.clone(), given: wanted.generation, newest: state.generation });
-    }
-    let shape = |m: &Machine| m.disks.iter().map(|d| format!("{} {} bytes", d.target, d.capacity_bytes)).collect::<Vec<_>>();
-    let (have, want) = (shape(&state.machine), shape(&wanted.machine));
-    if have != want {
-        let reason = format!("it has {}, the machine {}", have.join(", "), want.join(", "));
-        return Err(ProviderError::ReplicaMismatch { item: item.clone(), reason });
-    }
-    Ok(())
-}
-
 pub(super) fn enough_space(dir: &Path) -> Result<(), ProviderError> {
     let stat = rustix::fs::statvfs(dir).map_err(|e| failed("ask space of", dir)(e.into()))?;
     let available_bytes = stat.f_bavail * stat.f_frsize;
@@ -309,6 +323,11 @@ pub(super) fn enough_space(dir: &Path) -> Result<(), ProviderError> {
         return Err(ProviderError::NoSpace { path: dir.display().to_string(), needed_bytes: RESERVE_BYTES, available_bytes });
     }
     Ok(())
+}
+
+/// Where the map of a generation is kept.
+fn map_name(generation: &Generation) -> String {
+    format!("extents.{generation}.json")
 }
 
 /// Which writer made a point file.

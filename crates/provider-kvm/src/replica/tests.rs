@@ -87,13 +87,14 @@ impl Fixture {
 fn open(root: &Path) -> Arc<ItemStore> {
     let item: ItemName = "vm".parse().unwrap();
     let guard = Arc::new(Guard::take_over(&root.join("state"), 1).unwrap());
-    Arc::new(ItemStore::open(item, root.join("storage/vm"), guard).unwrap())
+    Arc::new(ItemStore::open(item, "b", root.join("storage/vm"), guard).unwrap())
 }
 
 fn prepare(store: &ItemStore, generation: Generation, retention_points: u32) -> Result<Endpoint, ProviderError> {
     let policy = ReplicationPolicy::new(1, retention_points, 3600, None).unwrap();
     let endpoint = Endpoint { address: "x:1".into(), tls_name: "x".into() };
-    store.prepare(PrepareReplica { item: "vm".parse().unwrap(), generation, machine: machine(), policy, base: provider::Base::Empty }, endpoint)
+    let wanted = PrepareReplica { item: "vm".parse().unwrap(), generation, machine: machine(), policy, base: provider::Base::Empty };
+    store.prepare(wanted, None, endpoint)
 }
 
 fn new_point(mark: &str) -> NewPoint {
@@ -141,7 +142,7 @@ fn a_first_copy_that_was_cut_goes_on_from_what_it_has() {
     seed.write("vda", 0, &[7; BLOCK as usize]).unwrap();
     drop(seed);
     f.reopen();
-    assert_eq!(f.store.base(GENERATION).unwrap(), Base { newest: None, seed: true });
+    assert_eq!(f.store.base(GENERATION).unwrap(), Base { newest: None, seed: true, old_marks: None });
     assert_eq!(f.offered(), [0; 0]);
     let mut seed = f.begin(true);
     let mut byte = [0];
@@ -230,7 +231,7 @@ fn another_machine_does_not_fit_the_replica() {
     let mut other = machine();
     other.disks[0].capacity_bytes = 9 * MIB;
     let wanted = PrepareReplica { item: "vm".parse().unwrap(), generation: GENERATION, machine: other, policy: ReplicationPolicy::default(), base: provider::Base::Empty };
-    let refused = f.store.prepare(wanted, Endpoint { address: "x:1".into(), tls_name: "x".into() });
+    let refused = f.store.prepare(wanted, None, Endpoint { address: "x:1".into(), tls_name: "x".into() });
     assert!(matches!(refused, Err(ProviderError::ReplicaMismatch { .. })));
 }
 
@@ -249,8 +250,10 @@ fn a_late_writer_can_record_nothing() {
 fn a_dropped_replica_leaves_no_file() {
     let f = Fixture::new(24);
     f.append(&[("vda", 0, 1)]);
-    f.store.drop_replica().unwrap();
-    f.store.drop_replica().unwrap();
+    assert!(f.store.begin_drop().unwrap());
+    assert!(f.store.begin_drop().unwrap());
+    f.store.end_drop().unwrap();
+    assert!(!f.store.begin_drop().unwrap());
     assert_eq!(crate::durable::names(&f.item_dir()).unwrap(), [""; 0]);
     assert_eq!(f.store.describe(), None);
     prepare(&f.store, GENERATION, 24).unwrap();

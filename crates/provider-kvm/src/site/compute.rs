@@ -9,7 +9,7 @@ use provider::{
 };
 use recovery::{Generation, ItemName};
 
-use super::{Host, KvmSite};
+use super::{Host, KvmSite, extents};
 use crate::{
     definition,
     durable::{self, failed},
@@ -47,12 +47,20 @@ impl Compute for KvmSite {
         .await
     }
 
-    async fn written(&self, _item: &ItemName, _generation: Generation) -> Result<Written, ProviderError> {
-        Err(super::not_built("written"))
+    async fn written(&self, item: &ItemName, generation: Generation) -> Result<Written, ProviderError> {
+        let name = item.clone();
+        self.blocking("written", move |site| {
+            let item = site.inner.host.item(&name)?;
+            extents::written(site, &item, &name, generation)
+        })
+        .await
     }
 
-    async fn retire(&self, _call: &Call, _item: &ItemName, _generation: Generation) -> Result<(), ProviderError> {
-        Err(super::not_built("retire"))
+    async fn retire(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<(), ProviderError> {
+        self.effect("retire", call, item, move |site, item, right| {
+            machines::retire(&site.inner.host.hypervisor, right, item.store.dir(), generation)
+        })
+        .await
     }
 
     async fn observe_machine(&self, item: &ItemName, generation: Generation) -> Result<RecoveredState, ProviderError> {

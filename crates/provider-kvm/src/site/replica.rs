@@ -1,16 +1,17 @@
 //! The port for received points.
 
 use async_trait::async_trait;
-use provider::{Call, Endpoint, ExtentMap, Pin, PrepareReplica, ProviderError, Replica, ReplicaStore};
+use provider::{Base, Call, Endpoint, ExtentMap, Pin, PrepareReplica, ProviderError, Replica, ReplicaStore};
 use recovery::{Generation, ItemName, PointId};
 
-use super::{KvmSite, extents};
+use super::{Item, KvmSite, extents, old_machine};
+use crate::guard::Right;
 
 #[async_trait]
 impl ReplicaStore for KvmSite {
     async fn prepare(&self, call: &Call, wanted: PrepareReplica) -> Result<Endpoint, ProviderError> {
         let name = wanted.item.clone();
-        self.effect("prepare", call, &name, move |site, item, _right| item.store.prepare(wanted, site.endpoint())).await
+        self.effect("prepare", call, &name, move |site, item, right| prepare(site, item, right, wanted)).await
     }
 
     async fn seal(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<Replica, ProviderError> {
@@ -43,10 +44,39 @@ impl ReplicaStore for KvmSite {
     }
 
     async fn remove_points(&self, call: &Call, item: &ItemName) -> Result<(), ProviderError> {
-        self.effect("remove points", call, item, move |_site, item, _right| item.store.remove_points()).await
+        self.effect("remove points", call, item, move |site, item, right| {
+            item.store.remove_points()?;
+            old_machine::leave(site, item, right)?;
+            old_machine::accepted(site, right)
+        })
+        .await
     }
 
     async fn drop_replica(&self, call: &Call, item: &ItemName) -> Result<(), ProviderError> {
-        self.effect("drop replica", call, item, move |_site, item, _right| item.store.drop_replica()).await
+        self.effect("drop replica", call, item, move |site, item, right| {
+            if !item.store.begin_drop()? {
+                return Ok(());
+            }
+            old_machine::back(site, item, right)?;
+            item.store.end_drop()
+        })
+        .await
     }
+}
+
+fn prepare(site: &KvmSite, item: &Item, right: &Right<'_>, wanted: PrepareReplica) -> Result<Endpoint, ProviderError> {
+    let begins = item.store.begins(&wanted)?;
+    if begins {
+        // What an interrupted removal has left of the replica's life before this one.
+        old_machine::leave(site, item, right)?;
+    }
+    let base = match wanted.base {
+        Base::OldMachine if begins => Some(old_machine::find(site, item, &wanted)?),
+        Base::OldMachine | Base::Empty => None,
+    };
+    let endpoint = item.store.prepare(wanted, base, site.endpoint())?;
+    if let Some(base) = item.store.old_machine() {
+        old_machine::take(site, item, right, &base)?;
+    }
+    Ok(endpoint)
 }

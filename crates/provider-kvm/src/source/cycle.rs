@@ -3,14 +3,18 @@
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
-use provider::{Machine, Phase, ProviderError, Replicate};
+use provider::{Machine, ProviderError, Replicate};
 use recovery::{Consistency, PointId};
 
-use super::{copy, worker::{Pace, Tools}};
+use super::{
+    copy,
+    plan::{Plan, WayHome},
+    worker::{Pace, Tools},
+};
 use crate::{
     durable,
     hypervisor::{Backup, Vm},
-    stream::{Commit, Line, Mode, StreamError},
+    stream::{Commit, Line, StreamError},
 };
 
 /// Begins the names of checkpoints that count changes for replication.
@@ -22,33 +26,6 @@ pub(super) enum Cycle {
     Point { id: PointId, taken_at: DateTime<Utc>, sent: u64, consistency: Consistency },
     /// The machine is off.
     Off,
-}
-
-/// How a point is made on what the target has.
-#[derive(Debug, PartialEq, Eq)]
-struct Plan {
-    mode: Mode,
-    /// The checkpoint that belongs to the target's newest point.
-    since: Option<String>,
-}
-
-impl Plan {
-    fn new(line: &Line, marks: impl Fn(&str) -> bool) -> Self {
-        match &line.welcome.newest {
-            None if line.welcome.seed => Self { mode: Mode::Resume, since: None },
-            None => Self { mode: Mode::Full, since: None },
-            Some((_, mark)) if marks(mark) => Self { mode: Mode::Delta, since: Some(mark.clone()) },
-            Some(_) => Self { mode: Mode::Compare, since: None },
-        }
-    }
-
-    fn phase(&self) -> Phase {
-        match self.mode {
-            Mode::Full | Mode::Resume => Phase::Seeding,
-            Mode::Compare => Phase::Resyncing,
-            Mode::Delta => Phase::Replicating,
-        }
-    }
 }
 
 /// Takes one point and sends it. `line` is kept between cycles while it is fresh.
@@ -69,7 +46,8 @@ pub(super) fn run(tools: &Tools, wanted: &Replicate, machine: &Machine, line: &m
     };
     end_own_backup(tools, &vm)?;
     let marks = vm.checkpoints()?;
-    let mut plan = Plan::new(line, |mark| marks.contains(mark));
+    let home = WayHome::of(&*tools.maps, wanted, &line.welcome)?;
+    let mut plan = Plan::new(&line.welcome, home, |mark| marks.contains(mark));
     for mark in marks.iter().filter(|m| m.starts_with(MARK_PREFIX) && plan.since.as_ref() != Some(*m)) {
         vm.remove_checkpoint(mark)?;
     }
@@ -86,15 +64,17 @@ pub(super) fn run(tools: &Tools, wanted: &Replicate, machine: &Machine, line: &m
         && !vm.in_backup()
     {
         tracing::warn!(item = %wanted.item, since, %error, "changes since the last point are not known; comparing");
-        vm.remove_checkpoint(since)?;
-        plan = Plan { mode: Mode::Compare, since: None };
+        if since.starts_with(MARK_PREFIX) {
+            vm.remove_checkpoint(since)?;
+        }
+        plan = Plan::compare();
         taken_at = Utc::now();
         begun = job.begin(&plan);
     }
     let consistency = pace.let_go(held);
     begun?;
     pace.phase(plan.phase());
-    let sent = transfer(line, pace, &job, plan.mode, (taken_at, consistency));
+    let sent = transfer(line, pace, &job, &plan, (taken_at, consistency));
     let ended = vm.end_backup();
     job.remove_files();
     let (id, sent) = match sent {
@@ -107,7 +87,7 @@ pub(super) fn run(tools: &Tools, wanted: &Replicate, machine: &Machine, line: &m
     if let Err(error) = ended {
         tracing::warn!(item = %wanted.item, %error, "the backup job does not end; the next cycle tries again");
     }
-    if let Some(since) = &plan.since {
+    if let Some(since) = plan.since.iter().find(|since| since.starts_with(MARK_PREFIX)) {
         forget(&vm, since);
     }
     Ok(Cycle::Point { id, taken_at, sent, consistency })
@@ -152,11 +132,12 @@ fn transfer(
     line: &mut Line,
     pace: &Pace<'_>,
     job: &Job<'_>,
-    mode: Mode,
+    plan: &Plan,
     (taken_at, consistency): (DateTime<Utc>, Consistency),
 ) -> Result<(PointId, u64), StreamError> {
-    line.begin(mode)?;
-    let bytes = copy::send(line, pace, job.socket, job.disks, mode)?;
+    line.begin(plan.mode)?;
+    let disks = copy::of_job(line, job.socket, job.disks, plan)?;
+    let bytes = copy::send(line, pace, disks, plan.mode)?;
     let commit = Commit { mark: job.mark.to_owned(), consistency, taken_at, bytes };
     Ok((line.commit(commit)?, bytes))
 }

@@ -16,6 +16,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use recovery::{Consistency, Generation};
 
 use super::{
+    KeptMaps,
     cycle::{self, Cycle},
     freeze::{Freezer, Held},
     record::{Ended, LoopRecord},
@@ -37,7 +38,6 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 const OFF_POLL: Duration = Duration::from_millis(500);
 
 /// What all loops of a site use.
-#[derive(Debug)]
 pub(crate) struct Tools {
     pub(crate) hypervisor: Arc<Hypervisor>,
     pub(crate) guard: Arc<Guard>,
@@ -46,6 +46,7 @@ pub(crate) struct Tools {
     pub(crate) scratch_dir: PathBuf,
     pub(crate) freezer: Freezer,
     pub(crate) counter: AtomicU64,
+    pub(crate) maps: Arc<dyn KeptMaps>,
 }
 
 impl Tools {

@@ -8,11 +8,13 @@ use recovery::{Consistency, Generation, ItemName, PointId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
+use crate::blocks;
+
 /// Granularity of comparison and of zero elision.
-pub(crate) const BLOCK_BYTES: usize = 65_536;
+pub(crate) const BLOCK_BYTES: usize = blocks::BLOCK_BYTES as usize;
 /// A frame's payload: at most this much content, and its address.
 const MAX_PAYLOAD_BYTES: usize = (4 << 20) + 64;
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Short for a block's content: the first half of its SHA-256.
 pub(crate) type Digest = [u8; 16];
@@ -43,8 +45,10 @@ pub(crate) enum Mode {
     Full,
     /// What differs from a first copy that was begun.
     Resume,
-    /// What differs from the newest point, found by digests.
+    /// What differs from the newest point, or from the old machine's disks, found by digests.
     Compare,
+    /// What differs from the old machine's disks, found by digests of what either side may have changed since both were the same.
+    Return,
     /// What was changed since the newest point.
     Delta,
 }
@@ -77,6 +81,19 @@ impl Hello {
 pub(crate) struct Welcome {
     pub(crate) newest: Option<(PointId, String)>,
     pub(crate) seed: bool,
+    /// The first point lies on an old machine's disks, which know their changes since these marks of its points.
+    pub(crate) old_marks: Option<Vec<String>>,
+}
+
+/// Asks for the blocks of an old machine's disk that were written after a mark.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AskWritten {
+    pub(crate) disk: u16,
+    pub(crate) mark: String,
+    /// First block asked about.
+    pub(crate) first: u64,
+    /// How many.
+    pub(crate) count: u64,
 }
 
 /// Everything was sent.
@@ -102,6 +119,9 @@ pub(crate) enum Frame {
     Commit(Commit),
     Committed(PointId),
     Refused(ProviderError),
+    AskWritten(AskWritten),
+    /// One bit a block.
+    Written(Vec<u8>),
 }
 
 impl Frame {
@@ -124,6 +144,8 @@ impl Frame {
             Frame::Commit(commit) => (9, json(commit)?),
             Frame::Committed(point) => (10, json(point)?),
             Frame::Refused(error) => (11, json(error)?),
+            Frame::AskWritten(asked) => (12, json(asked)?),
+            Frame::Written(bits) => (13, bits.clone()),
         })
     }
 
@@ -144,6 +166,8 @@ impl Frame {
             9 => Frame::Commit(parse(payload)?),
             10 => Frame::Committed(parse(payload)?),
             11 => Frame::Refused(parse(payload)?),
+            12 => Frame::AskWritten(parse(payload)?),
+            13 => Frame::Written(payload.to_vec()),
             _ => return Err(StreamError::Protocol(format!("a frame of kind {kind} with {} bytes", payload.len()))),
         })
     }

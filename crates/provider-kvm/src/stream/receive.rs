@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -18,9 +19,12 @@ use rustls::{ServerConnection, StreamOwned};
 
 use super::{
     BLOCK_BYTES, Frame, Mode, StreamError, Tls, digest,
-    frame::{Commit, Hello, Welcome},
+    frame::{AskWritten, Commit, Hello, Welcome},
 };
-use crate::replica::{Append, ItemStore, NewPoint};
+use crate::{
+    blocks::Runs,
+    replica::{Append, ItemStore, NewPoint},
+};
 
 /// A source that is silent for longer has gone; it comes back with a new conversation.
 const IDLE: Duration = Duration::from_secs(150);
@@ -28,6 +32,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const MAX_CONVERSATIONS: usize = 256;
 /// Digests are asked for at most this much content at once.
 const MAX_DIGEST_BYTES: u64 = 64 << 20;
+/// An answer about so many blocks has 128 KiB.
+pub(super) const MAX_ASKED_BLOCKS: u64 = 1 << 20;
 
 /// Where a conversation finds the replica that it is about.
 pub(crate) trait Receiving: Send + Sync + 'static {
@@ -198,7 +204,7 @@ fn serve(shared: &Shared, stream: TcpStream, id: u64) -> Result<(), StreamError>
     let welcomed = shared.replicas.receiving(&hello.item).and_then(|(store, turn)| {
         let base = store.base(hello.generation)?;
         fits(&store, &hello)?;
-        Ok((store, turn, Welcome { newest: base.newest, seed: base.seed }))
+        Ok((store, turn, Welcome { newest: base.newest, seed: base.seed, old_marks: base.old_marks }))
     });
     let (store, turn, welcome) = match welcomed {
         Ok(welcomed) => welcomed,
@@ -232,17 +238,24 @@ fn fits(store: &ItemStore, hello: &Hello) -> Result<(), ProviderError> {
 /// Takes one point.
 fn append(shared: &Shared, wire: &mut Wire, store: &Arc<ItemStore>, hello: &Hello, mode: Mode) -> Result<(), StreamError> {
     let base = store.base(hello.generation)?;
+    let (first, on_old_disks) = (base.newest.is_none(), base.old_marks.is_some());
     let possible = match mode {
-        Mode::Full => base.newest.is_none(),
-        Mode::Resume => base.newest.is_none() && base.seed,
-        Mode::Compare | Mode::Delta => base.newest.is_some(),
+        // Zeroes are not sent, so nothing may lie beneath.
+        Mode::Full => first && !on_old_disks,
+        Mode::Resume => first && base.seed,
+        Mode::Compare => !first || on_old_disks,
+        Mode::Return => first && on_old_disks,
+        Mode::Delta => !first,
     };
     if !possible {
         return Err(StreamError::Protocol(format!("a copy of mode {mode:?} does not fit what is here")));
     }
-    let mut append = store.begin(hello.generation, mode == Mode::Resume, shared.replicas.run_dir())?;
+    let run_dir = shared.replicas.run_dir();
+    // What is compared may go on from whatever was received before.
+    let mut append = store.begin(hello.generation, mode != Mode::Full, run_dir)?;
     Frame::Ready.write(wire)?;
-    match fill(wire, hello, &mut append) {
+    let mut old_disks = OldDisks { store, run_dir, written: BTreeMap::new() };
+    match fill(wire, hello, &mut append, &mut old_disks) {
         Ok(Commit { mark, consistency, taken_at, bytes }) => {
             let new = NewPoint { generation: hello.generation, mark, consistency, taken_at, bytes };
             let point = append.commit(new)?;
@@ -256,7 +269,7 @@ fn append(shared: &Shared, wire: &mut Wire, store: &Arc<ItemStore>, hello: &Hell
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "every other frame is out of place here")]
-fn fill(wire: &mut Wire, hello: &Hello, append: &mut Append) -> Result<Commit, StreamError> {
+fn fill(wire: &mut Wire, hello: &Hello, append: &mut Append, old_disks: &mut OldDisks<'_>) -> Result<Commit, StreamError> {
     let disk = |number: u16, offset: u64, length: u64| -> Result<&str, StreamError> {
         let found = hello.disks.get(usize::from(number));
         let within = found.filter(|(_, capacity)| offset.checked_add(length).is_some_and(|end| end <= *capacity));
@@ -273,9 +286,34 @@ fn fill(wire: &mut Wire, hello: &Hello, append: &mut Append) -> Result<Commit, S
                 let name = disk(number, offset, length)?;
                 Frame::Digests(digests(append, name, offset, length)?).write(wire)?;
             }
+            Frame::AskWritten(asked) => {
+                let name = disk(asked.disk, 0, 0)?;
+                Frame::Written(old_disks.written(name, &asked)?).write(wire)?;
+            }
             Frame::Commit(commit) => return Ok(commit),
             other => return Err(StreamError::Protocol(format!("{other:?} within a copy"))),
         }
+    }
+}
+
+/// What the old machine's disks know of their own changes, each asked once.
+struct OldDisks<'a> {
+    store: &'a ItemStore,
+    run_dir: &'a Path,
+    written: BTreeMap<(String, String), Runs>,
+}
+
+impl OldDisks<'_> {
+    fn written(&mut self, disk: &str, asked: &AskWritten) -> Result<Vec<u8>, StreamError> {
+        if asked.count > MAX_ASKED_BLOCKS || asked.first.checked_add(asked.count).is_none() {
+            return Err(StreamError::Protocol(format!("changes of {} blocks from {} on at once", asked.count, asked.first)));
+        }
+        let key = (disk.to_owned(), asked.mark.clone());
+        if !self.written.contains_key(&key) {
+            let written = self.store.old_disk_written(self.run_dir, disk, &asked.mark)?;
+            self.written.insert(key.clone(), written);
+        }
+        Ok(self.written.get(&key).map(|w| w.bits(asked.first, asked.count)).unwrap_or_default())
     }
 }
 

@@ -11,8 +11,10 @@ use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 
 use super::{
     Digest, Frame, Mode, StreamError, Tls,
-    frame::{Commit, Hello, Welcome},
+    frame::{AskWritten, Commit, Hello, Welcome},
+    receive::MAX_ASKED_BLOCKS,
 };
+use crate::blocks::Runs;
 
 const CONNECT: Duration = Duration::from_secs(3);
 const GREETING: Duration = Duration::from_secs(10);
@@ -104,13 +106,29 @@ impl Line {
         }
     }
 
+    /// The blocks, of `blocks` in all, of the target's old disk that were written there after a mark.
+    pub(crate) fn written(&mut self, disk: u16, mark: &str, blocks: u64) -> Result<Runs, StreamError> {
+        let mut written = Runs::default();
+        let mut first = 0;
+        while first < blocks {
+            let count = MAX_ASKED_BLOCKS.min(blocks - first);
+            self.say(&Frame::AskWritten(AskWritten { disk, mark: mark.to_owned(), first, count }))?;
+            match self.answer()? {
+                Frame::Written(bits) if bits.len() as u64 == count.div_ceil(8) => written = written.and(&Runs::of_bits(first, &bits)),
+                other => return Err(StreamError::Protocol(format!("{other:?} as an answer to a question for changes"))),
+            }
+            first += count;
+        }
+        Ok(written)
+    }
+
     /// Ends a copy; when this returns, the target has the point.
     pub(crate) fn commit(&mut self, commit: Commit) -> Result<PointId, StreamError> {
         let mark = commit.mark.clone();
         self.say(&Frame::Commit(commit))?;
         match self.answer()? {
             Frame::Committed(point) => {
-                self.welcome = Welcome { newest: Some((point, mark)), seed: false };
+                self.welcome = Welcome { newest: Some((point, mark)), seed: false, ..self.welcome.clone() };
                 self.used_at = Instant::now();
                 Ok(point)
             }

@@ -17,6 +17,8 @@ fn all() -> Vec<Frame> {
         Frame::AskDigests { disk: 0, offset: 0, length: 1 << 20 },
         Frame::Digests(vec![[1; 16], [2; 16]]),
         Frame::Committed(PointId(7)),
+        Frame::AskWritten(AskWritten { disk: 1, mark: "sb.x".into(), first: 8, count: 16 }),
+        Frame::Written(vec![1, 0]),
         Frame::Refused(provider::ProviderError::NoSuchReplica { item: "vm".parse().unwrap() }),
     ]
 }

@@ -70,6 +70,28 @@ impl Machine {
         wait_until("libvirt to notice", || (self.state() == "shut off").then_some(()));
     }
 
+    /// Ends its process as a guest does that has shut down: QEMU closes its disks.
+    pub fn stop(&self) {
+        self.virsh(&["destroy", "--graceful", &self.name]);
+    }
+
+    /// Whether libvirt knows it.
+    pub fn is_known(&self) -> bool {
+        self.virsh(&["list", "--all", "--name"]).lines().any(|line| line.trim() == self.name)
+    }
+
+    /// Whether it starts with its host.
+    pub fn autostarts(&self) -> bool {
+        self.virsh(&["list", "--all", "--name", "--autostart"]).lines().any(|line| line.trim() == self.name)
+    }
+
+    /// Where its first disk lies.
+    pub fn disk(&self) -> std::path::PathBuf {
+        let listed = self.virsh(&["domblklist", "--inactive", &self.name]);
+        let line = listed.lines().find_map(|line| line.trim().strip_prefix("vda"));
+        line.expect("the machine has a disk vda").trim().into()
+    }
+
     /// Fills a block, as a driver in the machine would.
     pub fn write(&self, block: u64, content: u8) {
         self.device(&format!("write -P {content} {} {BLOCK_BYTES}", block * BLOCK_BYTES));

@@ -2,6 +2,8 @@
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "each test file uses a part of the lab")]
 
 mod guest;
+pub mod circle;
+mod heeding;
 mod line;
 mod machine;
 mod sites;
@@ -15,13 +17,13 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::Utc;
-use provider::{Endpoint, Phase, Site, contract::Lab};
+use provider::{Endpoint, Phase, Site, contract::{End as Side, Lab}};
 use switchback_provider_kvm::{KvmConfig, KvmSite};
 use recovery::{ItemName, PointId};
 
 pub use guest::{GuestLab, call, generation, runtime};
 use line::Line;
-use machine::Machine;
+pub use machine::Machine;
 pub use sites::{Place, Sites, requirements};
 
 /// Emulated machines on a busy host are slow, not dead.
@@ -140,8 +142,19 @@ impl KvmLab {
         *self.target.lock().expect("no test thread panicked") = Some(Arc::new(site));
     }
 
-    fn status(&self) -> Option<provider::ReplicationStatus> {
-        self.source().reports_now(&self.item())
+    fn status_at(&self, side: Side) -> Option<provider::ReplicationStatus> {
+        self.site(side).reports_now(&self.item())
+    }
+
+    fn place(&self, side: Side) -> &Place {
+        match side {
+            Side::First => &self.sites.a,
+            Side::Second => &self.sites.b,
+        }
+    }
+
+    fn machine_at(&self, side: Side) -> Machine {
+        Machine::at(self.place(side), &self.name)
     }
 }
 
@@ -188,38 +201,38 @@ impl Lab for KvmLab {
         Endpoint { address: self.line.address().to_string(), ..endpoint }
     }
 
-    async fn write(&self, block: u64, content: u8) {
-        self.machine.write(block, content);
+    async fn write_in(&self, side: Side, machine: &str, block: u64, content: u8) {
+        Machine::at(self.place(side), machine).write(block, content);
     }
 
-    async fn write_recovered(&self, block: u64, content: u8) {
-        Machine::at(&self.sites.b, &self.name).write(block, content);
+    async fn read_in(&self, side: Side, machine: &str, block: u64) -> u8 {
+        Machine::at(self.place(side), machine).read(block)
     }
 
-    async fn read_recovered(&self, block: u64) -> u8 {
-        Machine::at(&self.sites.b, &self.name).read(block)
+    async fn first_disk(&self) -> String {
+        heeding::digest(&self.sites.a.images.join(format!("{}.qcow2", self.name)))
     }
 
-    async fn point(&self) -> PointId {
+    async fn point_from(&self, side: Side) -> PointId {
         let written = Utc::now();
         let newest = wait_until("a point with everything written so far", || {
-            let status = self.status()?;
+            let status = self.status_at(side)?;
             status.last_point.filter(|_| status.last_point_taken_at > Some(written))
         });
-        let replica = self.target().replica(&self.item()).await.expect("there is a replica");
+        let replica = self.site(side.other()).replica(&self.item()).await.expect("there is a replica");
         assert!(replica.points.iter().any(|p| p.id >= newest), "point {newest} is not at the target");
         newest
     }
 
-    async fn until_phase(&self, phase: Phase) {
-        wait_until(&format!("phase {phase:?}"), || self.status().filter(|s| s.phase == phase));
+    async fn until_phase_at(&self, side: Side, phase: Phase) {
+        wait_until(&format!("phase {phase:?}"), || self.status_at(side).filter(|s| s.phase == phase));
     }
 
     async fn cut_line_midway(&self) {
         self.line.cut_midway();
         let mut block = 0;
         wait_until("the line to be cut", || {
-            if !self.line.is_cut() && self.status().is_some_and(|s| s.phase == Phase::Replicating) {
+            if !self.line.is_cut() && self.status_at(Side::First).is_some_and(|s| s.phase == Phase::Replicating) {
                 // Something to be cut in the middle of, where no case looks.
                 block = (block + 1) % 16;
                 self.machine.write(240 + block, 0xee);
@@ -232,13 +245,32 @@ impl Lab for KvmLab {
         self.line.mend();
     }
 
-    async fn power_failure(&self) {
-        self.machine.kill();
+    async fn cut_line(&self) {
+        self.line.cut();
     }
 
-    async fn power_on(&self) {
-        self.machine.start();
+    async fn power_failure_at(&self, side: Side) {
+        self.machine_at(side).kill();
     }
+
+    async fn power_on_at(&self, side: Side) {
+        self.machine_at(side).start();
+    }
+
+    async fn shut_down_from_within(&self, side: Side) {
+        heeding::quit(&self.place(side).uri, &self.name);
+        wait_until("libvirt to notice", || (self.machine_at(side).state() == "shut off").then_some(()));
+    }
+
+    /// Nothing in these machines listens: what heeds is a process beside them.
+    async fn heed_shut_down(&self, side: Side, heeds: bool) {
+        if heeds {
+            heeding::next_shut_down(&self.place(side).uri, &self.name);
+        }
+    }
+
+    /// Nothing in these machines freezes.
+    async fn refuse_freeze(&self) {}
 
     async fn restart_source(&self) {
         let old = self.source.lock().expect("no test thread panicked").take();
@@ -258,7 +290,9 @@ impl Drop for KvmLab {
         let source = self.source.lock().map(|mut s| s.take());
         let target = self.target.lock().map(|mut t| t.take());
         drop((source, target));
-        for (place, name) in [(&self.sites.a, &self.machine.name), (&self.sites.a, &self.raw.name), (&self.sites.b, &self.name)] {
+        let copy = format!("{}-test", self.name);
+        let machines = [(&self.sites.a, &self.name), (&self.sites.a, &self.raw.name), (&self.sites.b, &self.name), (&self.sites.b, &copy)];
+        for (place, name) in machines {
             Machine::at(place, name).remove();
         }
     }

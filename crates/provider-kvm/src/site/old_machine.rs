@@ -1,0 +1,186 @@
+//! The machine that an item had here before: its disks become what a replica lies on, and it is taken from the hypervisor.
+//!
+//! ```text
+//!   find   the newest machine that a recovery started here, else the user's own that is fenced here ─▶ journal
+//!   take   undefine, with libvirt's records of checkpoints; disks and bitmaps stay
+//!   leave  after a commit here: what a recovery had made goes, the user's own disks stay, and no fence is in force any more
+//!   back   after the replica was dropped: the user's own is defined again, off; what a recovery had made goes
+//! ```
+//!
+//! Invariants: 1. Its definition is durable before libvirt forgets it. 2. Its disks are not written from then on. 3. Nothing is
+//! taken that runs, or that is not the item's. 4. Disks that were there before us are never removed.
+
+use std::{collections::BTreeMap, path::{Path, PathBuf}};
+
+use provider::{Disk, PrepareReplica, ProviderError};
+use recovery::ItemName;
+
+use super::{Item, KvmSite, fence};
+use crate::{
+    definition,
+    guard::Right,
+    hypervisor::{Hypervisor, Vm},
+    machines::{self, MachineRecord},
+    qemu,
+    replica::StoredBase,
+};
+
+/// The item's old machine as a base. Changes nothing.
+pub(super) fn find(site: &KvmSite, item: &Item, wanted: &PrepareReplica) -> Result<StoredBase, ProviderError> {
+    let host = &site.inner.host;
+    let dir = item.store.dir();
+    let mut newest = None;
+    for (generation, record) in machines::records(dir)? {
+        if record.started(dir)?.is_some() {
+            newest = Some((generation, record));
+        }
+    }
+    let found = match newest {
+        Some((newest, _)) if newest >= wanted.generation => {
+            return Err(ProviderError::Superseded { item: wanted.item.clone(), given: wanted.generation, newest });
+        }
+        Some((_, record)) => recovered(&host.hypervisor, dir, &wanted.item, record)?,
+        None => original(site, &wanted.item, &wanted.machine.name)?,
+    };
+    fitting(found, wanted)
+}
+
+fn not_fenced(item: &ItemName, machine: &str, detail: String) -> ProviderError {
+    ProviderError::NotFenced { item: item.clone(), machine: machine.to_owned(), detail }
+}
+
+fn recovered(hypervisor: &Hypervisor, dir: &Path, item: &ItemName, record: MachineRecord) -> Result<StoredBase, ProviderError> {
+    let gone = |detail: String| ProviderError::NoOldMachine { item: item.clone(), detail };
+    if !record.standalone(dir) {
+        return Err(gone(format!("the machine of generation {} still needs points", record.generation)));
+    }
+    let definition = match hypervisor.by_uuid(&record.uuid)? {
+        Some(vm) if vm.active()? => return Err(not_fenced(item, &vm.name, format!("it is {}", vm.power()?))),
+        Some(vm) if vm.persistent()? => vm.definition()?,
+        Some(_) | None => record.definition,
+    };
+    let disks = record.disks.into_iter().map(|(target, name)| (target, dir.join(name))).collect();
+    Ok(StoredBase { name: record.name, uuid: record.uuid, definition, disks, marks: vec![], ours: Some(record.token) })
+}
+
+fn original(site: &KvmSite, item: &ItemName, named_at_source: &str) -> Result<StoredBase, ProviderError> {
+    let host = &site.inner.host;
+    let fenced = fence::in_force(&host.config.state_dir.join("fence").join(item.as_str()))?;
+    let name = fenced.as_ref().map_or(named_at_source, |f| &f.machine);
+    let vm = match host.hypervisor.by_name(name) {
+        Err(ProviderError::NoSuchMachine { machine }) => {
+            let detail = format!("the hypervisor knows no machine {machine}");
+            return Err(ProviderError::NoOldMachine { item: item.clone(), detail });
+        }
+        other => other?,
+    };
+    if fenced.is_none() {
+        return Err(not_fenced(item, name, "no fence is in force here".to_owned()));
+    }
+    if vm.active()? {
+        return Err(not_fenced(item, name, format!("it is {}", vm.power()?)));
+    }
+    let definition = vm.definition()?;
+    if definition::owner(&definition).is_some() {
+        let detail = format!("{name} was made by a recovery of which nothing is recorded here");
+        return Err(ProviderError::NoOldMachine { item: item.clone(), detail });
+    }
+    let disks = definition::disks(name, &definition)?.into_iter().map(|d| (d.target, PathBuf::from(d.path))).collect();
+    Ok(StoredBase { name: vm.name.clone(), uuid: vm.uuid, definition, disks, marks: vec![], ours: None })
+}
+
+/// Refuses disks that are not those of the machine at the source; finds the marks that all of them have.
+fn fitting(mut base: StoredBase, wanted: &PrepareReplica) -> Result<StoredBase, ProviderError> {
+    let mut marks: Option<Vec<String>> = None;
+    let mut have: BTreeMap<&str, u64> = BTreeMap::new();
+    for (target, path) in &base.disks {
+        if !path.exists() {
+            let detail = format!("its disk {target} is not at {}", path.display());
+            return Err(ProviderError::NoOldMachine { item: wanted.item.clone(), detail });
+        }
+        let described = qemu::describe(path)?;
+        have.insert(target, described.capacity_bytes);
+        let of_disk = described.marks();
+        marks = Some(marks.map_or(of_disk.clone(), |all| all.into_iter().filter(|m| of_disk.contains(m)).collect()));
+    }
+    let want: BTreeMap<&str, u64> = wanted.machine.disks.iter().map(|d: &Disk| (d.target.as_str(), d.capacity_bytes)).collect();
+    if have != want {
+        let reason = format!("the old machine has disks of {have:?} bytes, the machine {want:?}");
+        return Err(ProviderError::ReplicaMismatch { item: wanted.item.clone(), reason });
+    }
+    base.marks = marks.unwrap_or_default();
+    Ok(base)
+}
+
+/// Takes the old machine from the hypervisor, once its journal has it. The caller holds the item.
+pub(super) fn take(site: &KvmSite, item: &Item, right: &Right<'_>, base: &StoredBase) -> Result<(), ProviderError> {
+    let host = &site.inner.host;
+    let dir = item.store.dir();
+    if let Some(record) = ours(dir, base)? {
+        record.store_retired(dir)?;
+    }
+    if let Some(vm) = host.hypervisor.by_uuid(&base.uuid)? {
+        if vm.active()? {
+            return Err(not_fenced(right.item, &vm.name, format!("it is {}", vm.power()?)));
+        }
+        undefine(&vm, right)?;
+    }
+    Ok(())
+}
+
+/// A machine that was recovered here was accepted: whatever was fenced here before is not there any more, or lies beside it.
+pub(super) fn accepted(site: &KvmSite, right: &Right<'_>) -> Result<(), ProviderError> {
+    let dir = site.inner.host.config.state_dir.join("fence").join(right.item.as_str());
+    if fence::in_force(&dir)?.is_some() { fence::lift(&dir, right.call.token) } else { Ok(()) }
+}
+
+fn undefine(vm: &Vm, right: &Right<'_>) -> Result<(), ProviderError> {
+    right.before("undefine")?;
+    vm.undefine()
+}
+
+/// The record of the machine that a recovery had made.
+fn ours(dir: &Path, base: &StoredBase) -> Result<Option<MachineRecord>, ProviderError> {
+    Ok(machines::records(dir)?.into_values().find(|r| Some(r.token) == base.ours))
+}
+
+/// Removes what a recovery had made of a base that nothing lies on any more.
+pub(super) fn leave(site: &KvmSite, item: &Item, right: &Right<'_>) -> Result<(), ProviderError> {
+    let Some(base) = item.store.leaving() else { return Ok(()) };
+    let dir = item.store.dir();
+    let Some(record) = ours(dir, &base)? else { return Ok(()) };
+    if let Some(vm) = site.inner.host.hypervisor.by_uuid(&base.uuid)? {
+        undefine(&vm, right)?;
+    }
+    record.remove(dir)
+}
+
+/// After the replica was given up: the user's own old machine is known again, off; what recoveries had made and retired goes.
+pub(super) fn back(site: &KvmSite, item: &Item, right: &Right<'_>) -> Result<(), ProviderError> {
+    leave(site, item, right)?;
+    let dir = item.store.dir();
+    let mut lives_here = false;
+    for record in machines::records(dir)?.into_values() {
+        if record.retired(dir) {
+            record.remove(dir)?;
+        } else {
+            lives_here |= record.started(dir)?.is_some();
+        }
+    }
+    let Some(base) = item.store.leaving().filter(|base| base.ours.is_none()) else { return Ok(()) };
+    if lives_here {
+        // It was succeeded by a machine that a recovery made here and that stays.
+        tracing::info!(item = %right.item, disks = ?base.disks, "the old machine's disks stay; nothing of ours needs them");
+        return Ok(());
+    }
+    define_again(&site.inner.host.hypervisor, right, &base.name, &base.uuid, &base.definition)
+}
+
+/// Lets the hypervisor know a machine again, off and without autostart.
+pub(super) fn define_again(hypervisor: &Hypervisor, right: &Right<'_>, name: &str, uuid: &str, definition: &str) -> Result<(), ProviderError> {
+    if hypervisor.by_uuid(uuid)?.is_none() {
+        right.before("define")?;
+        hypervisor.define(name, definition)?;
+    }
+    Ok(())
+}
