@@ -138,10 +138,10 @@ impl Lab {
         self.guest_with(site, name, ip, tick_ms, "")
     }
 
-    /// The same with words for its first program, such as `down=never` for a guest that does not shut down.
+    /// The same with words on its kernel command line, such as `down=never` for a guest that does not shut down.
     pub fn guest_with(&self, site: &str, name: &str, ip: &str, tick_ms: u32, words: &str) -> Ledger<'_> {
         let (cidr, tick) = (format!("{ip}/24"), tick_ms.to_string());
-        drop(self.xtask("guest", &["--site", site, "--name", name, "--ip", &cidr, "--tick-ms", &tick, "--words", words]));
+        drop(self.xtask("guest", &["--site", site, "--name", name, "--ip", &cidr, "--tick-ms", &tick, "--append", words]));
         self.ledger(site, ip)
     }
 

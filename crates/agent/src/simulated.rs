@@ -39,6 +39,16 @@ enum Control {
     Write { site: SiteName, machine: String, block: u64, content: u64 },
     /// Reads a block of a recovered machine.
     ReadRecovered { site: SiteName, item: ItemName, block: u64 },
+    /// Reads a block of whatever machine of that name a site has.
+    Read { site: SiteName, machine: String, block: u64 },
+    /// Whether a machine runs at a site.
+    Power { site: SiteName, machine: String },
+    /// Starts a machine, as a person at its site does.
+    PowerOn { site: SiteName, machine: String },
+    /// Lets a guest ignore that it is to shut down.
+    IgnoreShutDown { site: SiteName, machine: String, ignores: bool },
+    /// Lets a guest refuse to be frozen.
+    RefuseFreeze { site: SiteName, machine: String, refuses: bool },
     /// Takes a site away or brings it back.
     SiteDown { site: SiteName, down: bool },
     /// What was really done, by effect.
@@ -114,6 +124,20 @@ async fn answer(control: Control, world: &SimWorld) -> Value {
         }
         Control::Write { site, machine, block, content } => json!({ "ok": world.write(&site, &machine, "vda", block, content) }),
         Control::ReadRecovered { site, item, block } => json!({ "content": world.read_recovered(&site, &item, "vda", block) }),
+        Control::Read { site, machine, block } => json!({ "content": world.read(&site, &machine, "vda", block) }),
+        Control::Power { site, machine } => json!({ "power": world.machine(&site, &machine).map(|machine| machine.power) }),
+        Control::PowerOn { site, machine } => {
+            world.power_on(&site, &machine);
+            json!({ "ok": true })
+        }
+        Control::IgnoreShutDown { site, machine, ignores } => {
+            world.ignore_shut_down(&site, &machine, ignores);
+            json!({ "ok": true })
+        }
+        Control::RefuseFreeze { site, machine, refuses } => {
+            world.refuse_freeze(&site, &machine, refuses);
+            json!({ "ok": true })
+        }
         Control::SiteDown { site, down } => {
             world.set_down(&site, down);
             json!({ "ok": true })

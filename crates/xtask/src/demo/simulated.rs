@@ -2,6 +2,8 @@
 //!
 //! Needs neither root nor QEMU. The simulated world counts what was done to it, which is the ledger at the end.
 
+mod acts;
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -15,79 +17,24 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use super::clock::Moment;
 use super::product::{self, Product};
-use super::voice::Voice;
-use super::{report, run};
 use crate::lab::wait;
+
+pub(super) use acts::play;
 
 const ITEM: &str = "db9";
 const SITES: [&str; 2] = ["sitea", "siteb"];
-/// Blocks of 64 KiB of the machine's disk. Record number N is block N.
-const BLOCKS: u64 = 8192;
 const PATIENCE: Duration = Duration::from_secs(60);
-const REASON: &str = "site A is gone";
 
 /// The programs, stopped in order when this is dropped; by the kernel when we are killed.
-pub(crate) struct Simulation {
+pub(super) struct Simulation {
     dir: PathBuf,
-    product: Product,
+    pub(super) product: Product,
     running: Vec<Child>,
 }
 
-/// Plays the whole demo in `dir`, which is removed afterwards.
-pub(crate) fn play(dir: &Path, voice: &mut Voice) -> Result<()> {
-    voice.act("Two simulated sites and a real orchestrator");
-    let mut simulation = Simulation::start(dir)?;
-    voice.say("database, server, two workers and the agent of both sites are up");
-    simulation.control(&json!({ "do": "add-machine", "site": SITES[0], "machine": ITEM, "blocks": BLOCKS }))?;
-    let written = protect(&simulation, voice)?;
-    voice.act("The site dies");
-    let product = &simulation.product;
-    simulation.control(&json!({ "do": "site-down", "site": SITES[0], "down": true }))?;
-    let death = Moment::now();
-    voice.say(&format!("site A is away; {written} records had been written there"));
-    voice.act("Fail over, while the orchestrator is being killed");
-    let args = ["failover", ITEM, "--point", "latest-processed", "--accept-unfenced", "--reason", REASON];
-    let requested_at = Moment::now();
-    let run = product.request(&[&args[..], &["--fence-timeout", "5s"]].concat())?;
-    let (killed, history) = run::survive(product, voice, &run)?;
-    run::was_taken_over(&history)?;
-    let kept = simulation.kept(written)?;
-    voice.say(&format!("{kept} records are at site B without a gap, {} are lost", written - kept));
-    ensure!(kept > 0, "no record has arrived at site B");
-    voice.act("Commit: the failover is accepted, its points go");
-    product.run(&["commit", ITEM, "--wait"])?;
-    ensure!(simulation.kept(written)? == kept, "the commit changed what the machine holds");
-    report::timeline(death, &[(requested_at, "the failover is asked for")], &killed, &history);
-    report::owners(&run, &history);
-    simulation.ledger()?;
-    simulation.stop()
-}
-
-/// Writes records and waits for points; returns how many records there are at the end, the last of them after the last point.
-fn protect(simulation: &Simulation, voice: &mut Voice) -> Result<u64> {
-    voice.act("Protect the machine");
-    let product = &simulation.product;
-    product.run(&["protect", ITEM, "--from", SITES[0], "--to", SITES[1], "--interval", "1s", "--wait"])?;
-    let mut written = 0;
-    let mut known = 0;
-    for _ in 0..4 {
-        written = simulation.write(written, 5)?;
-        let points = wait::until("another point", PATIENCE, || {
-            let points = product.points(ITEM)?;
-            points.iter().any(|point| point.id > known).then_some(points).context("no new point yet")
-        })?;
-        for point in points.iter().filter(|point| point.id > known) {
-            voice.say(&format!("point {:>2}: {:>8} KiB over the line", point.id, point.bytes / 1024));
-        }
-        known = points.iter().map(|point| point.id).max().unwrap_or(known);
-    }
-    simulation.write(written, 3)
-}
-
 impl Simulation {
-    fn start(dir: &Path) -> Result<Self> {
+    pub(super) fn start(dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir)?;
         let state = dir.join("hq");
         let mut simulation = Self { dir: dir.to_owned(), product: Product::at(&state), running: Vec::new() };
@@ -128,7 +75,7 @@ impl Simulation {
     }
 
     /// Stops the programs, agents first, and removes their directory.
-    fn stop(&mut self) -> Result<()> {
+    pub(super) fn stop(&mut self) -> Result<()> {
         while let Some(mut child) = self.running.pop() {
             let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a child without a process id")?;
             if child.try_wait()?.is_none() {
@@ -144,7 +91,7 @@ impl Simulation {
     }
 
     /// Tells the simulated world something, and returns its answer.
-    fn control(&self, order: &Value) -> Result<Value> {
+    pub(super) fn control(&self, order: &Value) -> Result<Value> {
         let mut stream = UnixStream::connect(self.socket()).context("the simulated world does not listen")?;
         writeln!(stream, "{order}")?;
         let mut line = String::new();
@@ -156,20 +103,20 @@ impl Simulation {
         }
     }
 
-    /// Writes more records; returns their number.
-    fn write(&self, written: u64, more: u64) -> Result<u64> {
-        for record in written + 1..=written + more {
-            let order = json!({ "do": "write", "site": SITES[0], "machine": ITEM, "block": record, "content": record });
-            ensure!(self.control(&order)?["ok"] == true, "the machine took no write");
+    /// Lets the machine at a site write records `from` to `to`.
+    pub(super) fn write(&self, site: &str, from: u64, to: u64) -> Result<u64> {
+        for record in from..=to {
+            let order = json!({ "do": "write", "site": site, "machine": ITEM, "block": record, "content": record });
+            ensure!(self.control(&order)?["ok"] == true, "the machine at {site} took no write");
         }
-        Ok(written + more)
+        Ok(to)
     }
 
-    /// How many records the recovered machine has, from the first on; a record behind a gap is an error.
-    fn kept(&self, written: u64) -> Result<u64> {
+    /// How many records the machine at a site has, from the first on; a record behind a gap is an error.
+    pub(super) fn kept(&self, site: &str, written: u64) -> Result<u64> {
         let mut kept = 0;
         for record in 1..=written {
-            let order = json!({ "do": "read-recovered", "site": SITES[1], "item": ITEM, "block": record });
+            let order = json!({ "do": "read", "site": site, "machine": ITEM, "block": record });
             if self.control(&order)?["content"] == record {
                 ensure!(kept + 1 == record, "record {record} is there, record {} is not", kept + 1);
                 kept = record;
@@ -178,8 +125,15 @@ impl Simulation {
         Ok(kept)
     }
 
+    /// What exists of ours at a site, by kind and name. Points come and go.
+    pub(super) fn objects(&self, site: &str) -> Result<Vec<String>> {
+        let answer = self.control(&json!({ "do": "inventory", "site": site }))?;
+        let objects = answer["inventory"]["objects"].as_array().into_iter().flatten();
+        Ok(objects.filter(|object| object["kind"] != "point_file").map(|object| format!("{} {}", object["kind"], object["name"])).collect())
+    }
+
     /// What the world counted; an effect that was applied twice fails the demo.
-    fn ledger(&self) -> Result<()> {
+    pub(super) fn ledger(&self) -> Result<()> {
         let answer = self.control(&json!({ "do": "ledger" }))?;
         println!("\nSeen from outside: what was done to the simulated world");
         for entry in answer["ledger"].as_array().into_iter().flatten() {
