@@ -9,10 +9,14 @@
 //! case yet names it in its tests.
 
 mod commit;
+mod copies;
 mod fencing;
+mod planned;
 mod recovery;
 mod replication;
+mod returning;
 mod script;
+mod turning;
 
 use std::sync::Arc;
 
@@ -21,6 +25,26 @@ use async_trait::async_trait;
 
 use crate::{Endpoint, Phase, Site};
 use script::Script;
+
+/// One of a lab's sites.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Where the machine runs at first.
+    First,
+    /// Where it is replicated to at first.
+    Second,
+}
+
+impl End {
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            End::First => End::Second,
+            End::Second => End::First,
+        }
+    }
+}
 
 /// Two sites, and the world around them. Blocks have 64 KiB; the machine has at least 256 of them on its first disk, and they
 /// are zero at first. Waiting is bounded by the lab, which panics when something does not come true.
@@ -36,33 +60,85 @@ pub trait Lab: Send + Sync {
     fn machine(&self) -> String;
     /// Name of another machine at the source, whose disk is not qcow2.
     fn raw_machine(&self) -> String;
-    /// Puts the line that the lab can cut between source and `endpoint`.
+    /// Puts the line that the lab can cut between the first site and `endpoint`, which is the second's.
     fn route(&self, endpoint: Endpoint) -> Endpoint;
 
-    /// Fills a block of the source machine with a byte, as the software in it would.
-    async fn write(&self, block: u64, content: u8);
-    /// Fills a block of the recovered machine with a byte, as the software in it would.
-    async fn write_recovered(&self, block: u64, content: u8);
-    /// What byte fills the block in the running recovered machine.
-    async fn read_recovered(&self, block: u64) -> u8;
+    /// Fills a block of a machine that runs at one of the sites with a byte, as the software in it would.
+    async fn write_in(&self, end: End, machine: &str, block: u64, content: u8);
+    /// What byte fills the block in a machine that runs at one of the sites.
+    async fn read_in(&self, end: End, machine: &str, block: u64) -> u8;
+    /// Something that is another text when a byte of the disk is another that the machine had at first, wherever it is kept.
+    /// Asked only while no machine writes it.
+    async fn first_disk(&self) -> String;
 
-    /// Lets replication go on until the target's newest point holds everything written so far, and returns it.
-    async fn point(&self) -> PointId;
-    /// Lets replication go on until it is in this phase.
-    async fn until_phase(&self, phase: Phase);
+    /// Lets replication from there go on until the other site's newest point holds everything written so far, and returns it.
+    async fn point_from(&self, end: End) -> PointId;
+    /// Lets replication from there go on until it is in this phase.
+    async fn until_phase_at(&self, end: End, phase: Phase);
     /// Cuts the line in the middle of the next append, and returns when that has happened. The line stays cut.
     async fn cut_line_midway(&self);
+    /// Cuts the line.
+    async fn cut_line(&self);
     /// Mends the line.
     async fn mend_line(&self);
 
-    /// Ends the source machine without warning.
-    async fn power_failure(&self);
-    /// Starts the source machine, as a person at its site does.
-    async fn power_on(&self);
+    /// Ends the item's machine at a site without warning.
+    async fn power_failure_at(&self, end: End);
+    /// Starts the item's machine at a site, as a person there does.
+    async fn power_on_at(&self, end: End);
+    /// Ends the item's machine at a site as its own guest does when somebody in it asks for that.
+    async fn shut_down_from_within(&self, end: End);
+    /// Whether the guest of the item's machine goes down when it is asked to from without.
+    async fn heed_shut_down(&self, end: End, heeds: bool);
+    /// Makes the guest of the source machine refuse to freeze its file systems.
+    async fn refuse_freeze(&self);
     /// Ends the source's agent without warning and starts it again.
     async fn restart_source(&self);
     /// Ends the target's agent without warning and starts it again.
     async fn restart_target(&self);
+
+    /// One of both sites.
+    fn site(&self, end: End) -> Arc<dyn Site> {
+        match end {
+            End::First => self.source(),
+            End::Second => self.target(),
+        }
+    }
+
+    /// As [`Lab::write_in`], in the machine that the item had at first.
+    async fn write(&self, block: u64, content: u8) {
+        self.write_in(End::First, &self.machine(), block, content).await;
+    }
+
+    /// As [`Lab::write_in`], in the recovered machine.
+    async fn write_recovered(&self, block: u64, content: u8) {
+        self.write_in(End::Second, &self.machine(), block, content).await;
+    }
+
+    /// As [`Lab::read_in`], in the recovered machine.
+    async fn read_recovered(&self, block: u64) -> u8 {
+        self.read_in(End::Second, &self.machine(), block).await
+    }
+
+    /// As [`Lab::point_from`], from where the machine runs at first.
+    async fn point(&self) -> PointId {
+        self.point_from(End::First).await
+    }
+
+    /// As [`Lab::until_phase_at`], where the machine runs at first.
+    async fn until_phase(&self, phase: Phase) {
+        self.until_phase_at(End::First, phase).await;
+    }
+
+    /// As [`Lab::power_failure_at`], where the machine runs at first.
+    async fn power_failure(&self) {
+        self.power_failure_at(End::First).await;
+    }
+
+    /// As [`Lab::power_on_at`], where the machine runs at first.
+    async fn power_on(&self) {
+        self.power_on_at(End::First).await;
+    }
 }
 
 macro_rules! cases {
@@ -121,6 +197,44 @@ cases! {
     commit::the_extent_map_has_newer_points_and_later_writes,
     commit::dropping_a_replica_leaves_nothing,
     commit::a_whole_failover_and_its_commit,
+    commit::a_machine_that_lost_power_is_committed_all_the_same,
+    commit::points_go_on_from_their_number_after_a_commit,
+    commit::written_counts_what_a_discard_would_lose,
+    replication::an_app_consistent_point_is_taken_when_it_is_due,
+    replication::a_guest_that_can_not_be_frozen_gives_points_all_the_same_and_says_why,
+    fencing::a_source_that_was_cut_off_is_quarantined,
+    fencing::a_superseded_source_is_quarantined_once_the_machine_starts,
+    planned::a_guest_that_shuts_down_is_fenced_and_its_replication_stays,
+    planned::a_guest_that_ignores_shutdown_goes_on_running,
+    planned::a_machine_that_runs_gets_no_final_sync,
+    planned::a_final_sync_holds_everything_and_ends_the_loop,
+    planned::a_final_sync_with_nothing_to_send_makes_a_point_all_the_same,
+    planned::an_item_that_is_not_replicated_has_no_final_sync,
+    planned::a_final_sync_without_a_line_says_so_and_is_repeated,
+    planned::replication_goes_on_when_a_planned_failover_is_given_up,
+    planned::a_stale_token_stops_no_machine_and_syncs_nothing,
+    returning::a_round_trip_by_planned_failovers_gives_the_same_disk,
+    returning::a_second_round_trip_gives_the_same_disk,
+    returning::a_round_trip_after_power_failures_gives_the_same_disk,
+    returning::what_the_old_machine_wrote_after_its_last_point_is_put_right,
+    returning::a_return_sends_only_what_differs,
+    returning::a_quarantined_machine_becomes_a_base,
+    returning::a_failback_that_is_undone_lets_the_item_run_away_from_home,
+    turning::the_old_disks_stay_as_they_are_while_they_are_a_base,
+    turning::dropping_the_replica_gives_the_old_machine_back_off,
+    turning::a_machine_that_somebody_starts_again_is_no_base,
+    turning::where_there_is_no_old_machine_there_is_no_base,
+    turning::preparing_twice_takes_the_old_machine_once,
+    turning::a_retired_machine_keeps_its_disks_and_is_a_base,
+    turning::a_machine_that_runs_is_not_retired,
+    copies::a_copy_beside_replication_leaves_production_alone,
+    copies::a_copy_is_cleaned_from_any_half_made_state,
+    copies::a_second_copy_waits_until_the_first_is_cleaned,
+    copies::starting_a_copy_twice_is_one_start,
+    copies::points_beneath_a_copy_are_not_pruned,
+    copies::points_that_a_copy_reads_are_not_dropped,
+    copies::a_real_failover_goes_on_beside_a_copy,
+    copies::a_stale_token_makes_and_removes_no_copy,
 }
 
 #[cfg(test)]

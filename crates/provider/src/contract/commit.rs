@@ -2,8 +2,8 @@
 
 use ::recovery::PointId;
 
-use super::Script;
-use crate::{FenceMethod, ObjectKind, Pin, PowerState, ProviderError, RecoveredState};
+use super::{End, Script};
+use crate::{Base, FenceMethod, ObjectKind, Pin, PowerState, ProviderError, RecoveredState};
 
 /// Two points, failed over to the first of them.
 async fn running_from_the_first_of_two(s: &Script<'_>) -> (PointId, PointId) {
@@ -131,4 +131,53 @@ pub(super) async fn a_whole_failover_and_its_commit(s: &Script<'_>) {
     s.target().drop_replica(&s.call(), &s.item).await.expect("the replica is dropped");
     assert_eq!(s.objects(&s.target(), &[ObjectKind::PointFile, ObjectKind::Temporary]).await, [""; 0]);
     assert_eq!((s.lab.read_recovered(0).await, s.lab.read_recovered(1).await), (4, 77));
+}
+
+pub(super) async fn a_machine_that_lost_power_is_committed_all_the_same(s: &Script<'_>) {
+    running_from_the_first_of_two(s).await;
+    s.lab.write_recovered(9, 99).await;
+    let generation = s.generation();
+    s.lab.power_failure_at(End::Second).await;
+    s.lab.power_on_at(End::Second).await;
+    let map = s.target().keep_extent_map(&s.call(), &s.item, generation).await.expect("a map is kept");
+    assert!(map.blocks >= 2, "{map:?}");
+    s.commit(generation).await;
+    for (block, content) in [(1, 11), (2, 0), (9, 99)] {
+        assert_eq!(s.lab.read_recovered(block).await, content, "block {block}");
+    }
+}
+
+pub(super) async fn points_go_on_from_their_number_after_a_commit(s: &Script<'_>) {
+    let (_, before) = running_from_the_first_of_two(s).await;
+    let generation = s.generation();
+    withdraw(s).await;
+    s.next_generation();
+    let policy = s.replica().await.policy;
+    let refused = s.prepare(Base::Empty, &policy).await;
+    assert_eq!(refused, Err(ProviderError::PointsWithdrawn { item: s.item.clone() }), "their files are still there");
+    let progress = std::sync::Arc::new(crate::Quiet);
+    s.target().flatten(&s.call(), &s.item, generation, progress).await.expect("the machine is flattened");
+    s.target().remove_points(&s.call(), &s.item).await.expect("the points are removed");
+
+    s.next_generation();
+    s.protect().await;
+    let after = s.lab.point().await;
+    let replica = s.replica().await;
+    assert!(before < after && !replica.withdrawn && replica.points.iter().all(|p| p.id > before), "{replica:?}");
+    assert_eq!(s.lab.read_recovered(1).await, 11);
+}
+
+pub(super) async fn written_counts_what_a_discard_would_lose(s: &Script<'_>) {
+    running_from_the_first_of_two(s).await;
+    let generation = s.generation();
+    let nothing = s.target().written(&s.item, generation).await.expect("it is counted");
+    s.lab.write_recovered(9, 99).await;
+    s.lab.write_recovered(9, 98).await;
+    s.lab.write_recovered(20, 97).await;
+    let written = s.target().written(&s.item, generation).await.expect("it is counted");
+    assert!((2..=4).contains(&(written.blocks - nothing.blocks)), "{nothing:?} {written:?}");
+    assert_eq!(written.bytes, written.blocks * 65_536);
+    let other = s.next_generation();
+    let refused = s.target().written(&s.item, other).await;
+    assert_eq!(refused, Err(ProviderError::NotRecovered { item: s.item.clone(), generation: other }));
 }

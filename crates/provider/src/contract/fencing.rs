@@ -59,3 +59,38 @@ pub(super) async fn a_lifted_fence_brings_the_machine_back(s: &Script<'_>) {
     s.run_from(point).await;
     assert_eq!((s.lab.read_recovered(1).await, s.lab.read_recovered(2).await), (11, 22));
 }
+
+async fn quarantined(s: &Script<'_>) {
+    s.lab.until_phase(Phase::Quarantined).await;
+    let seen = s.source().inspect(&s.lab.machine()).await.expect("the machine is inspected");
+    assert_eq!((seen.power, seen.autostart), (PowerState::Off, false));
+    s.lab.restart_source().await;
+    s.lab.until_phase(Phase::Quarantined).await;
+    let source = s.source().reports().into_iter().find(|r| r.item == s.item).and_then(|r| r.source);
+    assert!(source.is_none_or(|m| m.power == PowerState::Off && !m.autostart));
+    assert_eq!(s.lab.read_recovered(1).await, 11);
+}
+
+pub(super) async fn a_source_that_was_cut_off_is_quarantined(s: &Script<'_>) {
+    s.protect().await;
+    s.lab.write(1, 11).await;
+    let point = s.lab.point().await;
+    s.lab.cut_line().await;
+    s.seal().await;
+    s.run_from(point).await;
+    s.lab.write(1, 99).await;
+    s.lab.mend_line().await;
+    quarantined(s).await;
+}
+
+pub(super) async fn a_superseded_source_is_quarantined_once_the_machine_starts(s: &Script<'_>) {
+    s.protect().await;
+    s.lab.write(1, 11).await;
+    let point = s.lab.point().await;
+    s.seal().await;
+    s.lab.until_phase(Phase::Superseded).await;
+    let seen = s.source().inspect(&s.lab.machine()).await.expect("the machine is inspected");
+    assert_eq!(seen.power, PowerState::Running, "as long as nothing runs elsewhere");
+    s.run_from(point).await;
+    quarantined(s).await;
+}

@@ -1,6 +1,6 @@
 //! Cases about points: how they come, what they hold, which are kept.
 
-use ::recovery::{EffectToken, PointId};
+use ::recovery::{Consistency, EffectToken, PointId, ReplicationPolicy};
 
 use super::Script;
 use crate::{Call, ObjectKind, Phase, Pin, PrepareReplica, ProviderError};
@@ -255,4 +255,35 @@ pub(super) async fn reports_tell_what_has_changed(s: &Script<'_>) {
     let refused = s.target().withdraw_points(&Call::new(older, "late"), &s.item).await;
     assert!(refused.is_err());
     assert_eq!(s.target().reports(), []);
+}
+
+/// A policy with an app-consistent point each second.
+fn app_consistent() -> ReplicationPolicy {
+    let policy = ReplicationPolicy::new(1, 24, 3600, None).and_then(|policy| policy.with_app_consistent(Some(1)));
+    policy.expect("the case's policy is within its limits")
+}
+
+pub(super) async fn an_app_consistent_point_is_taken_when_it_is_due(s: &Script<'_>) {
+    s.protect_with(app_consistent()).await;
+    s.lab.write(1, 11).await;
+    s.lab.point().await;
+    let status = s.source().replication_status(&s.item).await.expect("there is a status").expect("the item is replicated");
+    assert_eq!(status.app_error, None);
+    let newest = status.last_app_point.expect("a point is app-consistent");
+    let replica = s.replica().await;
+    let point = replica.points.iter().find(|p| p.id == newest).expect("the target has it");
+    assert_eq!(point.consistency, Consistency::App);
+}
+
+pub(super) async fn a_guest_that_can_not_be_frozen_gives_points_all_the_same_and_says_why(s: &Script<'_>) {
+    s.lab.refuse_freeze().await;
+    s.protect_with(app_consistent()).await;
+    s.lab.write(1, 11).await;
+    let point = s.lab.point().await;
+    let status = s.source().replication_status(&s.item).await.expect("there is a status").expect("the item is replicated");
+    assert!(status.app_error.is_some() && status.last_app_point.is_none() && status.last_error.is_none(), "{status:?}");
+    assert!(s.replica().await.points.iter().all(|p| p.consistency == Consistency::Crash));
+    s.seal().await;
+    s.run_from(point).await;
+    assert_eq!(s.lab.read_recovered(1).await, 11);
 }

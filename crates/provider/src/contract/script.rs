@@ -2,16 +2,20 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicI64, Ordering},
+    atomic::{AtomicBool, AtomicI64, Ordering},
 };
+use std::time::Duration;
 
 use ::recovery::{EffectToken, Generation, ItemName, PointId, ReplicationPolicy};
 
-use super::Lab;
+use super::{End, Lab};
 use crate::{
-    Call, NetworkChoice, ObjectKind, PrepareReplica, ProviderError, Quiet, RecoverMachine, Recovered, Replica, Replicate,
-    Site, Started,
+    Base, Call, Endpoint, FenceProof, NetworkChoice, ObjectKind, Pin, PrepareReplica, ProviderError, Quiet, RecoverMachine, Recovered,
+    Replica, Replicate, Site, Started,
 };
+
+/// Long enough for any guest that goes at all.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A lab, and the token that the next call carries.
 pub(super) struct Script<'a> {
@@ -19,19 +23,25 @@ pub(super) struct Script<'a> {
     pub(super) item: ItemName,
     grant_epoch: AtomicI64,
     seq: AtomicI64,
+    turned: AtomicBool,
 }
 
 impl<'a> Script<'a> {
     pub(super) fn new(lab: &'a dyn Lab) -> Self {
-        Self { lab, item: lab.item(), grant_epoch: AtomicI64::new(1), seq: AtomicI64::new(0) }
+        Self { lab, item: lab.item(), grant_epoch: AtomicI64::new(1), seq: AtomicI64::new(0), turned: AtomicBool::new(false) }
+    }
+
+    /// Where data is replicated from now.
+    pub(super) fn from(&self) -> End {
+        if self.turned.load(Ordering::SeqCst) { End::Second } else { End::First }
     }
 
     pub(super) fn source(&self) -> Arc<dyn Site> {
-        self.lab.source()
+        self.lab.site(self.from())
     }
 
     pub(super) fn target(&self) -> Arc<dyn Site> {
-        self.lab.target()
+        self.lab.site(self.from().other())
     }
 
     pub(super) fn generation(&self) -> Generation {
@@ -62,19 +72,80 @@ impl<'a> Script<'a> {
     }
 
     pub(super) async fn protect_with(&self, policy: ReplicationPolicy) {
+        let endpoint = self.prepare(Base::Empty, &policy).await.expect("the replica is prepared");
+        self.replicate(endpoint, policy, None).await;
+    }
+
+    /// Prepares the target for what the source has.
+    pub(super) async fn prepare(&self, base: Base, policy: &ReplicationPolicy) -> Result<Endpoint, ProviderError> {
         let machine = self.source().inspect(&self.lab.machine()).await.expect("the machine is inspected");
-        let generation = self.generation();
-        let prepare = PrepareReplica { item: self.item.clone(), generation, machine, policy: policy.clone(), base: crate::Base::Empty };
-        let endpoint = self.target().prepare(&self.call(), prepare).await.expect("the replica is prepared");
+        let wanted = PrepareReplica { item: self.item.clone(), generation: self.generation(), machine, policy: policy.clone(), base };
+        self.target().prepare(&self.call(), wanted).await
+    }
+
+    pub(super) async fn replicate(&self, endpoint: Endpoint, policy: ReplicationPolicy, returning: Option<Generation>) {
         let replicate = Replicate {
             item: self.item.clone(),
             machine: self.lab.machine(),
-            generation,
+            generation: self.generation(),
             policy,
-            endpoint: self.lab.route(endpoint),
-            returning: None,
+            endpoint: if self.from() == End::First { self.lab.route(endpoint) } else { endpoint },
+            returning,
         };
         self.source().start_replication(&self.call(), replicate).await.expect("replication starts");
+    }
+
+    /// Asks the guest at the source to go.
+    pub(super) async fn shut_down(&self, patience: Duration) -> Result<FenceProof, ProviderError> {
+        self.source().shut_down(&self.call(), &self.item, &self.lab.machine(), patience).await
+    }
+
+    pub(super) async fn final_sync(&self) -> Result<PointId, ProviderError> {
+        self.source().final_sync(&self.call(), &self.item, Arc::new(Quiet)).await
+    }
+
+    /// Lets the machine go down and be known to be down.
+    pub(super) async fn gone_down(&self) {
+        self.lab.shut_down_from_within(self.from()).await;
+        self.shut_down(PATIENCE).await.expect("the machine is down");
+    }
+
+    /// Lets the machine go down, sends the rest, and runs it at the target. Returns the generation of what runs.
+    pub(super) async fn planned_failover(&self) -> Generation {
+        let generation = self.next_generation();
+        self.gone_down().await;
+        let point = self.final_sync().await.expect("the rest is sent");
+        self.target().seal(&self.call(), &self.item, generation).await.expect("the replica is sealed");
+        self.target().pin(&self.call(), &self.item, point, Pin("planned".to_owned())).await.expect("the point is pinned");
+        self.run_from(point).await;
+        generation
+    }
+
+    /// Accepts the failover of that generation.
+    pub(super) async fn commit(&self, generation: Generation) {
+        self.next_generation();
+        let (target, item) = (self.target(), &self.item);
+        target.keep_extent_map(&self.call(), item, generation).await.expect("the map is kept");
+        target.withdraw_points(&self.call(), item).await.expect("the points are withdrawn");
+        target.flatten(&self.call(), item, generation, Arc::new(Quiet)).await.expect("the machine is flattened");
+        target.remove_points(&self.call(), item).await.expect("the points are removed");
+    }
+
+    /// Makes the site where it runs the source, and the other one the target.
+    pub(super) fn turn(&self) {
+        self.turned.fetch_xor(true, Ordering::SeqCst);
+    }
+
+    /// Fences the old machine, wherever it is not taken from its hypervisor already, and replicates onto its disks what was
+    /// recovered under `returning`.
+    pub(super) async fn reprotect(&self, returning: Generation) {
+        self.turn();
+        self.next_generation();
+        let fenced = self.target().fence(&self.call(), &self.item, &self.lab.machine()).await;
+        assert!(matches!(fenced, Ok(_) | Err(ProviderError::NoSuchMachine { .. })), "{fenced:?}");
+        let policy = ReplicationPolicy::new(1, 24, 3600, None).expect("the policy is within its limits");
+        let endpoint = self.prepare(Base::OldMachine, &policy).await.expect("the old machine is the base");
+        self.replicate(endpoint, policy, Some(returning)).await;
     }
 
     pub(super) async fn replica(&self) -> Replica {

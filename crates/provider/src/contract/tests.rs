@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta};
 
 use super::*;
 use crate::{
-    Replication,
+    ReplicaStore, Replication,
     sim::{Clock, SimWorld, Step},
 };
 
@@ -27,16 +27,25 @@ struct SimLab {
     world: SimWorld,
     a: SiteName,
     b: SiteName,
+    uuid: String,
 }
 
 impl SimLab {
     fn new() -> Self {
         let seconds = std::sync::atomic::AtomicI64::new(0);
         let tick = move || DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds.fetch_add(1, std::sync::atomic::Ordering::SeqCst));
-        let lab = Self { world: SimWorld::new(Clock::new(tick)), a: "a".parse().unwrap(), b: "b".parse().unwrap() };
-        lab.world.add_machine(&lab.a, "vm", &[("vda", 16 << 20, "qcow2")]);
-        lab.world.add_machine(&lab.a, "raw", &[("vda", 16 << 20, "raw")]);
-        lab
+        let (world, a, b): (_, SiteName, SiteName) = (SimWorld::new(Clock::new(tick)), "a".parse().unwrap(), "b".parse().unwrap());
+        world.add_machine(&a, "vm", &[("vda", 16 << 20, "qcow2")]);
+        world.add_machine(&a, "raw", &[("vda", 16 << 20, "raw")]);
+        let uuid = world.machine(&a, "vm").unwrap().uuid;
+        Self { world, a, b, uuid }
+    }
+
+    fn at(&self, end: End) -> &SiteName {
+        match end {
+            End::First => &self.a,
+            End::Second => &self.b,
+        }
     }
 }
 
@@ -66,28 +75,35 @@ impl Lab for SimLab {
         endpoint
     }
 
-    async fn write(&self, block: u64, content: u8) {
-        assert!(self.world.write(&self.a, "vm", "vda", block, content.into()));
+    async fn write_in(&self, end: End, machine: &str, block: u64, content: u8) {
+        assert!(self.world.write(self.at(end), machine, "vda", block, content.into()), "{machine} does not run at {end:?}");
     }
 
-    async fn write_recovered(&self, block: u64, content: u8) {
-        assert!(self.world.write_recovered(&self.b, &self.item(), "vda", block, content.into()));
+    async fn read_in(&self, end: End, machine: &str, block: u64) -> u8 {
+        self.world.read(self.at(end), machine, "vda", block).unwrap().try_into().unwrap()
     }
 
-    async fn read_recovered(&self, block: u64) -> u8 {
-        self.world.read_recovered(&self.b, &self.item(), "vda", block).unwrap().try_into().unwrap()
+    async fn first_disk(&self) -> String {
+        let known = self.world.contents(&self.a, "vm").filter(|_| self.world.machine(&self.a, "vm").unwrap().uuid == self.uuid);
+        let contents = known.or_else(|| self.world.base_contents(&self.a, &self.item()));
+        format!("{:?}", contents.unwrap())
     }
 
-    async fn point(&self) -> PointId {
+    async fn point_from(&self, end: End) -> PointId {
         match self.world.replicate(&self.item()) {
-            Step::Point(id) => id,
-            other @ (Step::Paused | Step::Superseded | Step::Quarantined | Step::Failed(_) | Step::NotReplicating) => panic!("no point: {other:?}"),
+            Step::Point(id) => {
+                assert!(self.world.site(self.at(end.other())).replica(&self.item()).await.unwrap().points.iter().any(|p| p.id == id));
+                id
+            }
+            other @ (Step::Paused | Step::Superseded | Step::Quarantined | Step::Failed(_) | Step::NotReplicating) => {
+                panic!("no point: {other:?}")
+            }
         }
     }
 
-    async fn until_phase(&self, phase: Phase) {
+    async fn until_phase_at(&self, end: End, phase: Phase) {
         self.world.replicate(&self.item());
-        let status = self.world.site(&self.a).replication_status(&self.item()).await.unwrap().unwrap();
+        let status = self.world.site(self.at(end)).replication_status(&self.item()).await.unwrap().unwrap();
         assert_eq!(status.phase, phase);
     }
 
@@ -96,14 +112,32 @@ impl Lab for SimLab {
         assert!(matches!(self.world.replicate(&self.item()), Step::Failed(_)));
     }
 
-    async fn mend_line(&self) {}
-
-    async fn power_failure(&self) {
-        self.world.power_failure(&self.a, "vm");
+    async fn cut_line(&self) {
+        self.world.cut_line(&self.a, &self.b, true);
     }
 
-    async fn power_on(&self) {
-        self.world.power_on(&self.a, "vm");
+    async fn mend_line(&self) {
+        self.world.cut_line(&self.a, &self.b, false);
+    }
+
+    async fn power_failure_at(&self, end: End) {
+        self.world.power_failure(self.at(end), "vm");
+    }
+
+    async fn power_on_at(&self, end: End) {
+        self.world.power_on(self.at(end), "vm");
+    }
+
+    async fn shut_down_from_within(&self, end: End) {
+        self.world.shut_down_from_within(self.at(end), "vm");
+    }
+
+    async fn heed_shut_down(&self, end: End, heeds: bool) {
+        self.world.ignore_shut_down(self.at(end), "vm", !heeds);
+    }
+
+    async fn refuse_freeze(&self) {
+        self.world.refuse_freeze(&self.a, "vm", true);
     }
 
     async fn restart_source(&self) {}
@@ -113,8 +147,7 @@ impl Lab for SimLab {
 
 #[test]
 fn the_simulated_provider_keeps_the_contract() {
-    for case in CASES {
-        let outcome = std::panic::catch_unwind(|| finish(run_case(case, &SimLab::new())));
-        assert!(outcome.is_ok(), "case {case} failed");
-    }
+    let holds = |case: &str| std::panic::catch_unwind(|| finish(run_case(case, &SimLab::new()))).is_ok();
+    let failed: Vec<&&str> = CASES.iter().filter(|case| !holds(case)).collect();
+    assert!(failed.is_empty(), "these cases failed: {failed:?}");
 }
