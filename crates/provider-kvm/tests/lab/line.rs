@@ -67,6 +67,12 @@ impl Line {
         self.shared.cut.load(Ordering::SeqCst)
     }
 
+    /// Cuts the line now.
+    pub fn cut(&self) {
+        self.shared.cut.store(true, Ordering::SeqCst);
+        self.shared.hang_up();
+    }
+
     pub fn mend(&self) {
         self.shared.cut.store(false, Ordering::SeqCst);
     }
