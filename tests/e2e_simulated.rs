@@ -45,6 +45,81 @@ fn a_machine_is_protected_failed_over_and_committed_while_its_workers_and_databa
     assert_eq!(product.ask(&["verify"])["differences"], json!([]));
 }
 
+/// Kills whoever works at a run as soon as it has scheduled this step, and waits for the end, which must be a good one.
+fn done_in_spite_of_a_kill(product: &Product, words: &[&str], step: &str) -> Value {
+    let run = product.begin(words);
+    signal(product.owner(&product.seen(&run, step)), "KILL");
+    let view = product.ended(&run);
+    assert_eq!(view["state"], "completed", "{words:?}: {view}");
+    product.events(&run).last().map(|event| event["body"]["command"]["output"].clone()).unwrap_or_default()
+}
+
+#[test]
+fn a_machine_moves_away_by_plan_and_comes_home_while_the_owners_of_its_runs_are_killed() {
+    let product = protected("circle");
+    let write = |site: &str, block: u64| product.world(json!({ "do": "write", "site": site, "machine": "db9", "block": block, "content": block }));
+    let read = |site: &str, block: u64| product.world(json!({ "do": "read", "site": site, "machine": "db9", "block": block }))["content"].clone();
+    write("a", 1);
+    let moved = done_in_spite_of_a_kill(&product, &["planned-failover", "db9"], "final-sync");
+    assert_eq!((&moved["fenced"], read("b", 1)), (&json!(true), json!(1)), "{moved}");
+    write("b", 2);
+    let told = refused(&product, &[], &["change-point", "db9", "--point", "1"], 4, "confirmation-needed");
+    assert!(told.contains("discards everything it has written there since") && told.contains("--discard-writes"), "{told}");
+    refused(&product, &[], &["undo", "db9"], 4, "confirmation-needed");
+    assert_eq!(product.ask(&["commit", "db9", "--wait"])["state"], "completed");
+    let told = product.say(&["failback", "db9", "--wait"]);
+    assert!(told.code == 1 && told.err.contains("--sync during-failover"), "{told:?}");
+    let back = done_in_spite_of_a_kill(&product, &["reprotect", "db9"], "start-replication");
+    assert!(back["point"].as_u64().is_some_and(|point| point > 0), "{back}");
+    write("b", 3);
+    drop(done_in_spite_of_a_kill(&product, &["failback", "db9"], "shut-down-machine"));
+    assert_eq!([1, 2, 3].map(|block| read("a", block)), [1, 2, 3].map(Value::from), "all is at home");
+    drop(done_in_spite_of_a_kill(&product, &["commit", "db9"], "retire-machine"));
+    drop(done_in_spite_of_a_kill(&product, &["reprotect", "db9"], "prepare-replica"));
+    let item = product.ask(&["get", "item", "db9"]);
+    assert_eq!((&item["state"], &item["record"]["state"]["direction"], &item["alarms"]), (&json!("protected"), &json!("forward"), &json!([])));
+    assert_eq!(product.world(json!({ "do": "ledger" }))["applied_more_than_once"], json!([]));
+    assert_eq!(product.ask(&["verify"])["differences"], json!([]));
+}
+
+#[test]
+fn an_item_that_was_not_reprotected_comes_home_by_a_full_copy_while_it_is_off() {
+    let product = protected("full");
+    product.world(json!({ "do": "write", "site": "a", "machine": "db9", "block": 1, "content": 11 }));
+    assert_eq!(product.ask(&["planned-failover", "db9", "--wait"])["state"], "completed");
+    assert_eq!(product.ask(&["commit", "db9", "--wait"])["state"], "completed");
+    product.world(json!({ "do": "write", "site": "b", "machine": "db9", "block": 2, "content": 22 }));
+    drop(done_in_spite_of_a_kill(&product, &["failback", "db9", "--sync", "during-failover"], "final-sync"));
+    let read = |block| product.world(json!({ "do": "read", "site": "a", "machine": "db9", "block": block }))["content"].clone();
+    assert_eq!((read(1), read(2)), (json!(11), json!(22)));
+    assert_eq!(product.ask(&["undo", "db9", "--discard-writes", "--wait"])["state"], "completed", "before the commit it can go back again");
+    assert_eq!(product.item_state("db9"), "protected");
+    assert_eq!(product.world(json!({ "do": "power", "site": "b", "machine": "db9" }))["power"], "running");
+    assert_eq!(product.world(json!({ "do": "ledger" }))["applied_more_than_once"], json!([]));
+    assert_eq!(product.ask(&["verify"])["differences"], json!([]));
+}
+
+#[test]
+fn a_dead_site_that_returns_is_quarantined_and_a_machine_that_is_started_there_all_the_same_raises_an_alarm() {
+    let product = protected("returns");
+    source_down(&product);
+    assert_eq!(product.ended(&product.begin(&UNFENCED))["state"], "completed");
+    assert_eq!(product.ask(&["get", "item", "db9"])["old_machine"], "unknown");
+    product.world(json!({ "do": "site-down", "site": "a", "down": false }));
+    let old = |word: &str| {
+        wait_until(&format!("the old machine is {word}"), || (product.ask(&["get", "item", "db9"])["old_machine"] == word).then_some(()));
+    };
+    old("quarantined");
+    assert_eq!(product.ask(&["get", "item", "db9"])["alarms"], json!([]));
+    product.world(json!({ "do": "power-on", "site": "a", "machine": "db9" }));
+    old("running");
+    let told = product.say(&["get", "items"]);
+    assert!(told.out.contains("RUNS TWICE") && told.out.contains("ALARM db9: machine db9 runs at both sites"), "{told:?}");
+    assert_eq!(product.ask(&["commit", "db9", "--wait"])["state"], "completed");
+    assert_eq!(product.ask(&["reprotect", "db9", "--wait"])["state"], "completed", "reprotect ends it and works from there");
+    assert_eq!(product.ask(&["get", "item", "db9"])["alarms"], json!([]));
+}
+
 #[test]
 fn a_worker_that_slept_past_its_lease_writes_nothing_when_it_wakes() {
     let product = protected("zombie");
@@ -112,10 +187,17 @@ fn bad_input_is_refused_with_a_code_and_a_next_step_and_changes_nothing() {
     refused(&product, &[], &["points", "db8"], 3, "unknown-item");
     refused(&product, &[], &["why", "0193a000-0000-7000-8000-000000000000"], 3, "unknown-run");
     let told = refused(&product, &[], &["commit", "db9"], 4, "operation-not-allowed");
-    assert!(told.contains("allowed:   failover, unprotect"), "{told}");
+    assert!(told.contains("allowed:   test-failover, planned-failover, failover, unprotect"), "{told}");
     refused(&product, &[], &["protect", "db9", "--from", "a", "--to", "b"], 4, "operation-not-allowed");
     refused(&product, &[], &["protect", "db1", "--from", "a", "--to", "nowhere"], 3, "unknown-site");
     refused(&product, &[], &["failover", "db9", "--point", "4000000"], 4, "no-recovery-point");
+    refused(&product, &[], &["test-failover", "db9", "--point", "4000000"], 4, "no-recovery-point");
+    refused(&product, &[], &["test-failover", "db9", "--point", "latest-app-consistent"], 4, "no-recovery-point");
+    refused(&product, &[], &["planned-failover", "db9", "--shut-down-timeout", "2h"], 2, "invalid-request");
+    for early in ["failback", "reprotect", "clean-test-failover"] {
+        refused(&product, &[], &[early, "db9"], 4, "operation-not-allowed");
+    }
+    refused(&product, &[], &["undo", "db9", "--discard-writes"], 4, "operation-not-allowed");
     source_down(&product);
     let waiting = product.begin(&["failover", "db9", "--fence-timeout", "60s"]);
     let told = refused(&product, &[], &["failover", "db9"], 4, "run-in-progress");
