@@ -42,6 +42,11 @@ impl Runs {
         Self::joined(self.0.iter().chain(&other.0).map(|(first, count)| (*first, first + count)).collect())
     }
 
+    /// The runs in bytes: offset and length.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.0.iter().map(|(first, count)| (first * BLOCK_BYTES, count * BLOCK_BYTES))
+    }
+
     /// How many blocks.
     pub(crate) fn count(&self) -> u64 {
         self.0.iter().map(|(_, count)| count).sum()

@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn a_map_without_a_mark_is_still_read() {
-        let old = br#"{"version":1,"generation":{"era":1,"grant_epoch":2},"point":3,"block_bytes":65536,"disks":{"vda":[[1,2]]}}"#;
+        let old = br#"{"version":1,"generation":"e1-g2","point":3,"block_bytes":65536,"disks":{"vda":[[1,2]]}}"#;
         let map = StoredMap::read(Path::new("x"), old).unwrap().unwrap();
         assert_eq!((map.mark, &map.disks["vda"]), (None, &Runs::touched([(BLOCK_BYTES, 2 * BLOCK_BYTES)])));
     }

@@ -8,7 +8,7 @@ use lab::{
     circle::{Circle, Side},
     requirements,
 };
-use provider::Base;
+use provider::{Base, Compute, ReplicaStore, Replication};
 use sha2::{Digest, Sha256};
 
 fn run(case: &str, of: impl AsyncFnOnce(Circle)) {
@@ -51,5 +51,211 @@ fn after_an_unplanned_failover_what_differs_is_sent_home() {
         c.machine(Side::A).stop();
         c.same(&c.disk(Side::A), &c.disk(Side::B));
         assert_eq!(hash(&home), before, "the old disk is not written");
+    });
+}
+
+/// How much the first point at a site has cost.
+async fn first_cost(c: &Circle, side: Side) -> u64 {
+    c.costs(side).await.first().expect("there is a point").1
+}
+
+#[test]
+fn a_planned_circle_both_ways_ends_with_identical_disks() {
+    run("a_planned_circle_both_ways_ends_with_identical_disks", async |c| {
+        for block in 1..=40 {
+            c.machine(Side::A).write(block, 11);
+        }
+        c.protect(Side::A, Base::Empty).await;
+        c.point(Side::A);
+        c.machine(Side::A).write(41, 12);
+        c.planned(Side::A).await;
+        assert_eq!(c.machine(Side::B).read(41), 12);
+        c.commit(Side::B).await;
+        c.machine(Side::B).write(1, 22);
+
+        c.reprotect(Side::B).await;
+        c.point(Side::B);
+        println!("  home: {:?}", c.costs(Side::A).await);
+        assert!(first_cost(&c, Side::A).await < 3 * 65_536, "one block was written at B");
+        c.machine(Side::B).write(2, 23);
+        c.point(Side::B);
+        c.machine(Side::B).write(3, 24);
+        c.planned(Side::B).await;
+        c.same(&c.disk(Side::B), &running_disk_after_stop(&c, Side::A));
+        c.machine(Side::A).start();
+        c.commit(Side::A).await;
+        assert_eq!([1, 2, 3, 4, 41].map(|block| c.machine(Side::A).read(block)), [22, 23, 24, 11, 12]);
+
+        c.site(Side::B).retire(&c.call(), &c.item(), c.first_recovered()).await.expect("the machine at B is retired");
+        c.site(Side::B).retire(&c.call(), &c.item(), c.first_recovered()).await.expect("twice is once");
+        assert!(!c.machine(Side::B).is_known());
+        c.machine(Side::A).write(5, 33);
+        c.reprotect(Side::A).await;
+        c.point(Side::A);
+        println!("  and out again: {:?}", c.costs(Side::B).await);
+        assert!(first_cost(&c, Side::B).await < 3 * 65_536, "one block was written at A");
+        c.planned(Side::A).await;
+        assert_eq!([1, 2, 3, 4, 5, 41].map(|block| c.machine(Side::B).read(block)), [22, 23, 24, 11, 33, 12]);
+        c.machine(Side::B).stop();
+        c.same(&c.disk(Side::A), &c.disk(Side::B));
+        c.machine(Side::B).start();
+        c.commit(Side::B).await;
+        let left = files(&c, Side::B, "run.");
+        assert_eq!(left.len(), 1, "the base that a recovery had made is gone: {left:?}");
+    });
+}
+
+/// The disk of a machine that was just brought up, which is ended for it.
+fn running_disk_after_stop(c: &Circle, side: Side) -> std::path::PathBuf {
+    c.machine(side).stop();
+    c.disk(side)
+}
+
+fn files(c: &Circle, side: Side, start: &str) -> Vec<String> {
+    let dir = c.storage(side).join(&c.name);
+    let entries = fs::read_dir(dir).expect("the item has a directory").map(|e| e.expect("it can be listed").file_name());
+    entries.filter_map(|n| n.into_string().ok()).filter(|n| n.starts_with(start)).collect()
+}
+
+#[test]
+fn after_a_power_failure_of_the_primary_both_sides_are_compared() {
+    run("after_a_power_failure_of_the_primary_both_sides_are_compared", async |c| {
+        c.protect(Side::A, Base::Empty).await;
+        c.point(Side::A);
+        c.close(Side::A);
+        // Written after the last point, and lost with the record of it.
+        c.machine(Side::A).write(7, 77);
+        c.machine(Side::A).kill();
+        c.open(Side::A);
+        c.unplanned(Side::A).await;
+        c.machine(Side::B).write(8, 88);
+        c.commit(Side::B).await;
+        c.reprotect(Side::B).await;
+        c.point(Side::B);
+        println!("  home: {:?}", c.costs(Side::A).await);
+        c.planned(Side::B).await;
+        assert_eq!([7, 8].map(|block| c.machine(Side::A).read(block)), [0, 88], "what A wrote alone is gone, what B wrote is there");
+        c.same(&c.disk(Side::B), &running_disk_after_stop(&c, Side::A));
+    });
+}
+
+#[test]
+fn what_the_primary_wrote_after_its_last_point_is_undone_on_the_way_home() {
+    run("what_the_primary_wrote_after_its_last_point_is_undone_on_the_way_home", async |c| {
+        for block in 1..=40 {
+            c.machine(Side::A).write(block, 11);
+        }
+        c.protect(Side::A, Base::Empty).await;
+        c.point(Side::A);
+        c.close(Side::A);
+        c.machine(Side::A).write(7, 77);
+        c.machine(Side::A).stop();
+        c.open(Side::A);
+        c.unplanned(Side::A).await;
+        c.commit(Side::B).await;
+        c.reprotect(Side::B).await;
+        c.point(Side::B);
+        println!("  home: {:?}", c.costs(Side::A).await);
+        assert!(first_cost(&c, Side::A).await < 2 * 65_536);
+        c.planned(Side::B).await;
+        assert_eq!([6, 7].map(|block| c.machine(Side::A).read(block)), [11, 11]);
+        c.same(&c.disk(Side::B), &running_disk_after_stop(&c, Side::A));
+    });
+}
+
+#[test]
+fn a_circle_without_a_write_sends_nothing() {
+    run("a_circle_without_a_write_sends_nothing", async |c| {
+        for block in 1..=40 {
+            c.machine(Side::A).write(block, 11);
+        }
+        c.protect(Side::A, Base::Empty).await;
+        c.point(Side::A);
+        let out = c.sent(Side::A);
+        c.planned(Side::A).await;
+        c.commit(Side::B).await;
+        c.reprotect(Side::B).await;
+        c.point(Side::B);
+        c.planned(Side::B).await;
+        let home = c.sent(Side::B);
+        println!("  out {out} bytes, home {home} bytes");
+        assert!(out > 40 * 65_536 && home == 0);
+        c.same(&c.disk(Side::B), &running_disk_after_stop(&c, Side::A));
+    });
+}
+
+#[test]
+fn flattening_neither_loses_nor_invents_what_was_written() {
+    run("flattening_neither_loses_nor_invents_what_was_written", async |c| {
+        for block in 1..=40 {
+            c.machine(Side::A).write(block, 11);
+        }
+        c.protect(Side::A, Base::Empty).await;
+        c.point(Side::A);
+        c.unplanned(Side::A).await;
+        let (item, generation) = (c.item(), c.generation());
+        let written = async || c.site(Side::B).written(&item, generation).await.expect("what was written is known").blocks;
+        assert_eq!(written().await, 0);
+        c.machine(Side::B).write(3, 33);
+        c.machine(Side::B).write(50, 55);
+        assert_eq!(written().await, 2);
+        c.commit(Side::B).await;
+        assert_eq!(written().await, 2);
+        c.machine(Side::B).stop();
+        assert_eq!(written().await, 2, "its disks know it too");
+        c.machine(Side::B).start();
+        c.machine(Side::B).write(51, 56);
+        assert_eq!(written().await, 3);
+        c.machine(Side::B).kill();
+        let lost = c.site(Side::B).written(&item, generation).await;
+        assert!(matches!(lost, Err(provider::ProviderError::Platform { .. })), "{lost:?}");
+    });
+}
+
+#[test]
+fn dropping_the_replica_gives_the_old_machine_back_off() {
+    run("dropping_the_replica_gives_the_old_machine_back_off", async |c| {
+        c.machine(Side::A).write(1, 11);
+        c.protect(Side::A, Base::Empty).await;
+        c.point(Side::A);
+        c.unplanned(Side::A).await;
+        let (home, before) = (c.disk(Side::A), hash(&c.disk(Side::A)));
+        c.commit(Side::B).await;
+        c.reprotect(Side::B).await;
+        c.machine(Side::B).write(2, 22);
+        c.point(Side::B);
+        c.next_run();
+        c.site(Side::B).stop_replication(&c.call(), &c.item()).await.expect("replication stops");
+        for _ in 0..2 {
+            c.site(Side::A).drop_replica(&c.call(), &c.item()).await.expect("the replica is dropped");
+            assert_eq!((c.machine(Side::A).state().as_str(), c.machine(Side::A).autostarts()), ("shut off", false));
+        }
+        assert_eq!((c.disk(Side::A), hash(&home)), (home.clone(), before));
+        assert_eq!(files(&c, Side::A, "p"), [""; 0]);
+        // The way home is open again.
+        c.reprotect(Side::B).await;
+        c.point(Side::B);
+        assert!(!c.machine(Side::A).is_known());
+    });
+}
+
+#[test]
+fn nothing_is_built_on_a_machine_that_may_write() {
+    run("nothing_is_built_on_a_machine_that_may_write", async |c| {
+        c.protect(Side::A, Base::Empty).await;
+        c.point(Side::A);
+        c.unplanned(Side::A).await;
+        c.commit(Side::B).await;
+        c.next_run();
+        c.machine(Side::A).start();
+        let refused = c.prepare(Side::B, Base::OldMachine).await;
+        assert!(matches!(refused, Err(provider::ProviderError::NotFenced { .. })), "{refused:?}");
+        c.fence(Side::A).await;
+        c.protect(Side::B, Base::OldMachine).await;
+        c.point(Side::B);
+        let sync = c.site(Side::B).final_sync(&c.call(), &c.item(), std::sync::Arc::new(provider::Quiet)).await;
+        assert!(matches!(sync, Err(provider::ProviderError::StillRunning { .. })), "{sync:?}");
+        let twice = c.prepare(Side::B, Base::OldMachine).await;
+        assert!(twice.is_ok(), "{twice:?}");
     });
 }

@@ -9,7 +9,7 @@ use recovery::{ItemName, PointId};
 use super::KvmSite;
 use crate::{
     inspect::inspect,
-    source::{Source, remove_marks},
+    source::{Source, final_sync, remove_marks},
 };
 
 #[async_trait]
@@ -52,8 +52,13 @@ impl Replication for KvmSite {
         .await
     }
 
-    async fn final_sync(&self, _call: &Call, _item: &ItemName, _progress: Arc<dyn ProgressSink>) -> Result<PointId, ProviderError> {
-        Err(super::not_built("final sync"))
+    async fn final_sync(&self, call: &Call, item: &ItemName, progress: Arc<dyn ProgressSink>) -> Result<PointId, ProviderError> {
+        let name = item.clone();
+        self.effect("final sync", call, item, move |site, _item, _right| {
+            let source = site.inner.source(&name).ok_or(ProviderError::NotReplicated { item: name })?;
+            final_sync(&source, &progress)
+        })
+        .await
     }
 
     async fn replication_status(&self, item: &ItemName) -> Result<Option<ReplicationStatus>, ProviderError> {

@@ -1,6 +1,6 @@
 //! What a loop is to do and has done, in a file of this writer; the greatest writer's counts.
 
-use std::{fs, path::{Path, PathBuf}};
+use std::{collections::BTreeMap, fs, path::{Path, PathBuf}};
 
 use chrono::{DateTime, Utc};
 use provider::{ProviderError, Replicate};
@@ -17,6 +17,14 @@ pub(crate) enum Ended {
     Superseded,
 }
 
+/// The last point of a machine that is off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FinalSync {
+    pub(crate) point: PointId,
+    /// What the disks were like, by target.
+    pub(crate) disks: BTreeMap<String, String>,
+}
+
 /// A loop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LoopRecord {
@@ -29,11 +37,14 @@ pub(crate) struct LoopRecord {
     #[serde(default)]
     pub(crate) last_app_point: Option<(PointId, DateTime<Utc>)>,
     pub(crate) bytes_sent_total: u64,
+    /// If it ended with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) final_sync: Option<FinalSync>,
 }
 
 impl LoopRecord {
     pub(crate) fn new(wanted: Replicate) -> Self {
-        Self { version: 1, wanted, ended: None, last_point: None, last_app_point: None, bytes_sent_total: 0 }
+        Self { version: 1, wanted, ended: None, last_point: None, last_app_point: None, bytes_sent_total: 0, final_sync: None }
     }
 
     fn path(dir: &Path, writer: i64) -> PathBuf {

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use provider::{Machine, Phase, ProviderError, Replicate, ReplicationStatus};
+use provider::{Machine, Phase, Progress, ProgressSink, ProviderError, Replicate, ReplicationStatus};
 use chrono::{DateTime, TimeDelta, Utc};
 use recovery::{Consistency, Generation};
 
@@ -19,13 +19,13 @@ use super::{
     KeptMaps,
     cycle::{self, Cycle},
     freeze::{Freezer, Held},
-    record::{Ended, LoopRecord},
+    record::{Ended, FinalSync, LoopRecord},
 };
 use crate::{
     guard::Guard,
     hypervisor::Hypervisor,
     inspect::inspect,
-    stream::{Hello, Limiter, Line, StreamError, Tls},
+    stream::{Commit, Hello, Limiter, Line, StreamError, Tls},
 };
 
 /// A line that was not used for longer may have been given up by the target.
@@ -34,6 +34,8 @@ const BACKOFF: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// A thread that is to end has so long to finish what it says to the target.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
+/// How often somebody is told how far a copy is.
+const TELL_EVERY: Duration = Duration::from_millis(250);
 /// How often a machine that is off is looked at.
 const OFF_POLL: Duration = Duration::from_millis(500);
 
@@ -88,6 +90,35 @@ pub(crate) struct Source {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// What there is to say about a loop of which only the record is known.
+fn status_of(record: &LoopRecord) -> ReplicationStatus {
+    let phase = match record.ended {
+        Some(Ended::Stopped) => Phase::Stopped,
+        Some(Ended::Superseded) => Phase::Superseded,
+        None if record.last_point.is_none() => Phase::Seeding,
+        None => Phase::Replicating,
+    };
+    ReplicationStatus {
+        generation: record.wanted.generation,
+        phase,
+        bytes_done: 0,
+        bytes_total: 0,
+        last_point: record.last_point.map(|(id, _)| id),
+        last_point_taken_at: record.last_point.map(|(_, at)| at),
+        last_app_point: record.last_app_point.map(|(id, _)| id),
+        app_error: None,
+        last_error: None,
+        bytes_sent_total: record.bytes_sent_total,
+    }
+}
+
+impl Control {
+    /// Lets the status say what the record says.
+    fn show(&mut self) {
+        self.status = status_of(&self.record);
+    }
+}
+
 impl Source {
     /// Takes up the loop that is recorded in `dir`.
     pub(crate) fn resume(tools: Arc<Tools>, dir: PathBuf) -> Result<Option<Self>, ProviderError> {
@@ -104,24 +135,7 @@ impl Source {
 
     fn start(tools: Arc<Tools>, dir: PathBuf, record: LoopRecord) -> Result<Self, ProviderError> {
         record.store(&dir, tools.guard.writer())?;
-        let phase = match record.ended {
-            Some(Ended::Stopped) => Phase::Stopped,
-            Some(Ended::Superseded) => Phase::Superseded,
-            None if record.last_point.is_none() => Phase::Seeding,
-            None => Phase::Replicating,
-        };
-        let status = ReplicationStatus {
-            generation: record.wanted.generation,
-            phase,
-            bytes_done: 0,
-            bytes_total: 0,
-            last_point: record.last_point.map(|(id, _)| id),
-            last_point_taken_at: record.last_point.map(|(_, at)| at),
-            last_app_point: record.last_app_point.map(|(id, _)| id),
-            app_error: None,
-            last_error: None,
-            bytes_sent_total: record.bytes_sent_total,
-        };
+        let status = status_of(&record);
         let control = Control { record, status, app_failed_at: None, leave: false };
         let shared = Arc::new(Shared { tools, dir, control: Mutex::new(control), changed: Condvar::new(), socket: Mutex::default() });
         let source = Self { shared, thread: Mutex::new(None) };
@@ -166,6 +180,46 @@ impl Source {
         self.shared.lock().status.clone()
     }
 
+    pub(super) fn tools(&self) -> &Tools {
+        &self.shared.tools
+    }
+
+    /// With what it ended, if it ended with a last point.
+    pub(super) fn final_sync(&self) -> Option<FinalSync> {
+        self.shared.lock().record.final_sync.clone()
+    }
+
+    /// Ends the thread; the loop is as before.
+    pub(super) fn rest(&self) {
+        self.join();
+    }
+
+    /// Takes the loop up again after a rest, if it has not ended.
+    pub(super) fn go_on(&self) -> Result<(), ProviderError> {
+        self.shared.lock().leave = false;
+        self.spawn()
+    }
+
+    /// How a copy is paced that is made while the thread rests.
+    pub(super) fn pace(&self, sink: Arc<dyn ProgressSink>) -> Pace<'_> {
+        let limit = self.shared.lock().record.wanted.policy.bandwidth_bytes_per_s();
+        Pace { shared: &self.shared, limiter: Mutex::new(Limiter::new(limit)), sink: Some((sink, Mutex::new(None))) }
+    }
+
+    /// Ends the loop for good with a last point.
+    pub(super) fn finished(&self, last: FinalSync, commit: &Commit) -> Result<(), ProviderError> {
+        let mut control = self.shared.lock();
+        let mut record = LoopRecord { ended: Some(Ended::Stopped), ..control.record.clone() };
+        record.last_point = Some((last.point, commit.taken_at));
+        record.last_app_point = record.last_point;
+        record.bytes_sent_total += commit.bytes;
+        record.final_sync = Some(last);
+        record.store(&self.shared.dir, self.shared.tools.guard.writer())?;
+        control.record = record;
+        control.show();
+        Ok(())
+    }
+
     /// Changes what it is to do, and starts it if it had ended.
     pub(crate) fn change(&self, wanted: Replicate) -> Result<(), ProviderError> {
         let ended = self.shared.lock().record.ended.is_some();
@@ -181,13 +235,17 @@ impl Source {
             if control.record.wanted == wanted && !ended {
                 return Ok(());
             }
-            let record = LoopRecord { wanted, ended: None, ..control.record.clone() };
-            record.store(&self.shared.dir, self.shared.tools.guard.writer())?;
-            control.status.generation = record.wanted.generation;
-            if ended {
-                control.status.phase = if record.last_point.is_none() { Phase::Seeding } else { Phase::Replicating };
+            let mut record = LoopRecord { wanted, ended: None, final_sync: None, ..control.record.clone() };
+            let another = record.wanted.generation != newest;
+            if another {
+                // What was acknowledged before says nothing about this generation's replica.
+                (record.last_point, record.last_app_point) = (None, None);
             }
+            record.store(&self.shared.dir, self.shared.tools.guard.writer())?;
             control.record = record;
+            if ended || another {
+                control.show();
+            }
             control.leave = false;
             self.shared.changed.notify_all();
         }
@@ -266,13 +324,13 @@ impl Shared {
                 control.record.wanted.clone()
             };
             let begun = Instant::now();
-            let pace = Pace { shared: self, limiter: Mutex::new(Limiter::new(wanted.policy.bandwidth_bytes_per_s())) };
+            let pace = Pace { shared: self, limiter: Mutex::new(Limiter::new(wanted.policy.bandwidth_bytes_per_s())), sink: None };
             line = line.filter(|l| l.used_at.elapsed() < LINE_FRESH && l.serves(&wanted.endpoint, wanted.generation));
             let machine = inspect(&self.tools.hypervisor, &wanted.machine);
             let outcome = machine.map_err(StreamError::Here).and_then(|m| cycle::run(&self.tools, &wanted, &m, &mut line, &pace));
             let pause = match outcome {
                 Ok(Cycle::Point { id, taken_at, sent, consistency }) => {
-                    self.point(id, taken_at, sent, consistency);
+                    self.point(&wanted, id, taken_at, sent, consistency);
                     backoff = BACKOFF;
                     Duration::from_secs(wanted.policy.interval_s().into()).saturating_sub(begun.elapsed())
                 }
@@ -295,8 +353,11 @@ impl Shared {
         }
     }
 
-    fn point(&self, id: recovery::PointId, taken_at: DateTime<Utc>, sent: u64, consistency: Consistency) {
+    fn point(&self, wanted: &Replicate, id: recovery::PointId, taken_at: DateTime<Utc>, sent: u64, consistency: Consistency) {
         let mut control = self.lock();
+        if control.record.wanted.generation != wanted.generation {
+            return; // it was told something new meanwhile
+        }
         if consistency == Consistency::App {
             control.record.last_app_point = Some((id, taken_at));
             (control.status.last_app_point, control.status.app_error) = (Some(id), None);
@@ -323,10 +384,8 @@ impl Shared {
             StreamError::Refused(ProviderError::Superseded { .. } | ProviderError::PointsWithdrawn { .. })
         );
         if ends {
+            // The marks stay: they say what is written here from now on, which the way home needs to know.
             tracing::info!(item = %wanted.item, %error, "replication has ended");
-            if let Err(error) = super::remove_marks(&self.tools, &wanted.machine) {
-                tracing::warn!(item = %wanted.item, %error, "checkpoints stay in the machine");
-            }
             if let Err(error) = self.end(Ended::Superseded) {
                 tracing::warn!(item = %wanted.item, %error, "could not remember that replication has ended");
             }
@@ -354,11 +413,17 @@ impl Shared {
     }
 }
 
+/// Who is told how far a copy is, and when that was done last.
+type Told = (Arc<dyn ProgressSink>, Mutex<Option<Instant>>);
+
 /// How a copy reports, keeps its rate and learns that it should stop.
 pub(super) struct Pace<'a> {
     shared: &'a Shared,
     limiter: Mutex<Limiter>,
+    /// Of a copy that is made while the thread rests.
+    sink: Option<Told>,
 }
+
 
 impl Pace<'_> {
     /// A line was opened; it can be hung up from outside.
@@ -402,13 +467,25 @@ impl Pace<'_> {
     pub(super) fn done(&self, bytes: u64) -> Result<(), StreamError> {
         let mut control = self.shared.lock();
         control.status.bytes_done += bytes;
-        if control.leave || control.record.ended.is_some() { Err(StreamError::Stopped) } else { Ok(()) }
+        let Some((sink, told_at)) = &self.sink else {
+            return if control.leave || control.record.ended.is_some() { Err(StreamError::Stopped) } else { Ok(()) };
+        };
+        let progress = Progress { bytes_done: control.status.bytes_done, bytes_total: control.status.bytes_total };
+        drop(control);
+        let mut told_at = told_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if told_at.is_some_and(|at| at.elapsed() < TELL_EVERY) {
+            return Ok(());
+        }
+        *told_at = Some(Instant::now());
+        if sink.report(progress).is_break() { Err(StreamError::Stopped) } else { Ok(()) }
     }
 
     /// So much went over the line; waits as the policy's bandwidth demands.
     pub(super) fn sent(&self, bytes: u64) -> Result<(), StreamError> {
         let pause = self.limiter.lock().unwrap_or_else(PoisonError::into_inner).sent(bytes, Instant::now());
-        if pause > Duration::from_millis(5) {
+        if pause > Duration::from_millis(5) && self.sink.is_some() {
+            thread::sleep(pause);
+        } else if pause > Duration::from_millis(5) {
             let wanted = self.shared.lock().record.wanted.clone();
             self.shared.wait(pause, &wanted);
         }

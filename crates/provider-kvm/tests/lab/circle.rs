@@ -4,7 +4,7 @@ use std::{
     path::PathBuf,
     process::Command,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
@@ -45,6 +45,7 @@ pub struct Circle {
     seq: AtomicI64,
     /// Under which generation the machine was recovered where it runs.
     recovered: Mutex<Option<Generation>>,
+    first: OnceLock<Generation>,
     policy: ReplicationPolicy,
 }
 
@@ -61,6 +62,7 @@ impl Circle {
             grant_epoch: AtomicI64::new(1),
             seq: AtomicI64::new(0),
             recovered: Mutex::default(),
+            first: OnceLock::new(),
             policy: ReplicationPolicy::new(1, 24, 3600, None).expect("the policy is within its limits"),
         };
         circle.open(Side::A);
@@ -216,6 +218,12 @@ impl Circle {
         site.recover(&self.call(), wanted).await.expect("the point is recovered");
         site.start_machine(&self.call(), &self.item(), generation).await.expect("the machine starts");
         *self.recovered.lock().expect("no test thread panicked") = Some(generation);
+        self.first.get_or_init(|| generation);
+    }
+
+    /// Under which generation the machine was recovered for the first time.
+    pub fn first_recovered(&self) -> Generation {
+        *self.first.get().expect("a machine was recovered")
     }
 
     /// Accepts the failover.
