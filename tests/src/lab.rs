@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::place::{Place, Said, program};
+use crate::place::{Place, Running, Said, program};
 use crate::product::Product;
 
 const API_PORT: u16 = 7443;
@@ -95,6 +95,19 @@ impl Lab {
         product.enroll(&place, name, site, &state);
         let command = self.agent_command(site, &state, port, environment);
         product.run_agent(name, command, &[name]);
+    }
+
+    /// Enrols an agent without starting it.
+    pub fn enroll(&self, product: &mut Product, name: &str, site: &str) {
+        let state = Path::new(&text(&self.site(site)["agent"])).join(name);
+        product.enroll(&self.place(site), name, site, &state);
+    }
+
+    /// Starts an agent that was enrolled, without waiting for it.
+    #[must_use]
+    pub fn start_agent(&self, name: &str, site: &str, port: u16) -> Running {
+        let state = Path::new(&text(&self.site(site)["agent"])).join(name);
+        Running::start(self.agent_command(site, &state, port, &[]), &self.dir.join(format!("{name}.log")))
     }
 
     /// Starts an agent that was enrolled before and killed since.
@@ -216,6 +229,21 @@ impl Lab {
         said.out
     }
 
+    /// The same, of a daemon that may be away or refuse.
+    #[must_use]
+    pub fn try_virsh(&self, site: &str, words: &[&str]) -> Option<String> {
+        let said = Said::by(Command::new("virsh").args(["-q", "-c", &text(&self.site(site)["uri"])]).args(words));
+        (said.code == 0).then_some(said.out)
+    }
+
+    /// Process of a machine that runs at a site.
+    #[must_use]
+    pub fn running_qemu(&self, site: &str, name: &str) -> Option<i32> {
+        let file = self.root(site).join("run/qemu").join(format!("{name}.pid"));
+        let pid: i32 = fs::read_to_string(file).ok()?.trim().parse().ok()?;
+        Path::new(&format!("/proc/{pid}")).exists().then_some(pid)
+    }
+
     /// Storage of a site's agents.
     #[must_use]
     pub fn storage(&self, site: &str) -> PathBuf {
@@ -271,6 +299,11 @@ impl Ledger<'_> {
     /// Appends records; the number of the last, which is on disk.
     pub fn append(&self, count: u32) -> u64 {
         number(&self.must(&format!("/append?n={count}")), "seq")
+    }
+
+    /// Appends records if the guest answers; the number of the last, which is on disk.
+    pub fn try_append(&self, count: u32) -> Option<u64> {
+        self.get(&format!("/append?n={count}")).ok().map(|answer| number(&answer, "seq"))
     }
 
     /// Writes noise into a file of the guest.

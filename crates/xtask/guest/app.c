@@ -8,7 +8,8 @@
  *   GET /            {"vm","boots","found","seq","bad","uptime_s","wall_ms"}   state; `found` is what this boot found on
  *                                                                       its disk, `bad` is from the last check
  *   GET /append?n=N  {"ok","seq"}                                       N more records, now
- *   GET /verify      {"records","bad"}                                  reads the whole ledger back from the disk
+ *   GET /verify      {"records","bad"}                                  reads the whole ledger back from the disk; status
+ *                                                                       500 if anything is bad, so it can be a check
  *   GET /times?from=N  {"from","wall_ms":[…]}                           when records were written, by the guest's clock;
  *                                                                       up to 500 of them, beginning with number N
  *   GET /write?file=F&mb=M&seed=S   {"wrote_mb"}                        M MiB of reproducible noise: bulk for replication
@@ -216,7 +217,7 @@ static const char *answer(const char *request, struct ledger *ledger, unsigned l
     if (strncmp(request, "GET /verify", 11) == 0) {
         check_ledger(ledger);
         snprintf(out, room, "{\"records\":%" PRIu64 ",\"bad\":%" PRIu64 "}\n", ledger->last, ledger->bad);
-        return "200 OK";
+        return ledger->bad == 0 ? "200 OK" : "500 Bad records";
     }
     if (strncmp(request, "GET / ", 6) == 0 || strncmp(request, "GET /status", 11) == 0) {
         snprintf(out, room,
