@@ -191,7 +191,7 @@ fn a_guest_that_is_frozen_when_worker_and_server_are_killed_is_thawed() {
     // The agent too: whoever comes after it thaws first.
     product.kill_agent("agent-sitea");
     let killed = Instant::now();
-    lab.agent_again(&mut product, "agent-sitea", "sitea", DATA_PORT, &[]);
+    let _successor = lab.start_agent("agent-sitea", "sitea", DATA_PORT);
     wait_until("the guest is thawed", || (!frozen(&lab)).then_some(()));
     assert!(killed.elapsed() < Duration::from_secs(10), "thawed after {:?}", killed.elapsed());
     source.append(5);

@@ -4,10 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test panics where its sentence does not hold")]
 
 use std::{
+    collections::BTreeMap,
     fmt::Write,
     sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
 };
 
@@ -15,11 +16,10 @@ use engine::{
     RunState,
     sim::{Intervention, Moment},
 };
-use recovery::{MainState, Rest};
+use provider::ObjectKind;
+use recovery::{MainState, Operation, Rest, TestFailover, allowed_operations};
 use sdk::{Effect, Failure, Message, RunId, Seq};
-use switchback_tests::{Ending, Scene, ScheduledStep, Work};
-
-const ALL: [Work; 5] = [Work::Protect, Work::Failover, Work::FailoverUnfenced, Work::Commit, Work::Unprotect];
+use switchback_tests::{Ending, Scene, ScheduledStep, Work, judge};
 
 /// What goes wrong at a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,13 +29,21 @@ enum Fault {
     CrashAfterRecord,
     WorkerDiesBeforeTurn,
     WorkerDiesAfterTurn,
+    /// A passing trouble after the effect, twice: it is asked for again.
+    Repeats,
     FailsForEver,
     FailsForEverAfterEffect,
     CancelHere,
 }
 
-const CRASHES: [Fault; 5] =
-    [Fault::CrashBeforeEffect, Fault::CrashAfterEffect, Fault::CrashAfterRecord, Fault::WorkerDiesBeforeTurn, Fault::WorkerDiesAfterTurn];
+const PASSING: [Fault; 6] = [
+    Fault::CrashBeforeEffect,
+    Fault::CrashAfterEffect,
+    Fault::CrashAfterRecord,
+    Fault::WorkerDiesBeforeTurn,
+    Fault::WorkerDiesAfterTurn,
+    Fault::Repeats,
+];
 
 /// A run with one fault at one step.
 struct Struck {
@@ -44,44 +52,73 @@ struct Struck {
     ending: Ending,
     crashes: u64,
     struck: u32,
+    /// What lasts at each site, as it was before the run.
+    before: BTreeMap<&'static str, Vec<(ObjectKind, String)>>,
 }
 
 #[test]
 fn a_crash_at_any_step_changes_neither_the_end_nor_the_effects() {
-    for work in ALL {
+    for_each(&Work::ALL, |work| {
         let (clean, steps) = clean(work);
-        for step in &steps {
-            for fault in CRASHES.into_iter().filter(|_| somebody_is_there(work, step)) {
+        for step in steps.iter().filter(|step| somebody_is_there(work, step)) {
+            for fault in PASSING {
                 let case = format!("{work:?} step {} {} {fault:?}", step.seq, step.activity);
                 let struck = strike(work, step.seq, fault);
                 assert_eq!(struck.ending, clean, "{case}");
-                assert_eq!(struck.scene.world.ledger().applied_more_than_once(), vec![], "{case}");
-                assert_eq!(struck.scene.sim.store.leftovers(), 0, "{case}");
-                assert!(struck.crashes > 0, "{case}: nothing crashed");
+                judged(&struck.scene, &case);
+                assert!(struck.crashes > 0 || fault == Fault::Repeats, "{case}: nothing crashed");
+                assert!(struck.struck > 0, "{case}: nothing was struck");
             }
         }
-    }
+    });
 }
 
 #[test]
 fn a_step_that_fails_for_ever_or_is_cancelled_ends_as_the_step_table_says() {
-    let mut table = String::from(HEAD);
-    for work in ALL {
+    let sections = Mutex::new(BTreeMap::new());
+    for_each(&Work::ALL, |work| {
         let (clean, steps) = clean(work);
-        writeln!(table, "\n## {}\n\nWithout faults: run {:?}, item {}.\n", title(work), clean.run, clean.item).unwrap();
-        writeln!(table, "| step | where | effect | probe | undone by | after cancel here | after final failure here | the same, effect in doubt |").unwrap();
-        writeln!(table, "|---|---|---|---|---|---|---|---|").unwrap();
+        let mut section = String::new();
+        writeln!(section, "\n## {}\n\nWithout faults: run {:?}, item {}.\n", work.title(), clean.run, clean.item).unwrap();
+        writeln!(section, "| step | where | effect | probe | undone by | after cancel here | after final failure here | the same, effect in doubt |").unwrap();
+        writeln!(section, "|---|---|---|---|---|---|---|---|").unwrap();
         for step in &steps {
-            writeln!(table, "{}", row(work, step)).unwrap();
+            writeln!(section, "{}", row(work, step)).unwrap();
         }
-    }
-    table.push_str(FOOT);
+        sections.lock().unwrap().insert(work, section);
+    });
+    let sections = sections.into_inner().unwrap();
+    let table = [HEAD.to_owned(), sections.into_values().collect(), FOOT.to_owned()].concat();
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../workflows/STEPS.md");
     if std::env::var_os("UPDATE_STEPS").is_some() {
         std::fs::write(path, &table).unwrap();
     }
     let kept = std::fs::read_to_string(path).unwrap_or_default();
     assert!(kept == table, "workflows/STEPS.md is not what the workflows do; look at the difference and accept it with UPDATE_STEPS=1\n{table}");
+}
+
+/// On all processors, to the end, even if some of it fails.
+fn for_each<T: Copy + Send + Sync + std::fmt::Debug>(all: &[T], one: impl Fn(T) + Sync) {
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(vec![]));
+    let work = || {
+        while let Some(item) = all.get(next.fetch_add(1, Ordering::SeqCst)) {
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| one(*item))).is_err() {
+                failed.lock().unwrap().push(*item);
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(&work))));
+    let failed = failed.into_inner().unwrap();
+    assert!(failed.is_empty(), "failed: {failed:?}");
+}
+
+/// What holds whatever happened.
+fn judged(scene: &Scene, case: &str) {
+    assert_eq!(scene.world.ledger().applied_more_than_once(), vec![], "{case}");
+    assert_eq!(scene.sim.store.leftovers(), 0, "{case}");
+    scene.never_ran_twice(case);
+    scene.ledgers_are_whole(case);
 }
 
 #[test]
@@ -175,43 +212,96 @@ fn row(work: Work, step: &ScheduledStep) -> String {
     let mut cancelled = strike(work, step.seq, Fault::CancelHere);
     let mut failed = strike(work, step.seq, Fault::FailsForEver);
     let mut doubtful = strike(work, step.seq, Fault::FailsForEverAfterEffect);
-    for (struck, fault) in [(&mut cancelled, "cancel"), (&mut failed, "failure"), (&mut doubtful, "failure in doubt")] {
+    let undone: Vec<String> = undos(&doubtful);
+    let endings = [&cancelled, &failed, &doubtful].map(|struck| shown(&struck.ending));
+    for (turn, (struck, fault)) in [(&mut cancelled, "cancel"), (&mut failed, "failure"), (&mut doubtful, "failure in doubt")].into_iter().enumerate() {
         let case = format!("{work:?} step {} {} {fault}", step.seq, step.activity);
         assert!(struck.struck > 0, "{case}: nothing was struck");
-        assert_eq!(struck.scene.world.ledger().applied_more_than_once(), vec![], "{case}");
-        assert_eq!(struck.scene.sim.store.leftovers(), 0, "{case}");
         assert_ne!(struck.ending.run, RunState::Suspended, "{case}");
+        judged(&struck.scene, &case);
         put_back(work, struck, &case);
+        what_is_allowed_works(work, struck, usize::try_from(step.seq.0).unwrap() + turn, &case);
     }
-    let undone: Vec<String> = undos(&doubtful);
     let probe = match step.effect {
         Effect::Probeable => "asks the site",
         Effect::Idempotent => "not needed",
         Effect::AtMostOnce => "a person",
     };
-    format!(
-        "| {} | {} | {} | {probe} | {} | {} | {} | {} |",
-        step.activity,
-        step.queue,
-        effect(step.effect),
-        if undone.is_empty() { "–".to_owned() } else { undone.join(", ") },
-        shown(&cancelled.ending),
-        shown(&failed.ending),
-        shown(&doubtful.ending),
-    )
+    let [cancelled, failed, doubtful] = endings;
+    let undone = if undone.is_empty() { "–".to_owned() } else { undone.join(", ") };
+    format!("| {} | {} | {} | {probe} | {undone} | {cancelled} | {failed} | {doubtful} |", step.activity, step.queue, effect(step.effect))
 }
 
 /// Where the item is said to be as before, it is.
 fn put_back(work: Work, struck: &mut Struck, case: &str) {
-    match struck.ending.item {
-        MainState::Unprotected | MainState::Failed { before: Some(Rest::Unprotected), .. } => {
-            let left = struck.scene.inventories();
-            assert!(left.values().all(|inventory| inventory.objects.is_empty()), "{case}: left behind {left:?}");
+    let Some(record) = struck.scene.record() else { return };
+    let gone = work == Work::FailoverUnfenced;
+    let rest = match struck.ending.item {
+        MainState::Failed { before, .. } => before,
+        MainState::Unprotected => Some(Rest::Unprotected),
+        MainState::Protected => Some(Rest::Protected),
+        MainState::CommitPending => Some(Rest::CommitPending),
+        MainState::Committed => Some(Rest::Committed),
+        _ => None,
+    };
+    let Some(rest) = rest else { return };
+    if !gone {
+        assert_eq!(struck.scene.runs_at(), [record.active_site().clone()], "{case}: where it runs");
+    }
+    match rest {
+        Rest::Unprotected => {
+            nothing_is_left(&struck.scene, case);
         }
-        MainState::Protected | MainState::Failed { before: Some(Rest::Protected), .. } if work != Work::FailoverUnfenced => {
+        Rest::Protected if !gone => {
             assert!(struck.scene.replicates().unwrap(), "{case}: no further point arrives");
+            struck.scene.ledgers_are_whole(case);
         }
-        _ => {}
+        Rest::Protected | Rest::CommitPending | Rest::Committed => {}
+    }
+    let copies = [TestFailover::None].contains(&record.state.test_failover);
+    let as_before = matches!(work, Work::Protect | Work::Reprotect | Work::ReprotectElsewhere | Work::ReprotectAgain | Work::TestFailover | Work::FullFailback)
+        && struck.ending.run != RunState::Completed
+        && copies;
+    if as_before {
+        // A base that a recovery had made stays one, for the next try.
+        let sites = struck.before.iter().filter(|(site, _)| (work, **site) != (Work::ReprotectAgain, "b"));
+        for (site, before) in sites {
+            assert_eq!(struck.scene.lasting(site), *before, "{case}: at site {site}");
+        }
+    }
+}
+
+/// Nothing of ours is anywhere but the item's own machine, if a recovery made that.
+fn nothing_is_left(scene: &Scene, case: &str) {
+    let runs_at = scene.runs_at();
+    for (site, inventory) in scene.inventories() {
+        let machine = |kind| matches!(kind, ObjectKind::Machine | ObjectKind::MachineDisk) && runs_at.iter().any(|at| at.as_str() == site);
+        let left: Vec<_> = inventory.objects.into_iter().filter(|o| !machine(o.kind)).collect();
+        assert!(left.is_empty(), "{case}: left behind at {site}: {left:?}");
+    }
+}
+
+/// One of the operations that are allowed now is carried out, another one at each step and fault, and comes to its end.
+fn what_is_allowed_works(work: Work, struck: &mut Struck, turn: usize, case: &str) {
+    let Some(record) = struck.scene.record() else { return };
+    let gone = work == Work::FailoverUnfenced;
+    let here = [Operation::Failover, Operation::Commit, Operation::ChangePoint];
+    let allowed = allowed_operations(&record.state).into_iter().filter(|operation| !gone || here.contains(operation));
+    let works: Vec<Work> = allowed.filter_map(|operation| Work::of(operation, &record)).collect();
+    let Some(next) = works.get(turn % works.len().max(1)).copied() else { return };
+    let next = if gone && next == Work::Failover { Work::FailoverUnfenced } else { next };
+    let case = format!("{case}, then {next:?} of {works:?}");
+    let (run, _) = struck.scene.carry_out(next).unwrap_or_else(|stuck| panic!("{case}: {stuck}"));
+    let ending = struck.scene.ending(run);
+    let why = struck.scene.failure(run);
+    assert_eq!((&ending.run, ending.code.as_deref()), (&RunState::Completed, None), "{case}: {ending:?} {why:?}");
+    judged(&struck.scene, &case);
+    if next == Work::Unprotect {
+        nothing_is_left(&struck.scene, &case);
+    }
+    if !gone {
+        let active = struck.scene.record().unwrap().active_site().clone();
+        assert_eq!(struck.scene.runs_at(), [active], "{case}: where it runs");
     }
 }
 
@@ -220,15 +310,28 @@ fn undos(struck: &Struck) -> Vec<String> {
 }
 
 fn clean(work: Work) -> (Ending, Vec<ScheduledStep>) {
+    let case = format!("{work:?} without faults");
     let mut scene = Scene::ready_for(7, work).unwrap();
+    let from = scene.runs_at();
     let (run, _) = scene.carry_out(work).unwrap();
     let ending = scene.ending(run);
-    assert_eq!(ending.run, RunState::Completed, "{work:?} {ending:?}");
+    assert_eq!(ending.run, RunState::Completed, "{case}: {ending:?} {:?}", scene.failure(run));
+    judged(&scene, &case);
+    let record = scene.record().unwrap();
+    if work.loses_nothing() {
+        let ledgers = [&from[0], record.active_site()].map(|site| scene.world.contents(site, switchback_tests::ITEM).unwrap());
+        judge::goes_on(&ledgers[0], &ledgers[1]).unwrap_or_else(|why| panic!("{case}: {why}"));
+    }
+    assert_eq!(scene.runs_at(), [record.active_site().clone()], "{case}");
+    if ending.item == MainState::Unprotected {
+        nothing_is_left(&scene, &case);
+    }
     (ending, scene.steps(run))
 }
 
 fn strike(work: Work, at: Seq, fault: Fault) -> Struck {
     let mut scene = Scene::ready_for(7, work).unwrap();
+    let before = ["a", "b"].into_iter().map(|site| (site, scene.lasting(site))).collect();
     let switch = scene.sim.crash_switch();
     let run = scene.start(work);
     let struck = Arc::new(AtomicU32::new(0));
@@ -243,6 +346,7 @@ fn strike(work: Work, at: Seq, fault: Fault) -> Struck {
             (Fault::CrashBeforeEffect, Moment::Claimed) | (Fault::CrashAfterEffect, Moment::Performed) | (Fault::CrashAfterRecord, Moment::Reported) if first => {
                 Intervention::Crash
             }
+            (Fault::Repeats, Moment::Performed) if hits.load(Ordering::SeqCst) < 2 => Intervention::Fail(Failure::retryable("passing", "it passes")),
             (Fault::FailsForEver, Moment::Claimed) => Intervention::Fail(broken(task).not_applied()),
             (Fault::FailsForEverAfterEffect, Moment::Performed) => Intervention::Fail(broken(task)),
             (Fault::CancelHere, Moment::Claimed) if first => {
@@ -284,7 +388,7 @@ fn strike(work: Work, at: Seq, fault: Fault) -> Struck {
     let stats = scene.sim.run_until(switchback_tests::POLLS, |store| store.time() > until).unwrap();
     switch.clear();
     let (ending, struck) = (scene.ending(run), struck.load(Ordering::SeqCst));
-    Struck { scene, run, ending, crashes: stats.crashes, struck }
+    Struck { scene, run, ending, crashes: stats.crashes, struck, before }
 }
 
 /// What may pass, at steps that give up some day; for those that ask until it is so, what can't pass.
@@ -297,16 +401,6 @@ fn cancel(store: &engine::memory::MemoryStore, run: RunId) {
     use engine::RunStore;
     let message = Message::Cancel { by: "ada".into(), reason: "changed my mind".into() };
     switchback_tests::now(store.send(run, message)).unwrap();
-}
-
-fn title(work: Work) -> &'static str {
-    match work {
-        Work::Protect => "protect",
-        Work::Failover => "failover, the source can be fenced",
-        Work::FailoverUnfenced => "failover, the source is gone and that is accepted",
-        Work::Commit => "commit",
-        Work::Unprotect => "unprotect",
-    }
 }
 
 fn effect(effect: Effect) -> &'static str {

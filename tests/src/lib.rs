@@ -5,10 +5,12 @@
 pub mod collector;
 pub mod disks;
 pub mod drive;
+pub mod judge;
 pub mod lab;
 pub mod place;
 pub mod product;
 pub mod programs;
+mod work;
 
 use std::{collections::BTreeMap, pin::pin, sync::Arc, task};
 
@@ -24,11 +26,12 @@ use provider::{
     Inventory, Site,
     sim::{Clock, SimWorld},
 };
-use recovery::{Check, ItemName, ItemRecord, MainState, ReplicationPolicy, SiteName};
+use recovery::{Check, ItemName, ItemRecord, MainState, SiteName};
 use sdk::{Message, Outcome, RunId, TaskQueue};
 use uuid::Uuid;
+pub use work::Work;
 use workflows::{
-    Acceptance, CommitInput, FailoverInput, ItemChange, ProtectInput, UnprotectInput,
+    ItemChange,
     declared::{LoadItem, SiteError},
 };
 
@@ -59,21 +62,6 @@ pub struct Ending {
     pub item: MainState,
 }
 
-/// What runs are started with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Work {
-    /// Protect.
-    Protect,
-    /// Failover with a source that can be fenced.
-    Failover,
-    /// Failover with a source that is gone; a person accepts it.
-    FailoverUnfenced,
-    /// Commit.
-    Commit,
-    /// Unprotect.
-    Unprotect,
-}
-
 impl Scene {
     /// Two sites with an agent each, two workers, one machine at `a`.
     #[must_use]
@@ -95,11 +83,9 @@ impl Scene {
         sim.agent(vec![TaskQueue::new("server")], move || ActivityRegistry::default().with::<LoadItem, _>(FromProjection(store.clone())));
         sim.worker(workflows::registry());
         sim.worker(workflows::registry());
-        let mut writes = 0;
         let moving = world.clone();
         sim.on_tick(move || {
-            writes += 1;
-            moving.write(&site("a"), ITEM, "vda", writes % 50, writes);
+            ["a", "b"].into_iter().for_each(|name| judge::write(&moving, &site(name)));
             moving.replicate_all();
         });
         Self { sim, world, started: 0 }
@@ -111,12 +97,7 @@ impl Scene {
     /// [`Stuck`] if the way there does not end.
     pub fn ready_for(seed: u64, work: Work) -> Result<Self, Stuck> {
         let mut scene = Self::new(seed, Chaos::default());
-        let before: &[Work] = match work {
-            Work::Protect => &[],
-            Work::Failover | Work::FailoverUnfenced | Work::Unprotect => &[Work::Protect],
-            Work::Commit => &[Work::Protect, Work::Failover],
-        };
-        for earlier in before {
+        for earlier in work.before() {
             scene.carry_out(*earlier)?;
         }
         if work == Work::FailoverUnfenced {
@@ -143,7 +124,7 @@ impl Scene {
 
     /// Starts `work`.
     pub fn start(&mut self, work: Work) -> RunId {
-        let (workflow, input) = input(work);
+        let (workflow, input) = work.input(self);
         self.start_workflow(workflow, input, &workflows::item_workflow_id(&item()))
     }
 
@@ -168,7 +149,12 @@ impl Scene {
     /// # Errors
     /// [`Stuck`].
     pub fn finish(&mut self, run: RunId) -> Result<Stats, Stuck> {
-        self.sim.run_until(POLLS, |store| run_of(store, run).is_some_and(|run| run.state != RunState::Open))
+        let mut looked_at = None;
+        self.sim.run_until(POLLS, |store| {
+            // Looking copies the run; it can have ended only where the store has changed.
+            let changes = Some(store.changes());
+            std::mem::replace(&mut looked_at, changes) != changes && run_of(store, run).is_some_and(|run| run.state != RunState::Open)
+        })
     }
 
     /// How the run and the item ended.
@@ -183,6 +169,12 @@ impl Scene {
         }
     }
 
+    /// Why a run failed, in words.
+    #[must_use]
+    pub fn failure(&self, run: RunId) -> Option<String> {
+        run_of(&self.sim.store, run).and_then(|run| run.failure).map(|failure| failure.to_string())
+    }
+
     /// The item's record as projected.
     #[must_use]
     pub fn record(&self) -> Option<ItemRecord> {
@@ -194,8 +186,9 @@ impl Scene {
     /// # Errors
     /// [`Stuck`].
     pub fn replicates(&mut self) -> Result<bool, Stuck> {
+        let target = self.record().map_or(site("b"), |record| record.target_site().clone());
         let newest = |world: &SimWorld| {
-            let replica = now(provider::ReplicaStore::replica(&world.site(&site("b")), &item()));
+            let replica = now(provider::ReplicaStore::replica(&world.site(&target), &item()));
             replica.ok().and_then(|replica| replica.points.last().map(|point| point.id))
         };
         let (before, until) = (newest(&self.world), self.sim.store.time() + std::time::Duration::from_secs(60));
@@ -249,31 +242,6 @@ pub fn item() -> ItemName {
 #[must_use]
 pub fn site(name: &str) -> SiteName {
     name.parse().unwrap_or_else(|_| unreachable!("a valid name"))
-}
-
-fn input(work: Work) -> (&'static str, serde_json::Value) {
-    let json = |value: Result<serde_json::Value, serde_json::Error>| value.unwrap_or(serde_json::Value::Null);
-    let failover = |accept_unfenced| FailoverInput { item: item(), choice: recovery::PointChoice::LatestProcessed, accept_unfenced, fence_timeout_ms: 10_000 };
-    match work {
-        Work::Protect => {
-            let input = ProtectInput {
-                item: item(),
-                machine: ITEM.into(),
-                from: site("a"),
-                to: site("b"),
-                policy: ReplicationPolicy::default(),
-                checks: vec![],
-            };
-            ("protect", json(serde_json::to_value(input)))
-        }
-        Work::Failover => ("failover", json(serde_json::to_value(failover(None)))),
-        Work::FailoverUnfenced => {
-            let accepted = Acceptance { by: "ada".into(), reason: "the site burns".into() };
-            ("failover", json(serde_json::to_value(failover(Some(accepted)))))
-        }
-        Work::Commit => ("commit", json(serde_json::to_value(CommitInput { item: item() }))),
-        Work::Unprotect => ("unprotect", json(serde_json::to_value(UnprotectInput { item: item() }))),
-    }
 }
 
 fn run_of(store: &MemoryStore, run: RunId) -> Option<MemoryRun> {
