@@ -201,6 +201,72 @@ fn a_guest_that_is_frozen_when_worker_and_server_are_killed_is_thawed() {
     assert_eq!(source.verify().1, 0);
 }
 
+/// Away by plan, and accepted there.
+fn moved_away(lab: &Lab, product: &Product, source: &Ledger<'_>) -> u64 {
+    protect(product, MACHINE, IP, "2s");
+    let written = source.append(33);
+    assert_eq!(done(product, &["planned-failover", MACHINE, "--shut-down-timeout", "60s"])["serves"], true);
+    done(product, &["commit", MACHINE]);
+    assert_eq!(answers(lab, "siteb").verify(), (written, 0));
+    written
+}
+
+#[test]
+fn a_machine_that_was_not_reprotected_comes_home_by_a_full_copy_while_it_is_off() {
+    if !kvm_or_skip("a_machine_that_was_not_reprotected_comes_home_by_a_full_copy_while_it_is_off") {
+        return;
+    }
+    let lab = Lab::up("full");
+    let mut product = lab.product("full");
+    agents(&lab, &mut product);
+    let source = lab.guest("sitea", MACHINE, IP, 0);
+    moved_away(&lab, &product, &source);
+    let written = answers(&lab, "siteb").append(21);
+    let back = done(&product, &["failback", MACHINE, "--sync", "during-failover", "--shut-down-timeout", "60s"]);
+    assert_eq!((back["serves"].clone(), back["fenced"].clone()), (json!(true), json!(true)), "{back}");
+    assert_eq!(compared(&our_disk(&lab, "siteb"), &point_disk(&lab, "sitea", back["point"].as_u64().unwrap())), "Images are identical.");
+    let at_home = answers(&lab, "sitea");
+    assert_eq!(at_home.verify(), (written, 0));
+    done(&product, &["commit", MACHINE]);
+    done(&product, &["reprotect", MACHINE]);
+    at_home.append(3);
+    next_whole_point(&product, MACHINE);
+    assert_eq!(product.item_state(MACHINE), "protected");
+    assert!(lab.images("sitea").join(format!("{MACHINE}.qcow2")).exists(), "a file that was there before us is not removed");
+    assert_eq!(product.ask(&["verify"])["differences"], json!([]));
+}
+
+#[test]
+fn a_machine_whose_old_one_was_deleted_comes_home_to_a_new_one() {
+    if !kvm_or_skip("a_machine_whose_old_one_was_deleted_comes_home_to_a_new_one") {
+        return;
+    }
+    let lab = Lab::up("alternate");
+    let mut product = lab.product("alternate");
+    agents(&lab, &mut product);
+    let source = lab.guest("sitea", MACHINE, IP, 0);
+    moved_away(&lab, &product, &source);
+    drop(lab.virsh("sitea", &["undefine", "--checkpoints-metadata", MACHINE]));
+    std::fs::remove_file(lab.images("sitea").join(format!("{MACHINE}.qcow2"))).unwrap();
+    let run = product.begin(&["reprotect", MACHINE]);
+    let view = product.ended(&run);
+    assert_eq!((&view["state"], &view["problem"]["code"]), (&json!("failed"), &json!("no-old-machine")), "{view}");
+    assert!(view["problem"]["message"].as_str().unwrap().contains("--location alternate"), "{view}");
+    assert_eq!(product.item_state(MACHINE), "failed(reprotect), still committed");
+    done(&product, &["reprotect", MACHINE, "--location", "alternate"]);
+    let written = answers(&lab, "siteb").append(8);
+    assert_eq!(done(&product, &["failback", MACHINE, "--shut-down-timeout", "60s"])["serves"], true);
+    assert_eq!(answers(&lab, "sitea").verify(), (written, 0));
+    done(&product, &["commit", MACHINE]);
+    done(&product, &["reprotect", MACHINE]);
+    next_whole_point(&product, MACHINE);
+    done(&product, &["unprotect", MACHINE]);
+    assert!(lab.runs("sitea", MACHINE), "unprotecting does not touch the machine that runs");
+    let left: Vec<PathBuf> = std::fs::read_dir(lab.storage("siteb").join(MACHINE)).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    assert!(left.iter().all(|path| !path.to_string_lossy().ends_with(".qcow2")), "nothing of the item's disks is left at site B: {left:?}");
+    assert_eq!(product.ask(&["verify"])["differences"], json!([]));
+}
+
 #[test]
 fn a_failover_that_is_undone_gives_the_source_back_as_it_was() {
     if !kvm_or_skip("a_failover_that_is_undone_gives_the_source_back_as_it_was") {

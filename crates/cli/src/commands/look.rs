@@ -10,7 +10,7 @@ use api::{
     queues::{QueueView, TaskChanged},
     runs::{HistoryView, ReasonRequest, RunView, TaskView, WhyView},
 };
-use recovery::{Fence, ItemName, OldMachineSeen, TestFailover};
+use recovery::{Fence, ItemName, ItemRecord, MainState, OldMachineSeen, Rest, TestFailover};
 use sdk::RunId;
 
 use super::access;
@@ -139,6 +139,22 @@ pub(super) fn missing(code: Code, detail: String) -> ClientError {
     ClientError::Problem(Box::new(Problem::new(code, detail)))
 }
 
+/// Which way, if at all.
+fn replicated(record: &ItemRecord) -> String {
+    let way = || format!("{} → {}", record.source_site(), record.target_site());
+    match record.state.main {
+        MainState::Seeding | MainState::Protected | MainState::FailingOver { .. } | MainState::Reprotecting => way(),
+        MainState::Failed { before: Some(Rest::Protected), .. } | MainState::Undoing | MainState::Unprotecting => way(),
+        MainState::Unprotected
+        | MainState::CommitPending
+        | MainState::ChangingPoint
+        | MainState::Committing
+        | MainState::Committed
+        | MainState::Failed { .. }
+        | MainState::Reconcile => "no".to_owned(),
+    }
+}
+
 /// The main state, and the old machine where it is not simply off.
 fn stated(item: &ItemView) -> String {
     match item.old_machine {
@@ -156,7 +172,7 @@ fn item_table(items: &Listed<ItemView>) -> String {
             record.name.to_string(),
             stated(item),
             record.active_site().to_string(),
-            format!("{} → {}", record.source_site(), record.target_site()),
+            replicated(record),
             item.points.to_string(),
             or_dash(item.newest_point.as_ref().map(|point| point.taken_at.format("%Y-%m-%d %H:%M:%S"))),
             or_dash(item.open_run),
@@ -194,7 +210,7 @@ fn described_item(item: &ItemView) -> String {
         ("allowed", if allowed.is_empty() { "nothing, for now".to_owned() } else { allowed.join(", ") }),
         ("machine", record.machine.clone()),
         ("runs at", record.active_site().to_string()),
-        ("replicated", format!("{} → {}", record.source_site(), record.target_site())),
+        ("replicated", replicated(record)),
         ("old machine", item.old_machine.as_str().to_owned()),
         ("generation", record.state.generation.to_string()),
         ("disks", or_dash(Some(disks.join(", ")).filter(|disks| !disks.is_empty()))),
