@@ -5,6 +5,8 @@
 //! the same name with another UUID, and a handle on a UUID reaches nothing else, so calls of an older generation that come
 //! late fail.
 
+mod isolated;
+
 use std::{collections::BTreeMap, ops::Range};
 
 use provider::{NetworkChoice, ProviderError};
@@ -13,6 +15,7 @@ use roxmltree::{Document, Node};
 use uuid::Uuid;
 
 use crate::hypervisor::escape;
+pub(crate) use isolated::{Isolated, isolated, taps};
 
 /// Marks what is ours in libvirt's own records.
 const METADATA_NAMESPACE: &str = "urn:switchback:machine:1";
@@ -40,6 +43,12 @@ pub(crate) struct Moved<'a> {
 pub(crate) fn recovered_uuid(original: &str, generation: Generation) -> String {
     let namespace = Uuid::parse_str(original).unwrap_or(Uuid::NAMESPACE_OID);
     Uuid::new_v5(&namespace, generation.to_string().as_bytes()).to_string()
+}
+
+/// The UUID of the copy for tests that is made from `original` under a generation.
+pub(crate) fn copy_uuid(original: &str, generation: Generation) -> String {
+    let namespace = Uuid::parse_str(original).unwrap_or(Uuid::NAMESPACE_OID);
+    Uuid::new_v5(&namespace, format!("{generation} test").as_bytes()).to_string()
 }
 
 fn parse<'a>(machine: &str, xml: &'a str) -> Result<Document<'a>, ProviderError> {

@@ -1,6 +1,6 @@
 //! libvirt calls for which the `virt` crate has no wrapper: backup, checkpoints, block jobs, frozen file systems.
 //!
-//! The only unsafe code of the project. Each function borrows a live `Domain`, passes strings that end with NUL, checks the
+//! The only unsafe code of the project, so a namespace for a thread is here too. Each function borrows a live `Domain`, passes strings that end with NUL, checks the
 //! result and frees what libvirt allocated. All of them block.
 #![expect(unsafe_code, reason = "libvirt's C interface has no safe wrapper for these calls")]
 
@@ -153,6 +153,12 @@ pub(crate) fn block_job_abort(domain: &Domain, disk: &str) -> Result<(), CallErr
     let disk = text(disk)?;
     // SAFETY: the domain is live while borrowed; the string outlives the call.
     check(unsafe { sys::virDomainBlockJobAbort(domain.as_ptr(), disk.as_ptr(), 0) }).map(drop)
+}
+
+/// Gives the calling thread a network namespace of its own, empty, which goes with the thread.
+pub(crate) fn own_network() -> std::io::Result<()> {
+    // SAFETY: only the network namespace changes, which no memory of this process depends on.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.map_err(Into::into)
 }
 
 /// Asks the guest's agent to hold all file systems still. Returns how many are held.

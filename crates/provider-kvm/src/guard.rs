@@ -78,6 +78,11 @@ impl Guard {
         self.writer
     }
 
+    /// Where this host remembers what was done on it.
+    pub(crate) fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
     /// Refuses if a newer agent process has the host.
     pub(crate) fn still_writer(&self) -> Result<(), ProviderError> {
         match newest_writer(&self.state_dir.join("writer"))? {

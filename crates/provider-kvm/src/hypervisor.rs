@@ -3,6 +3,7 @@
 //! The connection is made when it is needed and made again when it has broken, so a restart of the daemon is not noticed.
 
 mod guest;
+mod network;
 
 use std::{
     collections::BTreeSet,

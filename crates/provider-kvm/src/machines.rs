@@ -15,8 +15,12 @@
 
 mod bring_up;
 mod flat;
+mod isolation;
+mod probe;
 mod records;
+mod test_copy;
 
 pub(crate) use bring_up::{checkpoint_name, discard, observe, recover, retire, start};
 pub(crate) use flat::flatten;
 pub(crate) use records::{MachineRecord, dependent, records, sweep};
+pub(crate) use test_copy::{Copies, files_of_copies, networks_of_copies, read_by_copies, sweep_copies};

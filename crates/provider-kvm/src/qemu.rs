@@ -15,7 +15,7 @@ use std::{
 use provider::{Applied, ProviderError};
 
 pub(crate) use bitmap::{FAILOVER_PREFIX, describe, written_since};
-pub(crate) use image::{Allocated, allocated, backing, commit, create, create_on, pull_offline, rebase};
+pub(crate) use image::{Allocated, allocated, backing, commit, create, create_above, create_on, pull_offline, rebase};
 pub(crate) use serve::{Access, Served, end_orphans};
 
 /// Runs a program to its end and returns what it printed.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   STORAGE/ITEM/      points, machines, journal          STATE/writer, STATE/tokens     who may act
+//!   STORAGE/ITEM/test/ copies for tests                   STATE/test/ITEM                what was cleaned
 //!   STATE/source/ITEM/ what its loop is to do             STATE/fence/ITEM/              what was fenced
 //!   STATE/run/         sockets                            STORAGE/.scratch/              old content during a backup
 //!   STATE/frozen/      guests that are owed a thaw
@@ -241,6 +242,7 @@ impl Host {
         self.guard.still_writer()?;
         if let Some(bar) = self.guard.bar(name)? {
             machines::sweep(&dir, bar)?;
+            machines::sweep_copies(&dir, &self.guard, name, bar)?;
         }
         let store = Arc::new(ItemStore::open(name.clone(), self.config.site.as_str(), dir, self.guard.clone())?);
         let item = Arc::new(Item { store, busy: Mutex::default(), appending: Arc::default() });

@@ -14,6 +14,7 @@
 //!
 //! [`EffectToken`]: recovery::EffectToken
 
+mod asking;
 mod call;
 mod compute;
 pub mod contract;
@@ -30,6 +31,7 @@ use std::fmt::Debug;
 
 use recovery::SiteName;
 
+pub use asking::ask;
 pub use call::{Call, Progress, ProgressSink, Quiet};
 pub use compute::{Compute, Inventory, NetworkChoice, ObjectKind, OwnedObject, RecoverMachine, Recovered, RecoveredState, Started, Written};
 pub use error::{Applied, ProviderError};

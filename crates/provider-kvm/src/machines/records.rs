@@ -132,7 +132,7 @@ pub(crate) fn records(dir: &Path) -> Result<BTreeMap<Generation, MachineRecord>,
 
 /// Whether a name is one that only files of recovered machines have.
 fn is_machine_file(name: &str) -> bool {
-    ["machine.", "run.", "started.", "standalone.", "retired.", "discarded."].iter().any(|start| name.starts_with(start))
+    ["machine.", "run.", "started.", "standalone.", "retired.", "discarded.", "copy.", "log."].iter().any(|start| name.starts_with(start))
 }
 
 /// Removes garbage: what belongs to no machine that exists, and was made under a token below `below`. Whoever acts with a

@@ -43,6 +43,13 @@ pub(crate) fn create_on(path: &Path, backing: &Path) -> Result<(), ProviderError
     run("qemu-img create", path, &mut command).map(drop)
 }
 
+/// Makes an overlay on an image in the directory above. Replaces one that is there.
+pub(crate) fn create_above(path: &Path, backing: &Path) -> Result<(), ProviderError> {
+    let mut command = qemu_img("create", path);
+    command.args(["-q", "-f", "qcow2", "-F", "qcow2", "-b"]).arg(Path::new("..").join(name(backing))).arg(name(path));
+    run("qemu-img create", path, &mut command).map(drop)
+}
+
 /// Copies what `top` holds into `base`, which is beneath it. May be repeated; `base` is no valid image of anything until it ends.
 pub(crate) fn commit(top: &Path, base: &Path) -> Result<(), ProviderError> {
     let mut command = qemu_img("commit", top);

@@ -7,10 +7,12 @@
 //!   record   "pruned p3": p4 has p3's files; what were p4's files are deleted
 //! ```
 //!
+//! What a copy for tests reads, its point and all beneath, is left as it is while the copy exists; points above may go.
+//!
 //! Each step may be repeated, so an interrupted pruning is simply done again.
 
 use chrono::Utc;
-use provider::{Point, ProviderError, retention};
+use provider::{Pin, Point, ProviderError, retention};
 use recovery::PointId;
 
 use super::{
@@ -26,11 +28,16 @@ use crate::{
 pub(super) fn prune(store: &ItemStore, inner: &mut Inner) -> Result<(), ProviderError> {
     loop {
         complete(store, inner)?;
-        if machines::dependent(&store.dir)?.is_some() {
+        let state = store.state(inner)?;
+        if machines::dependent(&store.dir)?.is_some() || state.pruning.is_some() {
             return Ok(());
         }
-        let state = store.state(inner)?;
-        let points: Vec<Point> = state.points.iter().map(|p| p.point.clone()).collect();
+        let read = read_by_copies(store)?;
+        let pinned = |point: &Point| {
+            let pins = if read >= Some(point.id) { [&point.pins[..], &[Pin("test copy".to_owned())]].concat() } else { point.pins.clone() };
+            Point { pins, ..point.clone() }
+        };
+        let points: Vec<Point> = state.points.iter().map(|p| pinned(&p.point)).collect();
         let Some(point) = retention::next_to_prune(&points, &state.policy, Utc::now()) else { return Ok(()) };
         store.record(inner, Record::Pruning { point })?;
     }
@@ -39,12 +46,17 @@ pub(super) fn prune(store: &ItemStore, inner: &mut Inner) -> Result<(), Provider
 /// Completes the pruning that the journal says was begun.
 pub(super) fn complete(store: &ItemStore, inner: &mut Inner) -> Result<(), ProviderError> {
     let Some(point) = store.state(inner)?.pruning else { return Ok(()) };
-    if machines::dependent(&store.dir)?.is_some() {
+    if machines::dependent(&store.dir)?.is_some() || read_by_copies(store)? >= Some(point) {
         return Ok(());
     }
     merge_above(store, inner, point)?;
     store.record(inner, Record::Pruned { point })?;
     store.sweep(inner.state.as_ref())
+}
+
+/// The newest point that a copy for tests reads from.
+fn read_by_copies(store: &ItemStore) -> Result<Option<PointId>, ProviderError> {
+    Ok(machines::read_by_copies(&store.dir)?.into_iter().map(|(point, _)| point).max())
 }
 
 /// Merges the point above `point` into its files, and puts the one above that on them.

@@ -248,6 +248,10 @@ impl ItemStore {
     pub(super) fn unused(&self) -> Result<(), ProviderError> {
         if let Some(bar) = self.guard.bar(&self.item)? {
             machines::sweep(&self.dir, bar)?;
+            machines::sweep_copies(&self.dir, &self.guard, &self.item, bar)?;
+        }
+        if let Some((point, generation)) = machines::read_by_copies(&self.dir)?.first() {
+            return Err(ProviderError::PointsInUse { item: self.item.clone(), user: format!("the copy of {point} for test failover {generation}") });
         }
         match machines::dependent(&self.dir)? {
             Some(user) => Err(ProviderError::PointsInUse { item: self.item.clone(), user }),

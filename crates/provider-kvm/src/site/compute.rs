@@ -95,13 +95,17 @@ fn inventory(host: &Host) -> Result<Inventory, ProviderError> {
     for item in host.known_items()? {
         let dir = host.config.storage_dir.join(item.as_str());
         for name in durable::names(&dir).map_err(failed("list", &dir))? {
-            objects.push(file(Some(item.clone()), &dir, &name));
+            if name != "test" {
+                objects.push(file(Some(item.clone()), &dir, &name));
+            }
         }
+        objects.extend(machines::files_of_copies(&dir, &item)?);
     }
     let scratch = host.config.storage_dir.join(".scratch");
     for name in durable::names(&scratch).map_err(failed("list", &scratch))? {
         objects.push(OwnedObject { kind: ObjectKind::Temporary, ..file(None, &scratch, &name) });
     }
+    objects.extend(machines::networks_of_copies(&host.hypervisor)?);
     for vm in host.hypervisor.all()? {
         let owner = definition::owner(&vm.definition()?);
         let item = owner.as_deref().and_then(|o| o.split_once(' ')).and_then(|(item, _)| item.parse::<ItemName>().ok());

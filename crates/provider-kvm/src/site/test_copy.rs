@@ -4,27 +4,53 @@ use async_trait::async_trait;
 use provider::{Call, ProviderError, RecoverTest, Recovered, RecoveredState, TestCopies, TestStarted};
 use recovery::{Check, Generation, ItemName};
 
-use super::{KvmSite, not_built};
+use super::{Item, KvmSite};
+use crate::machines::Copies;
+
+impl KvmSite {
+    fn copies<'a>(&'a self, name: &'a ItemName, item: &Item) -> Copies<'a> {
+        let host = &self.inner.host;
+        Copies::of(&host.hypervisor, &host.guard, name, item.store.dir())
+    }
+}
 
 #[async_trait]
 impl TestCopies for KvmSite {
-    async fn recover_test(&self, _call: &Call, _wanted: RecoverTest) -> Result<Recovered, ProviderError> {
-        Err(not_built("recover_test"))
+    async fn recover_test(&self, call: &Call, wanted: RecoverTest) -> Result<Recovered, ProviderError> {
+        let name = wanted.item.clone();
+        self.effect("recover test", call, &name, move |site, item, right| {
+            site.copies(&wanted.item, item).recover(&item.store, right, &wanted)
+        })
+        .await
     }
 
-    async fn start_test(&self, _call: &Call, _item: &ItemName, _generation: Generation) -> Result<TestStarted, ProviderError> {
-        Err(not_built("start_test"))
+    async fn start_test(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<TestStarted, ProviderError> {
+        let name = item.clone();
+        self.effect("start test", call, item, move |site, item, right| site.copies(&name, item).start(right, generation)).await
     }
 
-    async fn check_test(&self, _item: &ItemName, _generation: Generation, _checks: &[Check]) -> Result<String, ProviderError> {
-        Err(not_built("check_test"))
+    async fn check_test(&self, item: &ItemName, generation: Generation, checks: &[Check]) -> Result<String, ProviderError> {
+        let (name, checks) = (item.clone(), checks.to_vec());
+        self.blocking("check test", move |site| {
+            let item = site.inner.host.item(&name)?;
+            // One probe at a time, and none while the network comes or goes.
+            let _alone = item.busy();
+            site.copies(&name, &item).check(generation, &checks)
+        })
+        .await
     }
 
-    async fn clean_test(&self, _call: &Call, _item: &ItemName, _generation: Generation) -> Result<(), ProviderError> {
-        Err(not_built("clean_test"))
+    async fn clean_test(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<(), ProviderError> {
+        let name = item.clone();
+        self.effect("clean test", call, item, move |site, item, right| site.copies(&name, item).clean(right, generation)).await
     }
 
-    async fn observe_test(&self, _item: &ItemName, _generation: Generation) -> Result<RecoveredState, ProviderError> {
-        Err(not_built("observe_test"))
+    async fn observe_test(&self, item: &ItemName, generation: Generation) -> Result<RecoveredState, ProviderError> {
+        let name = item.clone();
+        self.blocking("observe test", move |site| {
+            let item = site.inner.host.item(&name)?;
+            site.copies(&name, &item).observe(generation)
+        })
+        .await
     }
 }

@@ -21,10 +21,10 @@ use provider::{Endpoint, Phase, Site, contract::{End as Side, Lab}};
 use switchback_provider_kvm::{KvmConfig, KvmSite};
 use recovery::{ItemName, PointId};
 
-pub use guest::{GuestLab, call, generation, runtime};
+pub use guest::{GuestLab, call, generation, runtime, said};
 use line::Line;
 pub use machine::Machine;
-pub use sites::{Place, Sites, requirements};
+pub use sites::{Place, Sites, requirements, xtask};
 
 /// Emulated machines on a busy host are slow, not dead.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -1,0 +1,293 @@
+//! Copies for tests on a real host: beside replication and production, on a network that reaches nothing.
+//!
+//! The whole test runs in the network namespace of the site that holds the copy, as its agent would.
+
+mod lab;
+
+use std::{
+    fs::{self, File},
+    os::fd::AsFd,
+    process::{Child, Command, Stdio},
+};
+
+use lab::{End, GuestLab, call, generation, runtime, wait_until};
+use provider::{ObjectKind, PowerState, ProviderError, RecoverTest, RecoveredState, TestStarted};
+use recovery::{Check, Consistency, EffectToken, Generation, ItemName, PointId, ReplicationPolicy};
+use serde::{Deserialize, Serialize};
+use switchback_provider_kvm::{KvmConfig, KvmSite, TlsIdentity};
+
+/// A lab with a replicated guest, seen from the target's network.
+async fn replicated(case: &str, lab: GuestLab) -> (GuestLab, PointId) {
+    println!("{case}: in the network of {}", lab.sites.b.name);
+    let policy = ReplicationPolicy::new(1, 4, 3600, None).and_then(|p| p.with_app_consistent(Some(1)));
+    lab.protect_with(1, policy.expect("the policy is within its limits")).await;
+    lab.ask(End::Source, "append?n=5");
+    let (last, app) = lab.until("an app-consistent point", |s| s.last_point.zip(s.last_app_point)).await;
+    println!("{case}: newest point {last}, app-consistent {app}");
+    (lab, app)
+}
+
+/// Runs a test in the network of the target's site, which all threads that it starts inherit.
+fn in_the_targets_network(case: &str, test: impl AsyncFnOnce(GuestLab)) {
+    let Some(sites) = lab::requirements(case) else { return };
+    let namespace = File::open(format!("/run/netns/{}", sites.b.netns)).expect("the site has a network");
+    let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+    rustix::thread::move_into_link_name_space(namespace.as_fd(), kind).expect("the network can be entered");
+    let Some(lab) = GuestLab::new(case, "") else { return };
+    runtime().block_on(test(lab));
+}
+
+async fn newest(lab: &GuestLab) -> PointId {
+    let replica = lab.target().replica(&lab.item()).await.expect("there is a replica");
+    replica.points.last().expect("it has a point").id
+}
+
+async fn recover(lab: &GuestLab, grant_epoch: i64, point: PointId) -> Result<provider::Recovered, ProviderError> {
+    let wanted = RecoverTest { item: lab.item(), generation: generation(grant_epoch), point };
+    lab.target().recover_test(&call(grant_epoch, 1, 1), wanted).await
+}
+
+async fn start(lab: &GuestLab, grant_epoch: i64) -> Result<TestStarted, ProviderError> {
+    lab.target().start_test(&call(grant_epoch, 2, 1), &lab.item(), generation(grant_epoch)).await
+}
+
+async fn clean(lab: &GuestLab, grant_epoch: i64) {
+    let cleaned = lab.target().clean_test(&call(grant_epoch, 9, 1), &lab.item(), generation(grant_epoch)).await;
+    cleaned.expect("the copy is cleaned");
+}
+
+/// What exists of copies at the target.
+async fn left(lab: &GuestLab) -> Vec<String> {
+    let inventory = lab.target().inventory().await.expect("there is an inventory");
+    let of_copies = |o: &provider::OwnedObject| {
+        matches!(o.kind, ObjectKind::Machine | ObjectKind::MachineDisk | ObjectKind::Network) || o.name.contains("/test/")
+    };
+    let mut left: Vec<String> = inventory.objects.into_iter().filter(of_copies).map(|o| o.name).collect();
+    left.extend(lab.dir(End::Target, "storage").join(&lab.name).join("test").exists().then(|| "the directory".to_owned()));
+    left
+}
+
+/// Asks the copy until it answers.
+async fn answers(lab: &GuestLab, grant_epoch: i64, path: &str) -> String {
+    let check: Check = format!("http://{}:8080/{path}", lab.address).parse().expect("it is a check");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        match lab.target().check_test(&lab.item(), generation(grant_epoch), std::slice::from_ref(&check)).await {
+            Ok(answer) => return answer,
+            Err(error) if error.retryable() && std::time::Instant::now() < deadline => {}
+            Err(error) => panic!("the copy does not answer: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_copy_runs_beside_production_which_it_can_not_reach_and_leaves_nothing() {
+    let case = "a_copy_runs_beside_production";
+    in_the_targets_network(case, async |lab| {
+        let (lab, point) = replicated(case, lab).await;
+        let before = left(&lab).await;
+        assert_eq!(before, [""; 0]);
+        let made = recover(&lab, 2, point).await.expect("the point is copied");
+        assert_eq!(made.machine, format!("{}-test", lab.name));
+        assert_eq!(recover(&lab, 2, point).await.expect("twice is once"), made);
+        let started = start(&lab, 2).await.expect("the copy starts");
+        println!("{case}: {}", started.isolation.detail);
+        let again = start(&lab, 2).await.expect("twice is once");
+        assert_eq!((again.since, &again.machine), (started.since, &started.machine));
+        println!("{case}: {}", answers(&lab, 2, "verify").await);
+        assert!(lab.try_ask(End::Target, "status").is_none(), "this host can't reach the copy");
+        assert_eq!(lab.ask(End::Source, "verify")["bad"], 0);
+        let running = lab.target().observe_test(&lab.item(), generation(2)).await.expect("it is seen");
+        assert!(matches!(running, RecoveredState::Started { power: PowerState::Running, .. }), "{running:?}");
+        let recovered = lab.target().observe_machine(&lab.item(), generation(2)).await.expect("it is looked");
+        assert_eq!(recovered, RecoveredState::Absent, "a copy is no recovered machine");
+        let names: Vec<Check> = vec!["http://app.example:8080/".parse().expect("it is a check")];
+        let refused = lab.target().check_test(&lab.item(), generation(2), &names).await.expect_err("there are no names");
+        assert!(refused.to_string().contains("give its address"), "{refused}");
+        lab.until("replication to go on", |s| s.last_point.filter(|p| p.0 > point.0 + 2)).await;
+
+        let other = recover(&lab, 3, newest(&lab).await).await;
+        assert_eq!(other, Err(ProviderError::TestCopyExists { item: lab.item(), existing: generation(2) }));
+        clean(&lab, 3).await;
+        assert_eq!(left(&lab).await, before);
+        clean(&lab, 3).await;
+        assert_eq!(lab.target().observe_test(&lab.item(), generation(2)).await, Ok(RecoveredState::Absent));
+    });
+}
+
+#[test]
+fn what_a_copy_reads_is_not_pruned_and_newer_points_are() {
+    let case = "what_a_copy_reads_is_not_pruned";
+    in_the_targets_network(case, async |lab| {
+        let (lab, point) = replicated(case, lab).await;
+        recover(&lab, 2, point).await.expect("the point is copied");
+        start(&lab, 2).await.expect("the copy starts");
+        let later = lab.until("many more points", |s| s.last_point.filter(|p| p.0 > point.0 + 8)).await;
+        let replica = lab.target().replica(&lab.item()).await.expect("there is a replica");
+        let ids: Vec<u64> = replica.points.iter().map(|p| p.id.0).collect();
+        assert!(ids.contains(&point.0), "{ids:?}");
+        assert!((point.0 + 1..later.0).any(|id| !ids.contains(&id)), "points above may go: {ids:?}");
+        assert!(replica.points.iter().any(|p| p.id == point && p.consistency == Consistency::App));
+        answers(&lab, 2, "verify").await;
+        lab.source().stop_replication(&call(3, 1, 1), &lab.item()).await.expect("replication stops");
+        let refused = lab.target().drop_replica(&call(2, 3, 1), &lab.item()).await;
+        assert!(matches!(refused, Err(ProviderError::PointsInUse { .. })), "{refused:?}");
+        clean(&lab, 2).await;
+        lab.target().drop_replica(&call(4, 1, 1), &lab.item()).await.expect("nothing uses the points");
+    });
+}
+
+fn ip(line: &str) {
+    assert!(Command::new("ip").args(line.split(' ')).status().expect("ip can be started").success(), "ip {line}");
+}
+
+#[test]
+fn a_copy_whose_network_reaches_something_is_not_started_or_ended() {
+    let case = "a_copy_whose_network_reaches_something";
+    in_the_targets_network(case, async |lab| {
+        let (lab, point) = replicated(case, lab).await;
+        recover(&lab, 2, point).await.expect("the point is copied");
+        let started = start(&lab, 2).await.expect("the copy starts");
+        let xml = lab.virsh(End::Target, &["net-dumpxml", &started.isolation.network]);
+        let bridge = xml.split("name='").nth(1).and_then(|rest| rest.split('\'').next()).expect("the network has a bridge").to_owned();
+
+        ip("link add uplink0 type veth peer name uplink1");
+        ip(&format!("link set uplink0 master {bridge}"));
+        let refused = start(&lab, 2).await.expect_err("it reaches something");
+        assert!(matches!(&refused, ProviderError::NotIsolated { detail, .. } if detail.contains("uplink0")), "{refused}");
+        let state = lab.target().observe_test(&lab.item(), generation(2)).await.expect("it is seen");
+        assert!(matches!(state, RecoveredState::Started { power: PowerState::Off, .. }), "{state:?}");
+        ip("link delete uplink0");
+
+        ip(&format!("address add 10.1.0.1/24 dev {bridge}"));
+        let refused = start(&lab, 2).await.expect_err("this host is reached");
+        assert!(matches!(&refused, ProviderError::NotIsolated { detail, .. } if detail.contains("10.1.0.1")), "{refused}");
+        ip(&format!("address delete 10.1.0.1/24 dev {bridge}"));
+        start(&lab, 2).await.expect("it is isolated again");
+        clean(&lab, 2).await;
+        assert_eq!(left(&lab).await, [""; 0]);
+    });
+}
+
+#[test]
+fn a_copy_is_cleaned_after_libvirt_was_killed_and_started_again() {
+    let case = "a_copy_is_cleaned_after_libvirt_was_killed";
+    in_the_targets_network(case, async |lab| {
+        let (lab, point) = replicated(case, lab).await;
+        recover(&lab, 2, point).await.expect("the point is copied");
+        start(&lab, 2).await.expect("the copy starts");
+        let pid = fs::read_to_string(lab.sites.b.root.join("run/libvirtd.pid")).expect("libvirt has a process");
+        assert!(Command::new("kill").args(["-9", pid.trim()]).status().expect("kill can be started").success());
+        let mut restart = lab::xtask();
+        restart.args(["lab", "restart-libvirtd", "--site", &lab.sites.b.name, "--dir"]).arg(&lab.sites.dir);
+        lab::said(&mut restart);
+        answers(&lab, 2, "status").await;
+        clean(&lab, 2).await;
+        assert_eq!(left(&lab).await, [""; 0]);
+    });
+}
+
+const ORDER: &str = "SWITCHBACK_TEST_COPY";
+
+/// What the other process is to do.
+#[derive(Serialize, Deserialize)]
+struct Order {
+    site: String,
+    libvirt_uri: String,
+    storage_dir: String,
+    state_dir: String,
+    identity: [String; 4],
+    item: ItemName,
+    token: EffectToken,
+    point: Option<PointId>,
+}
+
+/// The other process: it makes a copy, or starts one, whatever comes of it.
+#[test]
+fn the_process_that_is_stopped() {
+    let Ok(order) = std::env::var(ORDER) else { return };
+    let order: Order = serde_json::from_str(&order).expect("the order can be read");
+    let [ca_pem, cert_pem, key_pem, name] = order.identity;
+    let site = KvmSite::open(KvmConfig {
+        site: order.site.parse().expect("the site has a name"),
+        libvirt_uri: order.libvirt_uri,
+        storage_dir: order.storage_dir.into(),
+        state_dir: order.state_dir.into(),
+        data_listen: ([127, 0, 0, 1], 0).into(),
+        tls: TlsIdentity { ca_pem, cert_pem, key_pem, name },
+    });
+    let site: std::sync::Arc<dyn provider::Site> = std::sync::Arc::new(site.expect("the site opens"));
+    let (call, item, generation): (_, _, Generation) = (provider::Call::new(order.token, "late"), order.item, order.token.generation());
+    let outcome = runtime().block_on(async {
+        match order.point {
+            Some(point) => site.recover_test(&call, RecoverTest { item, generation, point }).await.map(|made| format!("{made:?}")),
+            None => site.start_test(&call, &item, generation).await.map(|started| format!("{started:?}")),
+        }
+    });
+    println!("the late call gave {outcome:?}");
+}
+
+fn stopped_before(step: &str, lab: &GuestLab, config: &KvmConfig, order: (i64, i64, Option<PointId>)) -> Child {
+    let TlsIdentity { ca_pem, cert_pem, key_pem, name } = config.tls.clone();
+    let (grant_epoch, seq, point) = order;
+    let order = Order {
+        site: config.site.to_string(),
+        libvirt_uri: config.libvirt_uri.clone(),
+        storage_dir: config.storage_dir.display().to_string(),
+        state_dir: config.state_dir.display().to_string(),
+        identity: [ca_pem, cert_pem, key_pem, name],
+        item: lab.item(),
+        token: EffectToken { era: 1, grant_epoch, seq, run_epoch: 1, attempt: 1 },
+        point,
+    };
+    let mut command = Command::new(std::env::current_exe().expect("this test has a program"));
+    command.args(["--exact", "the_process_that_is_stopped", "--nocapture"]);
+    command.env(ORDER, serde_json::to_string(&order).expect("the order is written"));
+    command.env("SWITCHBACK_PAUSE_BEFORE", step).stdin(Stdio::null()).stdout(Stdio::inherit());
+    let child = command.spawn().expect("the other process starts");
+    let stat = format!("/proc/{}/stat", child.id());
+    wait_until(&format!("the other process to stop before {step}"), || {
+        let line = fs::read_to_string(&stat).ok()?;
+        let state = line.rsplit_once(") ")?.1.chars().next()?;
+        assert_ne!(state, 'Z', "the other process ended without coming to {step}");
+        (state == 'T').then_some(())
+    });
+    child
+}
+
+#[test]
+fn an_agent_that_dies_or_comes_late_at_any_step_leaves_nothing_that_cleaning_does_not_remove() {
+    let case = "an_agent_that_dies_or_comes_late_at_any_step";
+    in_the_targets_network(case, async |lab| {
+        let (lab, _) = replicated(case, lab).await;
+        let mut grant_epoch = 2;
+        for (step, dies) in [("recover", true), ("recover", false), ("network", true), ("create", true), ("create", false), ("resume", true), ("resume", false)] {
+            println!("{case}: {step}, {}", if dies { "dies" } else { "comes late" });
+            let point = newest(&lab).await;
+            let order = match step {
+                "recover" => (grant_epoch, 1, Some(point)),
+                _ => {
+                    recover(&lab, grant_epoch, point).await.expect("the point is copied");
+                    (grant_epoch, 2, None)
+                }
+            };
+            lab.close(End::Target);
+            let mut other = stopped_before(step, &lab, &lab.config(End::Target), order);
+            if dies {
+                other.kill().expect("it is killed");
+                other.wait().expect("it ends");
+            }
+            lab.open(End::Target);
+            clean(&lab, grant_epoch).await;
+            if !dies {
+                assert!(Command::new("kill").args(["-CONT", &other.id().to_string()]).status().expect("kill can be started").success());
+                other.wait().expect("it ends");
+                // The next test failover begins by cleaning, too.
+                grant_epoch += 1;
+                clean(&lab, grant_epoch).await;
+            }
+            assert_eq!(left(&lab).await, [""; 0], "{step}");
+            grant_epoch += 1;
+        }
+    });
+}
