@@ -308,8 +308,3 @@ impl Reports for KvmSite {
         self.inner.reported.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
-
-/// Until it is built.
-fn not_built(operation: &str) -> ProviderError {
-    ProviderError::Platform { operation: operation.to_owned(), target: "this site".to_owned(), detail: "not built yet".to_owned(), applied: provider::Applied::No }
-}

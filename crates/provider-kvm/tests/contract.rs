@@ -5,7 +5,7 @@
 
 mod lab;
 
-use lab::{KvmLab, requirements};
+use lab::{KvmLab, enter_network_of, requirements};
 use provider::contract::{CASES, run_case};
 
 /// Cases that this provider can't do yet, with the reason.
@@ -14,6 +14,7 @@ const NOT_YET: &[(&str, &str)] =
 
 fn run(case: &str) {
     let Some(sites) = requirements(case) else { return };
+    enter_network_of(&sites.b);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime starts");
     let lab = KvmLab::new(sites, case);
     runtime.block_on(run_case(case, &lab));

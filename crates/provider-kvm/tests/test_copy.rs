@@ -5,8 +5,7 @@
 mod lab;
 
 use std::{
-    fs::{self, File},
-    os::fd::AsFd,
+    fs,
     process::{Child, Command, Stdio},
 };
 
@@ -30,9 +29,7 @@ async fn replicated(case: &str, lab: GuestLab) -> (GuestLab, PointId) {
 /// Runs a test in the network of the target's site, which all threads that it starts inherit.
 fn in_the_targets_network(case: &str, test: impl AsyncFnOnce(GuestLab)) {
     let Some(sites) = lab::requirements(case) else { return };
-    let namespace = File::open(format!("/run/netns/{}", sites.b.netns)).expect("the site has a network");
-    let kind = Some(rustix::thread::LinkNameSpaceType::Network);
-    rustix::thread::move_into_link_name_space(namespace.as_fd(), kind).expect("the network can be entered");
+    lab::enter_network_of(&sites.b);
     let Some(lab) = GuestLab::new(case, "") else { return };
     runtime().block_on(test(lab));
 }

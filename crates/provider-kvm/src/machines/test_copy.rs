@@ -3,7 +3,7 @@
 //! ```text
 //!   ITEM/test/copy.TOKEN.json    first: the point that is read from here on, then what the copy lacks
 //!   ITEM/test/run.TOKEN.vda.qcow2 ─▶ ../pN…      machine.TOKEN.json, started.TOKEN.json, log.TOKEN.… as for recovered machines
-//!   STATE/test/ITEM/TOKEN        the greatest: whatever was made under a smaller token is garbage, whenever it appears
+//!   STATE/test/ITEM/GENERATION.TOKEN   what was made up to that generation under a smaller token is garbage, whenever it appears
 //!
 //!   recover   "reads point N" ─▶ overlays ─▶ record                       nothing runs
 //!   start     network ─▶ proof ─▶ create paused ─▶ proof ─▶ started record ─▶ resume
@@ -71,9 +71,18 @@ fn bars(guard: &Guard, item: &ItemName) -> PathBuf {
     guard.state_dir().join("test").join(item.as_str())
 }
 
-/// Calls with a smaller token come too late.
-fn bar(bars: &Path) -> Result<Option<EffectToken>, ProviderError> {
-    Ok(durable::names(bars).map_err(failed("list", bars))?.iter().filter_map(|n| n.parse().ok()).max())
+/// Up to which generation and token copies were cleaned.
+type Bar = (Generation, EffectToken);
+
+fn read_bars(bars: &Path) -> Result<Vec<Bar>, ProviderError> {
+    let names = durable::names(bars).map_err(failed("list", bars))?;
+    let read = |name: &String| name.split_once('.').and_then(|(generation, token)| Some((generation.parse().ok()?, token.parse().ok()?)));
+    Ok(names.iter().filter_map(read).collect())
+}
+
+/// Whether what was made under a token was cleaned since, or its call comes too late.
+fn is_late(bars: &[Bar], token: EffectToken) -> bool {
+    bars.iter().any(|(generation, bar)| token.generation() <= *generation && token < *bar)
 }
 
 fn token_of(name: &str) -> Option<EffectToken> {
@@ -98,9 +107,9 @@ pub(crate) fn read_by_copies(item_dir: &Path) -> Result<Vec<(PointId, Generation
 /// Removes what calls have left that came too late, and what belongs to no copy and was made under a token below `below`.
 pub(crate) fn sweep_copies(item_dir: &Path, guard: &Guard, item: &ItemName, below: EffectToken) -> Result<(), ProviderError> {
     let dir = directory(item_dir);
-    let late = bar(&bars(guard, item))?;
+    let bars = read_bars(&bars(guard, item))?;
     for name in durable::names(&dir).map_err(failed("list", &dir))? {
-        if token_of(&name).zip(late).is_some_and(|(token, bar)| token < bar) {
+        if token_of(&name).is_some_and(|token| is_late(&bars, token)) {
             let path = dir.join(&name);
             durable::remove(&path).map_err(failed("remove", &path))?;
         }
@@ -155,9 +164,8 @@ impl<'a> Copies<'a> {
 
     /// The copies that are not garbage.
     fn records(&self) -> Result<Vec<MachineRecord>, ProviderError> {
-        let bar = bar(&self.bars)?;
-        let all = records::records(&self.dir)?.into_values();
-        Ok(all.filter(|r| bar.is_none_or(|bar| r.token >= bar)).collect())
+        let bars = read_bars(&self.bars)?;
+        Ok(records::records(&self.dir)?.into_values().filter(|r| !is_late(&bars, r.token)).collect())
     }
 
     fn of_generation(&self, generation: Generation) -> Result<MachineRecord, ProviderError> {
@@ -362,17 +370,13 @@ impl<'a> Copies<'a> {
 
     /// Removes every copy up to that generation, whatever is left of it. The caller holds the item.
     pub(crate) fn clean(&self, right: &Right<'_>, generation: Generation) -> Result<(), ProviderError> {
-        if let Some(newer) = self.records()?.into_iter().find(|r| r.generation > generation) {
-            return Err(ProviderError::Superseded { item: self.item.clone(), given: generation, newest: newer.generation });
-        }
         durable::make_dir(&self.bars).map_err(failed("make directory", &self.bars))?;
-        let path = self.bars.join(right.call.token.to_string());
+        let path = self.bars.join(format!("{generation}.{}", right.call.token));
         durable::mark(&path).map_err(failed("write", &path))?;
-        for name in durable::names(&self.bars).map_err(failed("list", &self.bars))? {
-            if name.parse::<EffectToken>().is_ok_and(|t| t < right.call.token) {
-                let path = self.bars.join(name);
-                durable::remove(&path).map_err(failed("remove", &path))?;
-            }
+        let beneath = |(other, token): &Bar| *other <= generation && *token < right.call.token;
+        for (other, token) in read_bars(&self.bars)?.into_iter().filter(beneath) {
+            let path = self.bars.join(format!("{other}.{token}"));
+            durable::remove(&path).map_err(failed("remove", &path))?;
         }
         right.before("destroy")?;
         for vm in self.hypervisor.all()? {
@@ -387,7 +391,7 @@ impl<'a> Copies<'a> {
             isolation::remove(self.hypervisor, &Names::of(&item, made))?;
         }
         for name in durable::names(&self.dir).map_err(failed("list", &self.dir))? {
-            if token_of(&name).is_none_or(|token| token < right.call.token) {
+            if token_of(&name).is_none_or(|token| is_late(&[(generation, right.call.token)], token)) {
                 let path = self.dir.join(&name);
                 durable::remove(&path).map_err(failed("remove", &path))?;
             }
@@ -451,7 +455,7 @@ mod tests {
             fs::write(dir.join(format!("copy.{token}.json")), serde_json::to_vec(&copy).unwrap()).unwrap();
         };
         durable::make_dir(&bars(&guard, &item)).unwrap();
-        durable::mark(&bars(&guard, &item).join(token(5).to_string())).unwrap();
+        durable::mark(&bars(&guard, &item).join(format!("{}.{}", token(5).generation(), token(5)))).unwrap();
         write(token(3), 4); // of a call that comes late
         write(token(7), 9); // of the one that is at work
         sweep_copies(storage.path(), &guard, &item, token(7)).unwrap();

@@ -49,6 +49,14 @@ pub enum End {
     Target,
 }
 
+/// Moves this thread, and all that it starts, into the network of the site that receives points: as its agent would be.
+pub fn enter_network_of(place: &Place) {
+    use std::os::fd::AsFd;
+    let namespace = std::fs::File::open(format!("/run/netns/{}", place.netns)).expect("the site has a network");
+    let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+    rustix::thread::move_into_link_name_space(namespace.as_fd(), kind).expect("the network can be entered");
+}
+
 /// One case's machine and agents.
 pub struct KvmLab {
     sites: &'static Sites,

@@ -71,28 +71,34 @@ pub(super) async fn a_copy_beside_replication_leaves_production_alone(s: &Script
     }
 }
 
+/// What exists, and how many records: an agent that is started anew may keep them under other names.
+async fn all(s: &Script<'_>) -> (Vec<String>, usize) {
+    let (records, others): (Vec<ObjectKind>, Vec<ObjectKind>) = KINDS.iter().partition(|kind| **kind == ObjectKind::Record);
+    (s.objects(&s.target(), &others).await, s.objects(&s.target(), &records).await.len())
+}
+
 pub(super) async fn a_copy_is_cleaned_from_any_half_made_state(s: &Script<'_>) {
     let point = protected(s).await;
-    let before = s.objects(&s.target(), KINDS).await;
+    let before = all(s).await;
     s.next_generation();
     clean(s).await;
     let refused = try_start(s).await;
     assert_eq!(refused, Err(ProviderError::NotRecovered { item: s.item.clone(), generation: s.generation() }));
     let nowhere = PointId(999_999);
     assert_eq!(try_copy(s, nowhere).await, Err(ProviderError::NoSuchPoint { item: s.item.clone(), point: nowhere }));
-    assert_eq!(s.objects(&s.target(), KINDS).await, before);
+    assert_eq!(all(s).await, before);
 
     s.next_generation();
     try_copy(s, point).await.expect("the copy is made");
     assert!(matches!(observed(s).await, RecoveredState::Prepared { .. }));
     s.lab.restart_target().await;
     clean(s).await;
-    assert_eq!(s.objects(&s.target(), KINDS).await, before);
+    assert_eq!(all(s).await, before);
 
     running_copy(s, point).await;
     s.lab.restart_target().await;
     clean(s).await;
-    assert_eq!(s.objects(&s.target(), KINDS).await, before);
+    assert_eq!(all(s).await, before);
 }
 
 pub(super) async fn a_second_copy_waits_until_the_first_is_cleaned(s: &Script<'_>) {
