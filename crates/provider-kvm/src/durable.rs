@@ -76,6 +76,13 @@ pub(crate) fn remove(path: &Path) -> io::Result<bool> {
     }
 }
 
+/// What tells whether a file was written since: its size, and when it was written last.
+pub(crate) fn stamp(path: &Path) -> io::Result<String> {
+    use std::os::unix::fs::MetadataExt;
+    let about = fs::metadata(path)?;
+    Ok(format!("{} bytes at {}.{:09}", about.len(), about.mtime(), about.mtime_nsec()))
+}
+
 /// Names in a directory, sorted; none if it does not exist. Names that are not UTF-8 are not ours.
 pub(crate) fn names(dir: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(dir) {

@@ -6,6 +6,7 @@
 //!   started.TOKEN.json      when it was first powered on: written before its first instruction
 //!   standalone.TOKEN        its disks need no point any more
 //!   retired.TOKEN           the hypervisor does not have it any more; its disks are, or will be, beneath a replica
+//!   aside.UUID.json         the user's own machine that was in its way
 //!   discarded.GENERATION.TOKEN   calls of that generation with a smaller token come too late
 //! ```
 //!
@@ -13,6 +14,7 @@
 //! garbage, whenever they appear. 2. A disk without a record is garbage. 3. A machine is started by a call that fails if its name
 //! is in use, and from a record only.
 
+mod aside;
 mod bring_up;
 mod flat;
 mod isolation;
@@ -20,6 +22,7 @@ mod probe;
 mod records;
 mod test_copy;
 
+pub(crate) use aside::{back as aside_back, forget as aside_forget};
 pub(crate) use bring_up::{checkpoint_name, discard, observe, recover, retire, start};
 pub(crate) use flat::flatten;
 pub(crate) use records::{MachineRecord, dependent, records, sweep};

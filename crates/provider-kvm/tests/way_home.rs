@@ -54,6 +54,11 @@ fn after_an_unplanned_failover_what_differs_is_sent_home() {
     });
 }
 
+/// How much of the disk the newest copy from a site had to look at.
+fn looked_at(c: &Circle, from: Side) -> u64 {
+    c.status_now(from).expect("it is replicated from there").bytes_total
+}
+
 /// How much the first point at a site has cost.
 async fn first_cost(c: &Circle, side: Side) -> u64 {
     c.costs(side).await.first().expect("there is a point").1
@@ -123,6 +128,8 @@ fn after_a_power_failure_of_the_primary_both_sides_are_compared() {
         c.protect(Side::A, Base::Empty).await;
         c.point(Side::A);
         c.close(Side::A);
+        c.machine(Side::A).stop();
+        c.machine(Side::A).start();
         // Written after the last point, and lost with the record of it.
         c.machine(Side::A).write(7, 77);
         c.machine(Side::A).kill();
@@ -130,8 +137,10 @@ fn after_a_power_failure_of_the_primary_both_sides_are_compared() {
         c.unplanned(Side::A).await;
         c.machine(Side::B).write(8, 88);
         c.commit(Side::B).await;
+        c.points_every(600);
         c.reprotect(Side::B).await;
         c.point(Side::B);
+        assert_eq!(looked_at(&c, Side::B), 16 << 20, "everything is compared");
         println!("  home: {:?}", c.costs(Side::A).await);
         c.planned(Side::B).await;
         assert_eq!([7, 8].map(|block| c.machine(Side::A).read(block)), [0, 88], "what A wrote alone is gone, what B wrote is there");
@@ -153,8 +162,10 @@ fn what_the_primary_wrote_after_its_last_point_is_undone_on_the_way_home() {
         c.open(Side::A);
         c.unplanned(Side::A).await;
         c.commit(Side::B).await;
+        c.points_every(600);
         c.reprotect(Side::B).await;
         c.point(Side::B);
+        assert_eq!(looked_at(&c, Side::B), 65_536, "only what A has written is compared");
         println!("  home: {:?}", c.costs(Side::A).await);
         assert!(first_cost(&c, Side::A).await < 2 * 65_536);
         c.planned(Side::B).await;
@@ -174,8 +185,10 @@ fn a_circle_without_a_write_sends_nothing() {
         let out = c.sent(Side::A);
         c.planned(Side::A).await;
         c.commit(Side::B).await;
+        c.points_every(600);
         c.reprotect(Side::B).await;
         c.point(Side::B);
+        assert_eq!(looked_at(&c, Side::B), 0, "all that may differ is known: nothing");
         c.planned(Side::B).await;
         let home = c.sent(Side::B);
         println!("  out {out} bytes, home {home} bytes");
@@ -257,5 +270,89 @@ fn nothing_is_built_on_a_machine_that_may_write() {
         assert!(matches!(sync, Err(provider::ProviderError::StillRunning { .. })), "{sync:?}");
         let twice = c.prepare(Side::B, Base::OldMachine).await;
         assert!(twice.is_ok(), "{twice:?}");
+    });
+}
+
+#[test]
+fn a_first_copy_home_that_is_interrupted_again_and_again_ends_right() {
+    run("a_first_copy_home_that_is_interrupted_again_and_again_ends_right", async |c| {
+        for block in 1..=20 {
+            c.machine(Side::A).write(block, 11);
+        }
+        c.protect(Side::A, Base::Empty).await;
+        c.point(Side::A);
+        c.unplanned(Side::A).await;
+        let (home, before) = (c.disk(Side::A), hash(&c.disk(Side::A)));
+        c.commit(Side::B).await;
+        for block in 1..=200 {
+            c.machine(Side::B).write(block, 22);
+        }
+        // The agent at home dies when it knows of the base, before the hypervisor has let the machine go.
+        c.next_run();
+        let definition = c.machine(Side::A).definition();
+        c.prepare(Side::B, Base::OldMachine).await.expect("the replica is prepared");
+        c.machine(Side::A).define(&definition);
+        c.close(Side::A);
+        c.open(Side::A);
+        let endpoint = c.prepare(Side::B, Base::OldMachine).await.expect("a repeat completes it");
+        assert!(!c.machine(Side::A).is_known());
+        c.fence(Side::A).await; // what libvirt does not know can't write either
+        c.replicate(Side::B, endpoint).await;
+        // Then agents and the machine die at moments that nobody has chosen.
+        for round in 0..6_u8 {
+            lab::wait_until("something to be sent", || (c.parts(Side::A) > 0 || c.points_now(Side::A) > 0).then_some(()));
+            match round % 3 {
+                0 => {
+                    c.close(Side::B);
+                    c.machine(Side::B).write(u64::from(round) + 220, 33);
+                    c.open(Side::B);
+                }
+                1 => {
+                    let address = c.site(Side::A).data_address();
+                    c.close(Side::A);
+                    c.open_at(Side::A, address);
+                }
+                _ => {
+                    c.machine(Side::B).kill();
+                    c.machine(Side::B).start();
+                }
+            }
+            c.machine(Side::B).write(u64::from(round) + 230, 40 + round);
+        }
+        c.point(Side::B);
+        println!("  home: {:?}", c.costs(Side::A).await);
+        assert_eq!(hash(&home), before, "the old disk is not written");
+        c.planned(Side::B).await;
+        c.same(&c.disk(Side::B), &running_disk_after_stop(&c, Side::A));
+    });
+}
+
+#[test]
+fn a_whole_copy_home_puts_the_old_machine_aside_until_it_is_discarded() {
+    run("a_whole_copy_home_puts_the_old_machine_aside_until_it_is_discarded", async |c| {
+        c.machine(Side::A).write(1, 11);
+        c.protect(Side::A, Base::Empty).await;
+        c.point(Side::A);
+        c.unplanned(Side::A).await;
+        let (home, before) = (c.disk(Side::A), hash(&c.disk(Side::A)));
+        c.commit(Side::B).await;
+        c.next_run();
+        c.protect(Side::B, Base::Empty).await;
+        c.machine(Side::B).write(2, 22);
+        let point = c.point(Side::B);
+        c.unplanned(Side::B).await;
+        assert_eq!([1, 2].map(|block| c.machine(Side::A).read(block)), [11, 22]);
+        assert_ne!(c.disk(Side::A), home);
+        let generation = c.generation();
+        c.next_run();
+        for _ in 0..2 {
+            c.site(Side::A).discard(&c.call(), &c.item(), generation).await.expect("what came home is discarded");
+            assert_eq!((c.disk(Side::A), c.machine(Side::A).state().as_str()), (home.clone(), "shut off"));
+        }
+        assert!(!c.machine(Side::A).autostarts());
+        c.bring_up(Side::A, point).await;
+        c.commit(Side::A).await;
+        assert_eq!(files(&c, Side::A, "aside."), [""; 0]);
+        assert_eq!(hash(&home), before, "the old disk is not written");
     });
 }

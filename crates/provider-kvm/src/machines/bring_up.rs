@@ -14,7 +14,7 @@ use chrono::Utc;
 use provider::{Applied, Call, Machine, NetworkChoice, PowerState, ProviderError, RecoverMachine, Recovered, RecoveredState, Started};
 use recovery::{Generation, ItemName};
 
-use super::records::{MachineRecord, records, store_discarded, sweep};
+use super::{aside, records::{MachineRecord, records, store_discarded, sweep}};
 use crate::{
     definition::{self, Moved, recovered_uuid},
     durable::{self, failed},
@@ -111,10 +111,16 @@ pub(crate) fn of_generation(dir: &Path, item: &ItemName, generation: Generation)
     all.remove(&generation).filter(|r| !r.retired(dir)).ok_or_else(|| ProviderError::NotRecovered { item: item.clone(), generation })
 }
 
-/// Powers the machine on. The caller holds the item.
-pub(crate) fn start(hypervisor: &Hypervisor, right: &Right<'_>, dir: &Path, generation: Generation) -> Result<Started, ProviderError> {
+/// Powers the machine on. `fenced` names the item's own machine that is fenced here, if one is. The caller holds the item.
+pub(crate) fn start(
+    hypervisor: &Hypervisor,
+    right: &Right<'_>,
+    dir: &Path,
+    fenced: Option<&str>,
+    generation: Generation,
+) -> Result<Started, ProviderError> {
     let record = of_generation(dir, right.item, generation)?;
-    let vm = running(hypervisor, right, &record)?;
+    let vm = running(hypervisor, right, (dir, fenced), &record)?;
     let since = match record.started(dir)? {
         Some(since) => since,
         None => {
@@ -143,7 +149,12 @@ pub(crate) fn start(hypervisor: &Hypervisor, right: &Right<'_>, dir: &Path, gene
 }
 
 /// The machine's process, made if there is none. A new one is paused.
-fn running(hypervisor: &Hypervisor, right: &Right<'_>, record: &MachineRecord) -> Result<Vm, ProviderError> {
+fn running(
+    hypervisor: &Hypervisor,
+    right: &Right<'_>,
+    (dir, fenced): (&Path, Option<&str>),
+    record: &MachineRecord,
+) -> Result<Vm, ProviderError> {
     if let Some(vm) = hypervisor.by_uuid(&record.uuid)? {
         if !vm.active()? {
             right.before("create")?;
@@ -162,7 +173,9 @@ fn running(hypervisor: &Hypervisor, right: &Right<'_>, record: &MachineRecord) -
     // A call of an older generation that came late may have started what was discarded since. Nobody else's machine is touched.
     let owner = definition::owner(&in_the_way.definition()?);
     let late = owner.as_deref().and_then(|o| o.split_once(' ')).and_then(|(_, token)| token.parse::<recovery::EffectToken>().ok());
-    if late.is_none_or(|token| token.generation() >= record.generation) {
+    let late = late.is_some_and(|token| token.generation() < record.generation);
+    let replaced = owner.is_none() && fenced == Some(&in_the_way.name) && !in_the_way.active()?;
+    if !late && !replaced {
         return Err(ProviderError::Platform {
             operation: "start".to_owned(),
             target: record.name.clone(),
@@ -170,7 +183,11 @@ fn running(hypervisor: &Hypervisor, right: &Right<'_>, record: &MachineRecord) -
             applied: Applied::No,
         });
     }
-    remove_machine(&in_the_way, right)?;
+    if replaced {
+        aside::put(right, dir, &in_the_way)?;
+    } else {
+        remove_machine(&in_the_way, right)?;
+    }
     match hypervisor.create_paused(&record.name, &record.definition)? {
         Created::Paused(vm) => Ok(vm),
         Created::Exists => Err(ProviderError::Busy {
@@ -218,6 +235,7 @@ pub(crate) fn discard(
     if let Some(record) = record {
         record.remove(dir)?;
     }
+    aside::back(hypervisor, right, dir)?;
     sweep(dir, right.call.token)
 }
 

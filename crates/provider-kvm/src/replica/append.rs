@@ -10,7 +10,7 @@ use recovery::{Generation, PointId};
 
 use super::{
     MAX_CHAIN, Record,
-    record::Files,
+    record::{Files, State},
     store::{ItemStore, NewPoint, enough_space},
 };
 use crate::{
@@ -65,6 +65,20 @@ impl ItemStore {
         Ok(())
     }
 
+    /// Refuses if somebody has written to the old machine's disks: every point that lies on them reads wrong then.
+    fn old_disks_untouched(&self, state: &State) -> Result<(), ProviderError> {
+        let Some(base) = &state.base else { return Ok(()) };
+        for (target, path) in &base.disks {
+            let now = durable::stamp(path).map_err(failed("look at", path))?;
+            if let Some(then) = base.stamps.get(target).filter(|then| **then != now) {
+                let path = path.display();
+                let detail = format!("{path}, on which its points lie, had {then} and now has {now}: somebody has used the old machine");
+                return Err(ProviderError::Damaged { item: self.item.clone(), detail });
+            }
+        }
+        Ok(())
+    }
+
     /// The blocks of an old machine's disk that were written after a mark; an error if the marks do not say it.
     pub(crate) fn old_disk_written(&self, run_dir: &std::path::Path, target: &str, mark: &str) -> Result<Runs, ProviderError> {
         let path = self.old_machine().and_then(|base| base.disks.get(target).cloned());
@@ -89,6 +103,7 @@ impl ItemStore {
             });
         }
         let disks = state.machine.disks.clone();
+        self.old_disks_untouched(state)?;
         let base = state.points.last().map(|p| (p.point.id, p.files.clone()));
         let old_disks = state.base.as_ref().map(|b| b.disks.clone());
         let seed = state.seeding.clone().filter(|_| resume && base.is_none());

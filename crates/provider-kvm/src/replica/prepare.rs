@@ -25,9 +25,9 @@ impl ItemStore {
             None => {
                 durable::make_dir(&self.dir).map_err(failed("make directory", &self.dir))?;
                 inner.journal = Some(Journal::begin(&self.dir, self.guard.writer(), None)?);
-                base
+                base.map(Box::new)
             }
-            Some(_) if anew => base,
+            Some(_) if anew => base.map(Box::new),
             Some(state) => state.base.clone(),
         };
         enough_space(&self.dir)?;

@@ -27,6 +27,9 @@ pub(crate) struct StoredBase {
     pub(crate) definition: String,
     /// Absolute paths by disk target. Never written.
     pub(crate) disks: BTreeMap<String, PathBuf>,
+    /// What the disks were like when they were taken, by target.
+    #[serde(default)]
+    pub(crate) stamps: BTreeMap<String, String>,
     /// Marks from which all disks know what was changed after them; none if that is in doubt.
     pub(crate) marks: Vec<String>,
     /// Names the recovered machine that it was; `None` if it was there before us.
@@ -48,7 +51,7 @@ pub(crate) enum Record {
         anew: bool,
         /// Only with a replica that begins.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        base: Option<StoredBase>,
+        base: Option<Box<StoredBase>>,
     },
     Sealed { generation: Generation },
     /// A first copy is being received into these files.
@@ -83,10 +86,10 @@ pub(crate) struct State {
     pub(crate) extent_maps: BTreeMap<Generation, ExtentMap>,
     /// What the first point lies on.
     #[serde(default)]
-    pub(crate) base: Option<StoredBase>,
+    pub(crate) base: Option<Box<StoredBase>>,
     /// What it had lain on: what is ours of it is being removed.
     #[serde(default)]
-    pub(crate) leaving: Option<StoredBase>,
+    pub(crate) leaving: Option<Box<StoredBase>>,
 }
 
 impl State {

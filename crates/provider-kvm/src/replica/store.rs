@@ -82,6 +82,10 @@ impl ItemStore {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn item(&self) -> &ItemName {
+        &self.item
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
@@ -184,12 +188,12 @@ impl ItemStore {
 
     /// The old machine beneath the first point.
     pub(crate) fn old_machine(&self) -> Option<StoredBase> {
-        self.lock().state.as_ref().and_then(|s| s.base.clone())
+        self.lock().state.as_ref().and_then(|s| s.base.as_deref().cloned())
     }
 
     /// The old machine that was beneath points which are removed.
     pub(crate) fn leaving(&self) -> Option<StoredBase> {
-        self.lock().state.as_ref().and_then(|s| s.leaving.clone())
+        self.lock().state.as_ref().and_then(|s| s.leaving.as_deref().cloned())
     }
 
     /// Removes maps of which the journal knows nothing any more.

@@ -259,3 +259,116 @@ fn a_dropped_replica_leaves_no_file() {
     prepare(&f.store, GENERATION, 24).unwrap();
     assert_eq!(f.append(&[("vda", 0, 1)]), PointId(1));
 }
+
+#[test]
+fn a_source_whose_machine_was_started_here_meanwhile_is_told_so() {
+    let f = Fixture::new(24);
+    f.append(&[("vda", 0, 1)]);
+    let newer = Generation { era: 1, grant_epoch: 2 };
+    f.store.seal(newer).unwrap();
+    assert!(matches!(f.store.base(GENERATION), Err(ProviderError::Superseded { .. })));
+    let token = recovery::EffectToken { era: 1, grant_epoch: 2, seq: 1, run_epoch: 1, attempt: 1 };
+    let record = crate::machines::MachineRecord {
+        version: 1,
+        token,
+        generation: newer,
+        point: PointId(1),
+        network: provider::NetworkChoice::AsDefined,
+        name: "vm".into(),
+        uuid: "u".into(),
+        disks: std::collections::BTreeMap::new(),
+        definition: String::new(),
+    };
+    record.store(&f.item_dir()).unwrap();
+    assert!(matches!(f.store.base(GENERATION), Err(ProviderError::Superseded { .. })), "it is prepared and was never started");
+    let since = Utc::now();
+    record.store_started(&f.item_dir(), since).unwrap();
+    let runs_here = ProviderError::RunsHere { item: "vm".parse().unwrap(), site: "b".into(), newest: newer, since };
+    assert_eq!(f.store.base(GENERATION), Err(runs_here));
+    record.store_retired(&f.item_dir()).unwrap();
+    assert!(matches!(f.store.base(GENERATION), Err(ProviderError::Superseded { .. })), "it was failed over from");
+}
+
+/// A replica on an old machine's disk of 8 and one of 1 MiB, with block 5 of the first one filled with 9.
+fn on_old_disks(f: &Fixture) -> StoredBase {
+    let old = f.dir.path().join("old");
+    std::fs::create_dir_all(&old).unwrap();
+    let disks = [("vda", 8 * MIB), ("vdb", MIB)].map(|(target, bytes)| {
+        let path = old.join(format!("{target}.qcow2"));
+        crate::qemu::create(&path, bytes).unwrap();
+        (target.to_owned(), path)
+    });
+    let mut served = Served::open(&f.dir.path().join("run"), &disks[0].1, Access::Write, None).unwrap();
+    served.client().unwrap().write(5 * BLOCK, &[9; BLOCK as usize]).unwrap();
+    served.close().unwrap();
+    let stamps = disks.iter().map(|(target, path)| (target.clone(), crate::durable::stamp(path).unwrap())).collect();
+    StoredBase {
+        name: "home".into(),
+        uuid: "h".into(),
+        definition: "<domain/>".into(),
+        disks: disks.into(),
+        stamps,
+        marks: vec!["sb.m".into()],
+        ours: None,
+    }
+}
+
+#[test]
+fn a_replica_begins_anew_on_old_disks_and_its_numbers_go_on() {
+    let mut f = Fixture::new(3);
+    f.append(&[("vda", 0, 1)]);
+    f.append(&[("vda", 0, 2)]);
+    let newer = Generation { era: 1, grant_epoch: 2 };
+    let policy = ReplicationPolicy::new(1, 3, 3600, None).unwrap();
+    let wanted = PrepareReplica { item: "vm".parse().unwrap(), generation: newer, machine: machine(), policy, base: provider::Base::OldMachine };
+    let begin = |f: &Fixture, base| {
+        f.store.prepare(wanted.clone(), base, Endpoint { address: "x:1".into(), tls_name: "x".into() })
+    };
+    f.store.withdraw().unwrap();
+    let withdrawn = ProviderError::PointsWithdrawn { item: "vm".parse().unwrap() };
+    assert_eq!(begin(&f, None), Err(withdrawn.clone()), "their files are still there");
+    f.store.remove_points().unwrap();
+    assert_eq!(prepare(&f.store, GENERATION, 3), Err(withdrawn), "only a newer generation begins anew");
+    let base = on_old_disks(&f);
+    begin(&f, Some(base.clone())).unwrap();
+    f.reopen();
+    begin(&f, None).unwrap();
+    assert_eq!(f.store.old_machine(), Some(base.clone()));
+    let described = f.store.describe().unwrap();
+    assert_eq!((described.withdrawn, described.machine.name.as_str()), (false, "home"));
+    assert_eq!(f.store.base(newer).unwrap().old_marks, Some(vec!["sb.m".to_owned()]));
+
+    for n in 3..=8 {
+        let mut append = f.store.begin(newer, true, &f.dir.path().join("run")).unwrap();
+        append.write("vda", 0, &[n; BLOCK as usize]).unwrap();
+        assert_eq!(append.commit(NewPoint { generation: newer, ..new_point("m") }).unwrap(), PointId(n.into()));
+    }
+    let offered = f.offered();
+    assert_eq!((offered.len(), offered.last()), (3, Some(&8)));
+    for n in offered {
+        assert_eq!([0, 5].map(|block| f.byte(PointId(n), "vda", block)), [u8::try_from(n).unwrap(), 9]);
+    }
+    let untouched = base.disks.iter().map(|(target, path)| (target.clone(), crate::durable::stamp(path).unwrap()));
+    assert_eq!(untouched.collect::<std::collections::BTreeMap<_, _>>(), base.stamps);
+
+    let mut used = Served::open(&f.dir.path().join("run"), &base.disks["vdb"], Access::Write, None).unwrap();
+    used.client().unwrap().write(0, &[1; 512]).unwrap();
+    used.close().unwrap();
+    let refused = f.store.begin(newer, true, &f.dir.path().join("run")).map(drop);
+    assert!(matches!(refused, Err(ProviderError::Damaged { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_journal_from_before_old_machines_is_still_read() {
+    let old = r#"{"record":"prepared","generation":"e1-g1","machine":MACHINE,"policy":POLICY}"#
+        .replace("MACHINE", &serde_json::to_string(&machine()).unwrap())
+        .replace("POLICY", &serde_json::to_string(&ReplicationPolicy::default()).unwrap());
+    let record: Record = serde_json::from_str(&old).unwrap();
+    let expected = Record::Prepared { generation: GENERATION, machine: machine(), policy: ReplicationPolicy::default(), anew: false, base: None };
+    assert_eq!(record, expected);
+    let state = record::State::after(None, record).unwrap();
+    let mut value = serde_json::to_value(&state).unwrap();
+    let fields = value.as_object_mut().unwrap();
+    assert!(fields.remove("base").is_some() && fields.remove("leaving").is_some());
+    assert_eq!(serde_json::from_value::<record::State>(value).unwrap(), state);
+}

@@ -9,7 +9,7 @@ use provider::{
 };
 use recovery::{Generation, ItemName};
 
-use super::{Host, KvmSite, extents};
+use super::{Host, KvmSite, extents, old_machine};
 use crate::{
     definition,
     durable::{self, failed},
@@ -34,7 +34,8 @@ impl Compute for KvmSite {
 
     async fn start_machine(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<Started, ProviderError> {
         self.effect("start machine", call, item, move |site, item, right| {
-            machines::start(&site.inner.host.hypervisor, right, item.store.dir(), generation)
+            let fenced = old_machine::fenced(site, right.item)?;
+            machines::start(&site.inner.host.hypervisor, right, item.store.dir(), fenced.as_deref(), generation)
         })
         .await
     }

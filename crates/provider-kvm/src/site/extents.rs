@@ -29,7 +29,14 @@ pub(super) fn keep(site: &KvmSite, item: &Item, name: &ItemName, generation: Gen
         return Ok(kept);
     }
     let record = live(item, name, generation)?;
-    let mut blocks = written_since_start(site, item, &record)?;
+    let mut blocks = match written_since_start(site, item, &record) {
+        // It lost power. Whatever it has written is in.
+        Err(ProviderError::Platform { detail, .. }) => {
+            tracing::warn!(item = %name, detail, "what the machine has written is not known; all of its blocks are kept as different");
+            everything(item)?
+        }
+        written => written?,
+    };
     for (disk, extents) in item.store.newer_than(record.point)? {
         let newer = Runs::touched(extents.iter().map(|e| (e.offset, e.length)));
         let all = blocks.entry(disk).or_default();
@@ -41,6 +48,12 @@ pub(super) fn keep(site: &KvmSite, item: &Item, name: &ItemName, generation: Gen
     let map = ExtentMap { hash: hex::encode(Sha256::digest(&content)), blocks: count, bytes: count * BLOCK_BYTES };
     item.store.keep_extent_map(generation, &map, &content)?;
     Ok(map)
+}
+
+/// Every block of every disk.
+fn everything(item: &Item) -> Result<Blocks, ProviderError> {
+    let replica = item.store.describe().ok_or_else(|| ProviderError::NoSuchReplica { item: item.store.item().clone() })?;
+    Ok(replica.machine.disks.into_iter().map(|d| (d.target, Runs::touched([(0, d.capacity_bytes)]))).collect())
 }
 
 /// How much the recovered machine has written since it was first started.

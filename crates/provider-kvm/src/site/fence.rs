@@ -12,7 +12,7 @@ use chrono::Utc;
 use provider::{Applied, Call, Fence, FenceMethod, FenceProof, FenceState, PowerState, ProviderError};
 use recovery::ItemName;
 
-use super::KvmSite;
+use super::{KvmSite, old_machine};
 use crate::{
     durable::{self, failed},
     guard::Right,
@@ -95,9 +95,12 @@ fn let_run(vm: &Vm, right: &Right<'_>) -> Result<(), ProviderError> {
 impl Fence for KvmSite {
     async fn fence(&self, call: &Call, item: &ItemName, machine: &str) -> Result<FenceProof, ProviderError> {
         let (name, machine) = (item.clone(), machine.to_owned());
-        self.effect("fence", call, item, move |site, _item, right| {
+        self.effect("fence", call, item, move |site, item, right| {
             let host = &site.inner.host;
-            let vm = host.hypervisor.by_name(&machine)?;
+            let vm = match host.hypervisor.by_name(&machine) {
+                Err(unknown @ ProviderError::NoSuchMachine { .. }) => return old_machine::gone(site, item, &machine)?.ok_or(unknown),
+                vm => vm?,
+            };
             let processes = vm.processes()?;
             let ground = Ground::of(site, &name);
             durable::make_dir(&ground.dir).map_err(failed("make directory", &ground.dir))?;

@@ -12,12 +12,14 @@
 
 use std::{collections::BTreeMap, path::{Path, PathBuf}};
 
-use provider::{Disk, PrepareReplica, ProviderError};
+use chrono::Utc;
+use provider::{Disk, FenceMethod, FenceProof, Phase, PowerState, PrepareReplica, ProviderError};
 use recovery::ItemName;
 
 use super::{Item, KvmSite, fence};
 use crate::{
     definition,
+    durable,
     guard::Right,
     hypervisor::{Hypervisor, Vm},
     machines::{self, MachineRecord},
@@ -60,13 +62,13 @@ fn recovered(hypervisor: &Hypervisor, dir: &Path, item: &ItemName, record: Machi
         Some(_) | None => record.definition,
     };
     let disks = record.disks.into_iter().map(|(target, name)| (target, dir.join(name))).collect();
-    Ok(StoredBase { name: record.name, uuid: record.uuid, definition, disks, marks: vec![], ours: Some(record.token) })
+    Ok(StoredBase { name: record.name, uuid: record.uuid, definition, disks, stamps: BTreeMap::new(), marks: vec![], ours: Some(record.token) })
 }
 
 fn original(site: &KvmSite, item: &ItemName, named_at_source: &str) -> Result<StoredBase, ProviderError> {
     let host = &site.inner.host;
-    let fenced = fence::in_force(&host.config.state_dir.join("fence").join(item.as_str()))?;
-    let name = fenced.as_ref().map_or(named_at_source, |f| &f.machine);
+    let fenced = fenced(site, item)?;
+    let name = fenced.as_deref().unwrap_or(named_at_source);
     let vm = match host.hypervisor.by_name(name) {
         Err(ProviderError::NoSuchMachine { machine }) => {
             let detail = format!("the hypervisor knows no machine {machine}");
@@ -86,7 +88,36 @@ fn original(site: &KvmSite, item: &ItemName, named_at_source: &str) -> Result<St
         return Err(ProviderError::NoOldMachine { item: item.clone(), detail });
     }
     let disks = definition::disks(name, &definition)?.into_iter().map(|d| (d.target, PathBuf::from(d.path))).collect();
-    Ok(StoredBase { name: vm.name.clone(), uuid: vm.uuid, definition, disks, marks: vec![], ours: None })
+    Ok(StoredBase { name: vm.name.clone(), uuid: vm.uuid, definition, disks, stamps: BTreeMap::new(), marks: vec![], ours: None })
+}
+
+/// The item's machine at this site that is to stay off: by a fence, or because it was quarantined.
+pub(super) fn fenced(site: &KvmSite, item: &ItemName) -> Result<Option<String>, ProviderError> {
+    let dir = site.inner.host.config.state_dir.join("fence").join(item.as_str());
+    if let Some(record) = fence::in_force(&dir)? {
+        return Ok(Some(record.machine));
+    }
+    let quarantined = site.inner.source(item).filter(|source| source.status().phase == Phase::Quarantined);
+    Ok(quarantined.map(|source| source.wanted().machine))
+}
+
+/// Proof that a machine can't write which is the hypervisor's no more: it was retired, or its disks are what a replica lies on.
+pub(super) fn gone(site: &KvmSite, item: &Item, machine: &str) -> Result<Option<FenceProof>, ProviderError> {
+    let dir = item.store.dir();
+    let mut uuids: Vec<String> = item.store.old_machine().filter(|base| base.name == machine).map(|base| base.uuid).into_iter().collect();
+    uuids.extend(machines::records(dir)?.into_values().filter(|r| r.name == machine && r.retired(dir)).map(|r| r.uuid));
+    let Some(uuid) = uuids.pop() else { return Ok(None) };
+    if site.inner.host.hypervisor.by_uuid(&uuid)?.is_some() {
+        return Ok(None);
+    }
+    Ok(Some(FenceProof {
+        machine: machine.to_owned(),
+        method: FenceMethod::AlreadyOff,
+        power: PowerState::Off,
+        autostart_off: true,
+        observed_at: Utc::now(),
+        detail: format!("libvirt does not know {machine} ({uuid}) any more; its disks are kept for the replica"),
+    }))
 }
 
 /// Refuses disks that are not those of the machine at the source; finds the marks that all of them have.
@@ -100,6 +131,7 @@ fn fitting(mut base: StoredBase, wanted: &PrepareReplica) -> Result<StoredBase, 
         }
         let described = qemu::describe(path)?;
         have.insert(target, described.capacity_bytes);
+        base.stamps.insert(target.clone(), durable::stamp(path).map_err(durable::failed("look at", path))?);
         let of_disk = described.marks();
         marks = Some(marks.map_or(of_disk.clone(), |all| all.into_iter().filter(|m| of_disk.contains(m)).collect()));
     }
@@ -131,7 +163,10 @@ pub(super) fn take(site: &KvmSite, item: &Item, right: &Right<'_>, base: &Stored
 /// A machine that was recovered here was accepted: whatever was fenced here before is not there any more, or lies beside it.
 pub(super) fn accepted(site: &KvmSite, right: &Right<'_>) -> Result<(), ProviderError> {
     let dir = site.inner.host.config.state_dir.join("fence").join(right.item.as_str());
-    if fence::in_force(&dir)?.is_some() { fence::lift(&dir, right.call.token) } else { Ok(()) }
+    if fence::in_force(&dir)?.is_some() {
+        fence::lift(&dir, right.call.token)?;
+    }
+    machines::aside_forget(&site.inner.host.config.storage_dir.join(right.item.as_str()))
 }
 
 fn undefine(vm: &Vm, right: &Right<'_>) -> Result<(), ProviderError> {
@@ -150,6 +185,13 @@ pub(super) fn leave(site: &KvmSite, item: &Item, right: &Right<'_>) -> Result<()
     let dir = item.store.dir();
     let Some(record) = ours(dir, &base)? else { return Ok(()) };
     if let Some(vm) = site.inner.host.hypervisor.by_uuid(&base.uuid)? {
+        if vm.active()? {
+            return Err(ProviderError::Busy {
+                operation: "remove the disks of".to_owned(),
+                target: vm.name.clone(),
+                detail: "somebody has started the machine that was retired; shut it down first".to_owned(),
+            });
+        }
         undefine(&vm, right)?;
     }
     record.remove(dir)
@@ -167,12 +209,13 @@ pub(super) fn back(site: &KvmSite, item: &Item, right: &Right<'_>) -> Result<(),
             lives_here |= record.started(dir)?.is_some();
         }
     }
-    let Some(base) = item.store.leaving().filter(|base| base.ours.is_none()) else { return Ok(()) };
     if lives_here {
         // It was succeeded by a machine that a recovery made here and that stays.
-        tracing::info!(item = %right.item, disks = ?base.disks, "the old machine's disks stay; nothing of ours needs them");
-        return Ok(());
+        tracing::info!(item = %right.item, "the old machine's disks stay; nothing of ours needs them");
+        return machines::aside_forget(dir);
     }
+    machines::aside_back(&site.inner.host.hypervisor, right, dir)?;
+    let Some(base) = item.store.leaving().filter(|base| base.ours.is_none()) else { return Ok(()) };
     define_again(&site.inner.host.hypervisor, right, &base.name, &base.uuid, &base.definition)
 }
 

@@ -5,7 +5,7 @@
 //! goes on if this fails. 4. That it succeeded is remembered with the disks' state: the same answer is given again only while
 //! nobody has used the machine.
 
-use std::{collections::BTreeMap, os::unix::fs::MetadataExt, path::Path, sync::Arc, thread, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, thread, time::Duration};
 
 use chrono::Utc;
 use provider::{Machine, Progress, ProgressSink, ProviderError, Replicate};
@@ -18,7 +18,7 @@ use super::{
     worker::{Pace, Source, Tools},
 };
 use crate::{
-    durable::failed,
+    durable::{self, failed},
     inspect::inspect,
     nbd::Extent,
     qemu::{self, Access, Served},
@@ -33,6 +33,9 @@ const DIRTY: u32 = 1;
 /// Makes the last point of a machine that is off and ends its loop.
 pub(crate) fn final_sync(source: &Source, sink: &Arc<dyn ProgressSink>) -> Result<PointId, ProviderError> {
     let (tools, wanted) = (source.tools(), source.wanted());
+    if source.stopped() && source.final_sync().is_none() {
+        return Err(ProviderError::NotReplicated { item: wanted.item });
+    }
     let vm = tools.hypervisor.by_name(&wanted.machine)?;
     if vm.active()? {
         return Err(ProviderError::StillRunning { machine: wanted.machine, waited_ms: 0 });
@@ -71,12 +74,11 @@ fn refusal(wanted: &Replicate, error: StreamError) -> ProviderError {
     }
 }
 
-/// What tells whether a disk was used: its size and when it was written last.
+/// What tells whether the disks were used.
 fn stamps(machine: &Machine) -> Result<BTreeMap<String, String>, ProviderError> {
     let stamp = |disk: &provider::Disk| {
         let path = Path::new(&disk.path);
-        let about = std::fs::metadata(path).map_err(failed("look at", path))?;
-        Ok((disk.target.clone(), format!("{} bytes at {}.{:09}", about.len(), about.mtime(), about.mtime_nsec())))
+        Ok((disk.target.clone(), durable::stamp(path).map_err(failed("look at", path))?))
     };
     machine.disks.iter().map(stamp).collect()
 }

@@ -180,6 +180,11 @@ impl Source {
         self.shared.lock().status.clone()
     }
 
+    /// Whether it has ended because it was told to.
+    pub(super) fn stopped(&self) -> bool {
+        self.shared.lock().record.ended == Some(Ended::Stopped)
+    }
+
     pub(super) fn tools(&self) -> &Tools {
         &self.shared.tools
     }

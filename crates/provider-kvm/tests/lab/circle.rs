@@ -46,7 +46,11 @@ pub struct Circle {
     /// Under which generation the machine was recovered where it runs.
     recovered: Mutex<Option<Generation>>,
     first: OnceLock<Generation>,
-    policy: ReplicationPolicy,
+    policy: Mutex<ReplicationPolicy>,
+}
+
+fn every(seconds: u32) -> ReplicationPolicy {
+    ReplicationPolicy::new(seconds, 24, 3600, None).expect("the policy is within its limits")
 }
 
 impl Circle {
@@ -63,11 +67,20 @@ impl Circle {
             seq: AtomicI64::new(0),
             recovered: Mutex::default(),
             first: OnceLock::new(),
-            policy: ReplicationPolicy::new(1, 24, 3600, None).expect("the policy is within its limits"),
+            policy: Mutex::new(every(1)),
         };
         circle.open(Side::A);
         circle.open(Side::B);
         circle
+    }
+
+    fn policy(&self) -> ReplicationPolicy {
+        self.policy.lock().expect("no test thread panicked").clone()
+    }
+
+    /// From the next replication on, a point every so many seconds.
+    pub fn points_every(&self, seconds: u32) {
+        *self.policy.lock().expect("no test thread panicked") = every(seconds);
     }
 
     pub fn place(&self, side: Side) -> &'static Place {
@@ -90,13 +103,18 @@ impl Circle {
     }
 
     pub fn open(&self, side: Side) {
+        self.open_at(side, ([127, 0, 0, 1], 0).into());
+    }
+
+    /// Opens a site where its agent listened before.
+    pub fn open_at(&self, side: Side, data_listen: std::net::SocketAddr) {
         let place = self.place(side);
         let site = KvmSite::open(KvmConfig {
             site: place.name.parse().expect("the site has a valid name"),
             libvirt_uri: place.uri.clone(),
             storage_dir: self.storage(side),
             state_dir: place.root.join("agent").join(&self.name),
-            data_listen: ([127, 0, 0, 1], 0).into(),
+            data_listen,
             tls: self.sites.identity.clone(),
         });
         *self.slot(side).lock().expect("no test thread panicked") = Some(site.expect("the site opens"));
@@ -132,7 +150,7 @@ impl Circle {
 
     pub async fn prepare(&self, from: Side, base: Base) -> Result<provider::Endpoint, provider::ProviderError> {
         let machine = self.site(from).inspect(&self.name).await.expect("the machine is inspected");
-        let wanted = PrepareReplica { item: self.item(), generation: self.generation(), machine, policy: self.policy.clone(), base };
+        let wanted = PrepareReplica { item: self.item(), generation: self.generation(), machine, policy: self.policy(), base };
         self.site(from.other()).prepare(&self.call(), wanted).await
     }
 
@@ -144,7 +162,7 @@ impl Circle {
 
     pub async fn replicate(&self, from: Side, endpoint: provider::Endpoint) {
         let returning = *self.recovered.lock().expect("no test thread panicked");
-        let (item, machine, policy) = (self.item(), self.name.clone(), self.policy.clone());
+        let (item, machine, policy) = (self.item(), self.name.clone(), self.policy());
         let wanted = Replicate { item, machine, generation: self.generation(), policy, endpoint, returning };
         self.site(from).start_replication(&self.call(), wanted).await.expect("replication starts");
     }
@@ -163,21 +181,35 @@ impl Circle {
     pub fn point(&self, from: Side) -> PointId {
         let written = Utc::now();
         wait_until("a point with everything written so far", || {
-            let status = provider::Reports::reports(&{
-                let site = self.site(from);
-                provider::Reports::report_all_again(&site);
-                site
-            });
-            let status = status.into_iter().find_map(|r| r.replication)?;
+            let status = self.status_now(from)?;
             let new = status.generation == self.generation() && status.last_point_taken_at > Some(written);
             status.last_point.filter(|_| new)
         })
     }
 
-    pub fn sent(&self, from: Side) -> u64 {
-        let site = self.site(from);
+    fn report(&self, side: Side) -> Option<provider::ItemReport> {
+        let site = self.site(side);
         provider::Reports::report_all_again(&site);
-        provider::Reports::reports(&site).into_iter().find_map(|r| r.replication).map_or(0, |s| s.bytes_sent_total)
+        provider::Reports::reports(&site).into_iter().find(|r| r.item == self.item())
+    }
+
+    pub fn status_now(&self, side: Side) -> Option<ReplicationStatus> {
+        self.report(side)?.replication
+    }
+
+    /// How many points a site has.
+    pub fn points_now(&self, side: Side) -> usize {
+        self.report(side).and_then(|r| r.replica).map_or(0, |r| r.points.len())
+    }
+
+    /// How many files are being received at a site.
+    pub fn parts(&self, side: Side) -> usize {
+        let names = std::fs::read_dir(self.storage(side).join(&self.name)).expect("the item has a directory");
+        names.filter_map(|n| n.ok()?.file_name().into_string().ok()).filter(|n| n.ends_with(".part")).count()
+    }
+
+    pub fn sent(&self, from: Side) -> u64 {
+        self.status_now(from).map_or(0, |s| s.bytes_sent_total)
     }
 
     /// What the points at a site have cost on the line, by number.

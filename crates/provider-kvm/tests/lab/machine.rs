@@ -75,6 +75,18 @@ impl Machine {
         self.virsh(&["destroy", "--graceful", &self.name]);
     }
 
+    /// As libvirt would start it.
+    pub fn definition(&self) -> String {
+        self.virsh(&["dumpxml", "--inactive", "--security-info", &self.name])
+    }
+
+    /// Lets libvirt know it.
+    pub fn define(&self, definition: &str) {
+        let file = self.place.images.join(format!("{}.again.xml", self.name));
+        fs::write(&file, definition).expect("the definition is written");
+        self.virsh(&["define", &file.display().to_string()]);
+    }
+
     /// Whether libvirt knows it.
     pub fn is_known(&self) -> bool {
         self.virsh(&["list", "--all", "--name"]).lines().any(|line| line.trim() == self.name)
@@ -92,9 +104,10 @@ impl Machine {
         line.expect("the machine has a disk vda").trim().into()
     }
 
-    /// Fills a block, as a driver in the machine would.
+    /// Fills a block, as a driver in the machine would, and lets nothing linger in caches.
     pub fn write(&self, block: u64, content: u8) {
         self.device(&format!("write -P {content} {} {BLOCK_BYTES}", block * BLOCK_BYTES));
+        self.device("flush");
     }
 
     /// The byte that fills a block.

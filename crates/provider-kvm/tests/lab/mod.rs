@@ -65,6 +65,7 @@ pub struct KvmLab {
     line: Line,
     source: Mutex<Option<Arc<KvmSite>>>,
     target: Mutex<Option<Arc<KvmSite>>>,
+    source_port: Mutex<SocketAddr>,
     target_port: Mutex<SocketAddr>,
     name: String,
 }
@@ -82,6 +83,7 @@ impl KvmLab {
             line: Line::new(),
             source: Mutex::default(),
             target: Mutex::default(),
+            source_port: Mutex::new(([127, 0, 0, 1], 0).into()),
             target_port: Mutex::new(([127, 0, 0, 1], 0).into()),
             name,
         };
@@ -138,8 +140,9 @@ impl KvmLab {
     }
 
     fn open_source(&self) {
-        let config = self.config(&self.sites.a, ([127, 0, 0, 1], 0).into());
-        let site = KvmSite::open(config).expect("the source opens");
+        let mut port = self.source_port.lock().expect("no test thread panicked");
+        let site = KvmSite::open(self.config(&self.sites.a, *port)).expect("the source opens");
+        *port = site.data_address();
         *self.source.lock().expect("no test thread panicked") = Some(Arc::new(site));
     }
 
