@@ -99,6 +99,9 @@ impl Scene {
         let mut scene = Self::new(seed, Chaos::default());
         for earlier in work.before() {
             scene.carry_out(*earlier)?;
+            if (*earlier, work) == (Work::Protect, Work::ChangePoint) {
+                scene.replicates()?; // so that there is a point to change to
+            }
         }
         if work == Work::FailoverUnfenced {
             scene.source_dies();

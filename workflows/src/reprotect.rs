@@ -3,7 +3,8 @@
 //!   lock ─▶ inspect ─▶ old machine off ─▶ prepare replica (on the old machine's disks) ─▶ start replication ─▶ await first point ─▶ protected
 //!
 //! Invariants: 1. The machine that runs is not touched. 2. The old machine's disks are never written: what differs is received into
-//! overlays on them. 3. What fails or is cancelled leaves the old machine as it was, off.
+//! overlays on them. 3. What fails or is cancelled leaves the old machine as it was, off; one that a
+//! recovery had made stays the base of the replica, for the next try.
 
 use recovery::{Fact, ItemName, Operation, PointId};
 use sdk::{Context, Failure, Saga, Workflow};
@@ -69,6 +70,7 @@ async fn copy(item: &mut Tracked, saga: &mut Saga, location: Location) -> Result
     let (source, target) = (site_queue(record.source_site()), site_queue(record.target_site()));
     let (name, generation) = (item.name.clone(), item.generation);
     let (machine, policy, returning) = (record.machine.clone(), record.policy.clone(), record.powered_on);
+    let record_of_old = record.recovered_as.is_some();
     let inspected = ctx.call(source.clone(), &InspectMachine { machine: machine.clone() }).await?;
     item.note(Fact::DisksFound { disks: inspected.disks })?;
     old_machine::off(item).await?;
@@ -78,7 +80,9 @@ async fn copy(item: &mut Tracked, saga: &mut Saga, location: Location) -> Result
     };
     let prepare = PrepareReplica { item: name.clone(), generation, machine: inspected.machine, policy: policy.clone(), base };
     let drop_it = ctx.call(target.clone(), &DropReplica { item: name.clone() });
-    let endpoint = saga.step(ctx.call(target, &prepare), drop_it).await?;
+    // With the replica a base goes that a recovery had made: the next try would find nothing to build on, and send everything.
+    let made_by_recovery = record_of_old && location == Location::Original;
+    let endpoint = if made_by_recovery { ctx.call(target, &prepare).await? } else { saga.step(ctx.call(target, &prepare), drop_it).await? };
     let start = StartReplication { item: name.clone(), machine, generation, policy, endpoint, returning };
     let stop = ctx.call(source.clone(), &StopReplication { item: name.clone() });
     saga.step(ctx.call(source.clone(), &start), stop).await?;

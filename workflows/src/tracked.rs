@@ -109,18 +109,20 @@ impl Tracked {
     }
 
     fn end_of(&self, operation: Operation, failure: &Failure) -> Step {
-        let kept = !self.left && failure.detail.get("left_behind").is_none() && self.untouched(operation);
-        match (kept, failure.code == "cancelled") {
+        let kept = !self.left && failure.detail.get("left_behind").is_none() && self.moves(Step::Fail { operation, stand: Stand::Kept });
+        // What the state machine lets nobody give up has failed where it was given up all the same: it is never left under way.
+        let given_up = failure.code == "cancelled" && self.moves(Step::Cancel { operation });
+        match (kept, given_up) {
             (true, true) => Step::Cancel { operation },
             (true, false) => Step::Fail { operation, stand: Stand::Kept },
             (false, _) => Step::Fail { operation, stand: Stand::Left },
         }
     }
 
-    /// Whether the state machine still knows a way back from here.
-    fn untouched(&self, operation: Operation) -> bool {
+    /// Whether the state machine has that move from here.
+    fn moves(&self, step: Step) -> bool {
         let state = self.record.as_ref().map_or(MainState::Unprotected, |record| record.state.main);
-        state.advance(Step::Fail { operation, stand: Stand::Kept }).is_ok()
+        state.advance(step).is_ok()
     }
 }
 

@@ -84,6 +84,12 @@ impl SimWorld {
         self.with_site(site, |s| Some(contents(&s.replicas.get(item)?.base.as_ref()?.machine.image)))
     }
 
+    /// What the newest point of an item holds at a site.
+    #[must_use]
+    pub fn newest_point(&self, site: &SiteName, item: &ItemName) -> Option<Contents> {
+        self.with_site(site, |s| Some(contents(&Image::of(s.replicas.get(item)?.points.last()?.blocks.clone()))))
+    }
+
     /// Writes as the software in the newest recovered machine of an item does. Returns whether it ran.
     pub fn write_recovered(&self, site: &SiteName, item: &ItemName, target: &str, block: u64, content: u64) -> bool {
         let name = self.with_site(site, |s| s.started(item).map(|(_, r)| r.name.clone()));

@@ -9,6 +9,7 @@ use recovery::{Generation, ItemName, PointId, SiteName};
 use serde::{Deserialize, Serialize};
 
 use super::Op;
+use crate::Pin;
 
 /// Which effect.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -19,6 +20,9 @@ pub struct EffectKey {
     /// Of the objects concerned.
     pub generation: Generation,
     pub point: Option<PointId>,
+    /// Of what is named beside the point.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<Pin>,
 }
 
 /// How often.

@@ -44,7 +44,7 @@ impl ReplicaStore for SimSite {
     }
 
     async fn pin(&self, call: &Call, item: &ItemName, point: PointId, pin: Pin) -> Result<(), ProviderError> {
-        self.effect(Asked::on(Op::Pin, call, item).at(point), |site, _now| {
+        self.effect(Asked::on(Op::Pin, call, item).at(point).pinned(&pin), |site, _now| {
             let r = site.replica(item)?;
             r.offered(point)?;
             let pins = r.points.iter_mut().filter(|p| p.point.id == point).map(|p| &mut p.point.pins);
@@ -61,7 +61,7 @@ impl ReplicaStore for SimSite {
     }
 
     async fn unpin(&self, call: &Call, item: &ItemName, point: PointId, pin: Pin) -> Result<(), ProviderError> {
-        self.effect(Asked::on(Op::Unpin, call, item).at(point), |site, _now| {
+        self.effect(Asked::on(Op::Unpin, call, item).at(point).pinned(&pin), |site, _now| {
             let mut changed = false;
             for p in site.replica(item)?.points.iter_mut().filter(|p| p.point.id == point) {
                 let before = p.point.pins.len();

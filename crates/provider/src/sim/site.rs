@@ -11,7 +11,7 @@ use super::{
     ledger::EffectKey,
     state::{SiteState, State},
 };
-use crate::{Call, ItemReport, ProviderError, Reports, Site, SourceMachine};
+use crate::{Call, ItemReport, Pin, ProviderError, Reports, Site, SourceMachine};
 
 /// One site of a [`SimWorld`]; cheap to make again, since the world holds everything.
 #[derive(Debug, Clone)]
@@ -44,12 +44,13 @@ pub(super) struct Asked<'a> {
     pub(super) item: &'a ItemName,
     pub(super) generation: Generation,
     pub(super) point: Option<PointId>,
+    pub(super) pin: Option<Pin>,
 }
 
 impl<'a> Asked<'a> {
     /// An effect on objects of `generation`.
     pub(super) fn of(op: Op, call: &'a Call, item: &'a ItemName, generation: Generation) -> Self {
-        Self { op, call, item, generation, point: None }
+        Self { op, call, item, generation, point: None, pin: None }
     }
 
     /// An effect on the item as such; its key takes the generation of the caller.
@@ -59,6 +60,10 @@ impl<'a> Asked<'a> {
 
     pub(super) fn at(self, point: PointId) -> Self {
         Self { point: Some(point), ..self }
+    }
+
+    pub(super) fn pinned(self, pin: &Pin) -> Self {
+        Self { pin: Some(pin.clone()), ..self }
     }
 }
 
@@ -78,11 +83,11 @@ impl SimSite {
         asked: Asked<'_>,
         apply: impl FnOnce(&mut State, &SiteName, DateTime<Utc>) -> Result<Done<T>, ProviderError> + Send,
     ) -> Result<T, ProviderError> {
-        let Asked { op, call, item, generation, point } = asked;
+        let Asked { op, call, item, generation, point, pin } = asked;
         let effect = |moment| Effect { site: self.name.clone(), op, item: Some(item.clone()), token: Some(call.token), moment };
         self.pass(effect(Moment::Before)).await?;
 
-        let key = EffectKey { site: self.name.clone(), item: item.clone(), op, generation, point };
+        let key = EffectKey { site: self.name.clone(), item: item.clone(), op, generation, point, pin };
         let applied = self.world.change(key, |state, now| {
             state.sites.entry(self.name.clone()).or_default().show(item, call.token)?;
             apply(state, &self.name, now)

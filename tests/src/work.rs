@@ -1,0 +1,210 @@
+//! What can be done to a scene's item: by which workflow, with which input, and after what.
+
+use recovery::{ItemRecord, MainState, Operation, PointChoice, ReplicationPolicy, Rest};
+use serde_json::Value;
+use workflows::{
+    Acceptance, ChangePointInput, CleanTestInput, CommitInput, FailoverInput, Location, PlannedInput, ProtectInput, ReprotectInput, Sync,
+    TestFailoverInput, UndoInput, UnprotectInput,
+};
+
+use crate::{ITEM, Scene, item, now, site};
+
+/// What runs are started with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Work {
+    /// Protect.
+    Protect,
+    /// Failover with a source that can be fenced.
+    Failover,
+    /// Failover with a source that is gone; a person accepts it.
+    FailoverUnfenced,
+    /// Planned failover with a guest that shuts down.
+    PlannedFailover,
+    /// Change of the point after a failover, to the oldest that there is.
+    ChangePoint,
+    /// Undo of a failover.
+    Undo,
+    /// Commit.
+    Commit,
+    /// Reprotect onto the old machine's disks.
+    Reprotect,
+    /// Reprotect into a new machine at the old site.
+    ReprotectElsewhere,
+    /// Failback of an item that is replicated in reverse.
+    Failback,
+    /// Failback of an item that is not replicated.
+    FullFailback,
+    /// Unplanned failover from the recovery site to the primary one.
+    FailoverHome,
+    /// Undo of a failback.
+    UndoHome,
+    /// Commit of a failback.
+    CommitHome,
+    /// Reprotect after a failback, onto the disks of a machine that a recovery had made.
+    ReprotectAgain,
+    /// Test failover.
+    TestFailover,
+    /// Clean-up of a test failover.
+    CleanTest,
+    /// Failover beside a test copy, to its end.
+    CommitBesideCopy,
+    /// Unprotect.
+    Unprotect,
+    /// Unprotect of an item that is replicated in reverse.
+    UnprotectAway,
+}
+
+const HOME_AND_PROTECTED: &[Work] = &[Work::Protect];
+const FAILED_OVER: &[Work] = &[Work::Protect, Work::Failover];
+const AWAY: &[Work] = &[Work::Protect, Work::Failover, Work::Commit];
+const AWAY_AND_PROTECTED: &[Work] = &[Work::Protect, Work::Failover, Work::Commit, Work::Reprotect];
+const FAILED_BACK: &[Work] = &[Work::Protect, Work::Failover, Work::Commit, Work::Reprotect, Work::Failback];
+
+impl Work {
+    /// All of it.
+    pub const ALL: [Work; 20] = [
+        Work::Protect,
+        Work::Failover,
+        Work::FailoverUnfenced,
+        Work::PlannedFailover,
+        Work::ChangePoint,
+        Work::Undo,
+        Work::Commit,
+        Work::Reprotect,
+        Work::ReprotectElsewhere,
+        Work::Failback,
+        Work::FullFailback,
+        Work::FailoverHome,
+        Work::UndoHome,
+        Work::CommitHome,
+        Work::ReprotectAgain,
+        Work::TestFailover,
+        Work::CleanTest,
+        Work::CommitBesideCopy,
+        Work::Unprotect,
+        Work::UnprotectAway,
+    ];
+
+    /// What has to be done first.
+    #[must_use]
+    pub fn before(self) -> &'static [Work] {
+        match self {
+            Work::Protect => &[],
+            Work::Failover | Work::FailoverUnfenced | Work::PlannedFailover | Work::TestFailover | Work::Unprotect => HOME_AND_PROTECTED,
+            Work::ChangePoint | Work::Undo | Work::Commit => FAILED_OVER,
+            Work::Reprotect | Work::ReprotectElsewhere | Work::FullFailback => AWAY,
+            Work::Failback | Work::FailoverHome | Work::UnprotectAway => AWAY_AND_PROTECTED,
+            Work::UndoHome | Work::CommitHome => FAILED_BACK,
+            Work::ReprotectAgain => &[Work::Protect, Work::Failover, Work::Commit, Work::Reprotect, Work::Failback, Work::CommitHome],
+            Work::CleanTest => &[Work::Protect, Work::TestFailover],
+            Work::CommitBesideCopy => &[Work::Protect, Work::TestFailover, Work::Failover],
+        }
+    }
+
+    /// For the step table.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Work::Protect => "protect",
+            Work::Failover => "failover, the source can be fenced",
+            Work::FailoverUnfenced => "failover, the source is gone and that is accepted",
+            Work::PlannedFailover => "planned failover",
+            Work::ChangePoint => "change point",
+            Work::Undo => "undo",
+            Work::Commit => "commit",
+            Work::Reprotect => "reprotect, onto the old machine's disks",
+            Work::ReprotectElsewhere => "reprotect, into a new machine at the old site",
+            Work::Failback => "failback, replicated in reverse",
+            Work::FullFailback => "failback, not replicated: everything is copied while the machine is off",
+            Work::FailoverHome => "failover from the recovery site to the primary one",
+            Work::UndoHome => "undo of a failback",
+            Work::CommitHome => "commit of a failback",
+            Work::ReprotectAgain => "reprotect after a failback, onto the disks that a recovery had made",
+            Work::TestFailover => "test failover",
+            Work::CleanTest => "clean test failover",
+            Work::CommitBesideCopy => "commit beside a test copy",
+            Work::Unprotect => "unprotect",
+            Work::UnprotectAway => "unprotect, replicated in reverse",
+        }
+    }
+
+    /// Whether the source's last write must be there afterwards.
+    #[must_use]
+    pub fn loses_nothing(self) -> bool {
+        matches!(self, Work::PlannedFailover | Work::Failback | Work::FullFailback)
+    }
+
+    /// What carries an operation out on an item in this state; `None` for what this build does not offer or what is asked otherwise.
+    #[must_use]
+    pub fn of(operation: Operation, record: &ItemRecord) -> Option<Self> {
+        let unreplicated = matches!(record.state.main, MainState::Committed | MainState::Failed { before: Some(Rest::Committed), .. });
+        Some(match operation {
+            Operation::Protect => Work::Protect,
+            Operation::TestFailover => Work::TestFailover,
+            Operation::CleanTestFailover => Work::CleanTest,
+            Operation::PlannedFailover => Work::PlannedFailover,
+            Operation::Failback if unreplicated => Work::FullFailback,
+            Operation::Failback => Work::Failback,
+            Operation::Failover => Work::Failover,
+            Operation::ChangePoint => Work::ChangePoint,
+            Operation::Commit => Work::Commit,
+            Operation::Undo => Work::Undo,
+            Operation::Reprotect => Work::Reprotect,
+            Operation::Unprotect => Work::Unprotect,
+            Operation::Resync | Operation::ChangePolicy | Operation::Cancel | Operation::Resolve => return None,
+        })
+    }
+
+    pub(crate) fn input(self, scene: &Scene) -> (&'static str, Value) {
+        match self {
+            Work::Protect => {
+                let away = scene.runs_at() == [site("b")];
+                let (from, to) = if away { (site("b"), site("a")) } else { (site("a"), site("b")) };
+                let input = ProtectInput {
+                    item: item(),
+                    machine: ITEM.into(),
+                    from,
+                    to,
+                    policy: ReplicationPolicy::default(),
+                    checks: vec![],
+                };
+                ("protect", json(input))
+            }
+            Work::Failover | Work::FailoverHome => ("failover", json(failover(None))),
+            Work::FailoverUnfenced => {
+                let accepted = Acceptance { by: "ada".into(), reason: "the site burns".into() };
+                ("failover", json(failover(Some(accepted))))
+            }
+            Work::PlannedFailover => ("planned-failover", json(planned(Sync::BeforeFailover))),
+            Work::Failback => ("failback", json(planned(Sync::BeforeFailover))),
+            Work::FullFailback => ("failback", json(planned(Sync::DuringFailover))),
+            Work::ChangePoint => ("change-point", json(ChangePointInput { item: item(), choice: oldest(scene) })),
+            Work::Undo | Work::UndoHome => ("undo", json(UndoInput { item: item() })),
+            Work::Commit | Work::CommitHome | Work::CommitBesideCopy => ("commit", json(CommitInput { item: item() })),
+            Work::Reprotect | Work::ReprotectAgain => ("reprotect", json(ReprotectInput { item: item(), location: Location::Original })),
+            Work::ReprotectElsewhere => ("reprotect", json(ReprotectInput { item: item(), location: Location::Alternate })),
+            Work::TestFailover => ("test-failover", json(TestFailoverInput { item: item(), choice: PointChoice::LatestProcessed })),
+            Work::CleanTest => ("clean-test-failover", json(CleanTestInput { item: item() })),
+            Work::Unprotect | Work::UnprotectAway => ("unprotect", json(UnprotectInput { item: item() })),
+        }
+    }
+}
+
+fn json(input: impl serde::Serialize) -> Value {
+    serde_json::to_value(input).unwrap_or(Value::Null)
+}
+
+fn failover(accept_unfenced: Option<Acceptance>) -> FailoverInput {
+    FailoverInput { item: item(), choice: PointChoice::LatestProcessed, accept_unfenced, fence_timeout_ms: 10_000 }
+}
+
+fn planned(sync: Sync) -> PlannedInput {
+    PlannedInput { item: item(), shut_down_ms: 60_000, sync }
+}
+
+fn oldest(scene: &Scene) -> PointChoice {
+    let target = scene.record().map_or(site("b"), |record| record.target_site().clone());
+    let replica = now(provider::ReplicaStore::replica(&scene.world.site(&target), &item())).ok();
+    let first = replica.and_then(|replica| replica.points.first().map(|point| point.id));
+    first.map_or(PointChoice::LatestProcessed, PointChoice::Exact)
+}
