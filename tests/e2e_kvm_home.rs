@@ -14,7 +14,7 @@ use switchback_tests::{
     disks::{compared, differing_blocks, newest_image, raw_copy},
     drive::{DATA_PORT, done, item, next_whole_point, next_whole_point_at, newest_at, protect},
     lab::{Lab, Ledger, kvm_or_skip},
-    place::{Running, Said, signal, wait_until},
+    place::{Running, Said, program, signal, wait_until},
     product::Product,
 };
 
@@ -415,4 +415,34 @@ fn a_test_failover_with_productions_address_is_seen_by_nobody_and_leaves_nothing
     assert_eq!(traces(&lab, "siteb"), before, "after the kill too");
     assert_eq!(product.item_state(MACHINE), "protected");
     assert_eq!(product.ask(&["verify"])["differences"], json!([]));
+}
+
+/// What the first look says of a host, with what is the lab's own taken out.
+fn first_look(lab: &Lab, site: &str) -> (i32, String) {
+    let uri = lab.uri_inside(site);
+    let mut command = lab.place(site).command(&program("switchback-agent"));
+    let said = Said::by(command.args(["check", &uri]));
+    assert_eq!(said.err, "");
+    (said.code, said.out.replace(&lab.root(site).display().to_string(), "SITE").replace(&uri, "URI"))
+}
+
+#[test]
+fn the_first_look_at_a_host_says_which_of_its_machines_can_be_protected() {
+    if !kvm_or_skip("the_first_look_at_a_host_says_which_of_its_machines_can_be_protected") {
+        return;
+    }
+    let lab = Lab::up("look");
+    drop(lab.guest("sitea", MACHINE, IP, 0));
+    drop(lab.virsh("sitea", &["destroy", MACHINE]));
+    let raw = lab.virsh("sitea", &["dumpxml", MACHINE]).replace("type='qcow2'", "type='raw'").replace(&format!("<name>{MACHINE}"), "<name>old1");
+    let raw = raw.lines().filter(|line| !line.contains("<uuid>")).collect::<Vec<_>>().join("\n");
+    let definition = lab.dir().join("old1.xml");
+    std::fs::write(&definition, raw).unwrap();
+    drop(lab.virsh("sitea", &["define", definition.to_str().unwrap()]));
+    assert_eq!(first_look(&lab, "sitea"), (4, include_str!("golden/check-sitea.txt").to_owned()));
+    assert_eq!(first_look(&lab, "siteb"), (0, "0 of 0 machines at URI can be protected. Nothing was changed.\n".to_owned()));
+    let said = Said::by(Command::new(program("switchback-agent")).args(["check", "test:///default"]));
+    assert_eq!((said.code, said.out.as_str()), (4, include_str!("golden/check-test-driver.txt")));
+    let said = Said::by(Command::new(program("switchback-agent")).args(["check", "test:///default", "-o", "json"]));
+    assert_eq!(said.json()["machines"][0]["obstacles"][0]["code"], "not-qemu");
 }

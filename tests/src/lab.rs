@@ -190,6 +190,12 @@ impl Lab {
         drop(self.xtask("restart-libvirtd", &["--site", site]));
     }
 
+    /// libvirt's address within a site.
+    #[must_use]
+    pub fn uri_inside(&self, site: &str) -> String {
+        text(&self.site(site)["uri_inside"])
+    }
+
     /// Directory of a site.
     #[must_use]
     pub fn root(&self, site: &str) -> PathBuf {

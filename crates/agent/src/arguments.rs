@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Carries out a site's part of disaster recovery, beside its hypervisor.
 #[derive(Debug, Parser)]
@@ -18,6 +18,8 @@ pub(crate) enum Command {
     Enroll(Enroll),
     /// Carries out the site's activities and replicates its machines until it is stopped.
     Run(Run),
+    /// Looks at a host, read-only: which of its machines can be protected, and if not, why and what to do.
+    Check(Check),
 }
 
 #[derive(Debug, Args)]
@@ -39,6 +41,26 @@ pub(crate) struct Enroll {
     pub(crate) state_dir: PathBuf,
 }
 
+/// Exit codes: 0 all machines can be protected, 4 some can't, 1 the host could not be looked at.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// libvirt's address of the host, such as qemu:///system or qemu+ssh://root@HOST/system.
+    #[arg(default_value = "qemu:///system")]
+    pub(crate) uri: String,
+    /// Form of the answer.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+/// Form of answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// Where the identity is kept. With --simulated: one for each site, all in one simulated world.
@@ -56,8 +78,8 @@ pub(crate) struct Run {
     /// Hosts simulated sites in memory instead of a hypervisor: for trying things out. All is gone when it stops.
     #[arg(long, conflicts_with_all = ["storage", "data_listen"])]
     pub(crate) simulated: bool,
-    /// With --simulated: a Unix socket that takes one JSON command a line (add-machine, write, read-recovered, site-down, ledger,
-    /// inventory).
+    /// With --simulated: a Unix socket that takes one JSON command a line (add-machine, write, read, power, power-on,
+    /// ignore-shut-down, refuse-freeze, site-down, ledger, inventory, …).
     #[arg(long, value_name = "PATH", requires = "simulated")]
     pub(crate) control: Option<PathBuf>,
     /// Life of the agent's lease without renewal, in seconds: how long its tasks wait when it dies.

@@ -1,5 +1,6 @@
 //! `switchback-agent`: beside each hypervisor, claims its site's activities over HTTPS and carries them out.
 //!
+//!   check      a host, read-only, before anything else
 //!   enroll ─▶ identity on disk ─▶ run: lease ─▶ claim ─▶ perform ─▶ report
 //!                                    └ reports of journals   └ replication: the agents' own, needs no server
 //!
@@ -7,6 +8,7 @@
 //! standard output but what was asked for; logs go to standard error.
 
 mod arguments;
+mod checking;
 mod enrol;
 mod hypervisor;
 mod identity;
@@ -28,7 +30,14 @@ use arguments::{Arguments, Command};
 const REPLACED: u8 = 3;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    match Arguments::parse().command {
+        Command::Check(check) => checking::check(&check),
+        Command::Enroll(enroll) => in_runtime(async move { enrol::enrol(&enroll).await }),
+        Command::Run(run) => in_runtime(serve::run(run)),
+    }
+}
+
+fn in_runtime(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&anyhow::anyhow!(error).context("no runtime could be started")),
@@ -36,10 +45,7 @@ fn main() -> ExitCode {
     let done = runtime.block_on(async {
         let _telemetry = telemetry::start("switchback-agent");
         engine::trace::on_span(telemetry::adopt);
-        match arguments.command {
-            Command::Enroll(enroll) => enrol::enrol(&enroll).await,
-            Command::Run(run) => serve::run(run).await,
-        }
+        work.await
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match done {

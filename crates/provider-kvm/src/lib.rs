@@ -13,6 +13,7 @@
 //! Invariants: 1. Replication needs no orchestrator. 2. A point is in the journal or is no point. 3. A call that comes late
 //! fails or makes garbage (`guard`). 4. Only `ffi` is unsafe.
 
+mod advice;
 mod blocks;
 mod definition;
 mod durable;
@@ -30,5 +31,6 @@ mod site;
 mod source;
 mod stream;
 
+pub use advice::{DiskLook, Finding, HostLook, MachineLook, look_at};
 pub use site::{KvmConfig, KvmSite};
 pub use stream::TlsIdentity;
