@@ -133,16 +133,14 @@ async fn shut_down(item: &mut Tracked, saga: &mut Saga, shut_down_ms: u64, repli
     let site = item.record()?.source_site().clone();
     let stop = item.ctx.call(source.clone(), &ShutDownMachine { item: name.clone(), machine: machine.clone(), patience_ms: shut_down_ms });
     let answer = stop.queue_timeout(PICK_UP).await;
-    let untouched = match &answer {
-        Err(CallError::App(why)) => why.code == "still-running",
-        Err(CallError::Timeout(TimeoutKind::Queue) | CallError::Cancelled) => true,
-        Ok(_) | Err(_) => false,
-    };
-    if !untouched && replicated {
-        saga.on_failure("put-source-back", move |ctx| back.given_back(ctx, true));
-    } else if !untouched {
+    let never_begun = matches!(answer, Err(CallError::Timeout(TimeoutKind::Queue) | CallError::Cancelled));
+    // It runs, and is replicated. If it goes down after all, a moment too late, it is started again.
+    let stayed = matches!(&answer, Err(CallError::App(why)) if why.code == "still-running");
+    if stayed || !never_begun && !replicated {
         let lift = LiftFence { item: name, machine };
         saga.on_failure("put-source-back", move |ctx| async move { Ok(ctx.call(source, &lift).await?) });
+    } else if !never_begun {
+        saga.on_failure("put-source-back", move |ctx| back.given_back(ctx, true));
     }
     match answer {
         Ok(proof) => {
