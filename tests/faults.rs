@@ -106,7 +106,7 @@ fn only() -> Vec<Work> {
 /// On all processors, to the end, even if some of it fails.
 fn for_each<T: Copy + Send + Sync + std::fmt::Debug>(all: &[T], one: impl Fn(T) + Sync) {
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(vec![]));
-    let work = || {
+    let work = &|| {
         while let Some(item) = all.get(next.fetch_add(1, Ordering::SeqCst)) {
             if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| one(*item))).is_err() {
                 failed.lock().unwrap().push(*item);
@@ -114,7 +114,7 @@ fn for_each<T: Copy + Send + Sync + std::fmt::Debug>(all: &[T], one: impl Fn(T) 
         }
     };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(&work))));
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
     let failed = failed.into_inner().unwrap();
     assert!(failed.is_empty(), "failed: {failed:?}");
 }

@@ -51,6 +51,10 @@ pub struct Scene {
     started: u64,
 }
 
+/// An agent that nobody hears.
+#[derive(Debug)]
+pub struct Unheard;
+
 /// How a run and its item ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
@@ -72,12 +76,7 @@ impl Scene {
         let world = SimWorld::new(Clock::new(move || clock_of.time()));
         world.add_machine(&site("a"), ITEM, &[("vda", 1 << 22, "qcow2")]);
         for name in ["a", "b"] {
-            let world = world.clone();
-            let queue = workflows::site_queue(&site(name));
-            sim.agent(vec![queue], move || {
-                let here: Arc<dyn Site> = Arc::new(world.site(&site(name)));
-                activities::registry(here, Arc::new(Answers))
-            });
+            add_agent(&mut sim, &world, name);
         }
         let store = sim.store.clone();
         sim.agent(vec![TaskQueue::new("server")], move || ActivityRegistry::default().with::<LoadItem, _>(FromProjection(store.clone())));
@@ -113,6 +112,17 @@ impl Scene {
     pub fn source_dies(&mut self) {
         self.world.set_down(&site("a"), true);
         self.sim.remove(SOURCE_AGENT);
+    }
+
+    /// The source's agent is cut off from everybody but its own site, which lives on; whatever it believes, it does.
+    pub fn source_is_not_heard(&mut self) -> Unheard {
+        self.sim.remove(SOURCE_AGENT);
+        Unheard
+    }
+
+    /// The agent is heard again.
+    pub fn comes_back(&mut self, _: Unheard) {
+        add_agent(&mut self.sim, &self.world, "a");
     }
 
     /// Starts `work` and runs until it has ended.
@@ -245,6 +255,14 @@ pub fn item() -> ItemName {
 #[must_use]
 pub fn site(name: &str) -> SiteName {
     name.parse().unwrap_or_else(|_| unreachable!("a valid name"))
+}
+
+fn add_agent(sim: &mut Simulation, world: &SimWorld, name: &'static str) {
+    let world = world.clone();
+    sim.agent(vec![workflows::site_queue(&site(name))], move || {
+        let here: Arc<dyn Site> = Arc::new(world.site(&site(name)));
+        activities::registry(here, Arc::new(Answers))
+    });
 }
 
 fn run_of(store: &MemoryStore, run: RunId) -> Option<MemoryRun> {

@@ -76,7 +76,8 @@ pub(crate) const UNDO: ActivityOptions = ActivityOptions {
     timeouts: Timeouts { queue_ms: None, start_to_close_ms: 60_000, total_ms: Some(3_600_000), heartbeat_ms: Some(15_000) },
 };
 
-/// For waiting by asking again and again: each question is short, and a "not yet" is a failure that may pass.
+/// For waiting by asking again and again: each question is short, and a "not yet" is a failure that may pass. Where a limit of time
+/// stands as well, the questions end a little before it: then the last answer is told, not that time was up.
 pub(crate) const fn asking(every_ms: u64, times: i32) -> ActivityOptions {
     ActivityOptions {
         retry: Retry { max_attempts: times, first_ms: every_ms, factor: 1.0, max_ms: every_ms },

@@ -156,7 +156,7 @@ declare! {
         generation: Generation,
         /// All of them must hold; none: it must run.
         checks: Vec<Check>,
-    } is "check-machine", Idempotent, Read, asking(250, 2_000) => Served
+    } is "check-machine", Idempotent, Read, asking(250, 1_100) => Served
 }
 
 declare! {

@@ -46,7 +46,7 @@ declare! {
         generation: Generation,
         /// All of them must hold; none: it must run.
         checks: Vec<Check>,
-    } is "check-test", Idempotent, Read, asking(500, 1_000) => Served
+    } is "check-test", Idempotent, Read, asking(500, 550) => Served
 }
 
 declare! {

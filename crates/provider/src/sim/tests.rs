@@ -10,7 +10,9 @@ use chrono::DateTime;
 use recovery::{EffectToken, Generation, ItemName, PointId, ReplicationPolicy, SiteName};
 
 use super::*;
-use crate::{Call, Compute, Fence, NetworkChoice, PrepareReplica, ProviderError, RecoverMachine, Replicate, ReplicaStore, Replication};
+use crate::{
+    Call, Compute, Fence, NetworkChoice, PowerState, PrepareReplica, ProviderError, RecoverMachine, Replicate, ReplicaStore, Replication, Reports,
+};
 
 const GENERATION: Generation = Generation { era: 1, grant_epoch: 1 };
 
@@ -149,4 +151,75 @@ fn the_same_calls_give_the_same_ledger() {
         })
         .collect();
     assert_eq!(ledgers[0], ledgers[1]);
+}
+
+#[test]
+fn a_recovered_machine_does_not_start_where_another_has_its_name() {
+    let f = Fixture::new();
+    f.world.add_machine(&f.b.name, "vm", &[("vda", 1 << 20, "qcow2")]);
+    finish(f.recover(3)).unwrap();
+    let refused = finish(f.b.start_machine(&call(4), &f.item, GENERATION)).unwrap_err();
+    assert!(matches!(refused, ProviderError::Platform { .. }) && refused.not_applied(), "{refused}");
+    assert!(f.world.write(&f.b.name, "vm", "vda", 0, 1), "the other one runs on");
+}
+
+#[test]
+fn the_network_log_has_whatever_ran_at_once() {
+    let f = Fixture::new();
+    finish(f.recover(3)).unwrap();
+    finish(f.b.start_machine(&call(4), &f.item, GENERATION)).unwrap();
+    finish(f.a.fence(&call(5), &f.item, "vm")).unwrap();
+    let at_once: Vec<usize> = f.world.network_log().iter().map(|then| then.machines.iter().filter(|on| on.production).count()).collect();
+    assert_eq!(at_once, [1, 2, 1]);
+}
+
+#[test]
+fn a_power_failure_takes_the_record_of_changes() {
+    let f = Fixture::new();
+    finish(f.recover(3)).unwrap();
+    finish(f.b.start_machine(&call(4), &f.item, GENERATION)).unwrap();
+    assert!(f.world.write_recovered(&f.b.name, &f.item, "vda", 3, 1));
+    assert_eq!(finish(f.b.written(&f.item, GENERATION)).unwrap().blocks, 1);
+    f.world.power_failure(&f.b.name, "vm");
+    let lost = finish(f.b.written(&f.item, GENERATION)).unwrap_err();
+    assert!(matches!(lost, ProviderError::Platform { .. }), "{lost}");
+}
+
+#[test]
+fn a_point_whose_acknowledgement_was_lost_is_what_the_next_is_counted_from() {
+    let f = Fixture::new();
+    let sent = || finish(f.a.replication_status(&f.item)).unwrap().unwrap().bytes_sent_total;
+    assert!(f.world.write(&f.a.name, "vm", "vda", 1, 11));
+    f.world.lose_next_acknowledgement(&f.item);
+    assert!(matches!(f.world.replicate(&f.item), Step::Failed(_)));
+    let before = sent();
+    assert!(f.world.write(&f.a.name, "vm", "vda", 2, 22));
+    assert_eq!(f.world.replicate(&f.item), Step::Point(PointId(3)));
+    assert_eq!(sent() - before, BLOCK_BYTES);
+    let newest = f.world.newest_point(&f.b.name, &f.item).unwrap();
+    assert_eq!(newest, Contents::from([(("vda".to_owned(), 1), 11), (("vda".to_owned(), 2), 22)]));
+}
+
+#[test]
+fn a_host_that_boots_asks_the_target_before_it_starts_what_is_replicated() {
+    let f = Fixture::new();
+    f.world.add_machine(&f.a.name, "other", &[("vda", 1 << 20, "qcow2")]);
+    f.world.set_down(&f.a.name, true);
+    finish(f.recover(3)).unwrap();
+    let newer = Generation { era: 1, grant_epoch: 2 };
+    let of_newer = |seq| Call::new(EffectToken { era: 1, grant_epoch: 2, seq, run_epoch: 1, attempt: 1 }, "test");
+    finish(f.b.seal(&of_newer(1), &f.item, newer)).unwrap();
+    f.world.set_down(&f.a.name, false);
+    let power = |machine| f.world.machine(&f.a.name, machine).unwrap().power;
+    assert_eq!(power("other"), PowerState::Running);
+    assert_eq!((f.world.replicate(&f.item), power("vm")), (Step::Superseded, PowerState::Off));
+    let wanted = RecoverMachine { item: f.item.clone(), generation: newer, point: PointId::FIRST, network: NetworkChoice::AsDefined };
+    finish(f.b.recover(&of_newer(2), wanted)).unwrap();
+    finish(f.b.start_machine(&of_newer(3), &f.item, newer)).unwrap();
+    assert_eq!((f.world.replicate(&f.item), power("vm")), (Step::Quarantined, PowerState::Off));
+    assert!(!f.world.machine(&f.a.name, "vm").unwrap().autostart);
+    f.world.power_on(&f.a.name, "vm");
+    f.a.report_all_again();
+    let source = f.a.reports().into_iter().find_map(|report| report.source).unwrap();
+    assert_eq!((source.power, source.autostart), (PowerState::Running, false), "what somebody starts all the same is seen");
 }
