@@ -236,3 +236,29 @@ fn a_machine_that_lost_power_before_its_commit_goes_home_all_the_same() {
     }
     assert_eq!(scene.runs_at(), [site("a")]);
 }
+
+#[test]
+fn an_item_whose_old_site_is_lost_for_good_is_unprotected_and_protected_anew() {
+    let mut scene = Scene::ready_for(7, Work::FailoverUnfenced).unwrap();
+    done(&mut scene, Work::FailoverUnfenced);
+    done(&mut scene, Work::Commit);
+    let asked = scene.sim.store.time();
+    done(&mut scene, Work::Unprotect);
+    assert!(scene.sim.store.time() - asked < chrono::Duration::seconds(120), "nothing there is worth waiting for");
+    assert_eq!(scene.record().unwrap().state.main, MainState::Unprotected);
+    assert_eq!(scene.runs_at(), [site("b")]);
+    let left: Vec<_> = scene.lasting("b").into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(left, [provider::ObjectKind::MachineDisk, provider::ObjectKind::Machine]);
+}
+
+#[test]
+fn a_target_that_is_away_for_a_while_is_waited_for_when_its_points_are_dropped() {
+    let mut scene = Scene::ready_for(7, Work::Unprotect).unwrap();
+    scene.world.set_down(&site("b"), true);
+    let run = scene.start(Work::Unprotect);
+    wait(&mut scene, 300);
+    scene.world.set_down(&site("b"), false);
+    scene.finish(run).unwrap();
+    assert_eq!(scene.ending(run).item, MainState::Unprotected);
+    assert_eq!(scene.lasting("b"), []);
+}

@@ -1,7 +1,7 @@
 //! Unprotect: end replication of an item and remove its replica. The machine itself is not touched.
 //!
-//!   lock ─▶│ stop replication (a dead source does not stop us) ─▶ clean test copy ─▶ drop replica ─▶ what earlier turns left ─▶ unprotected
-//!   cancel until here
+//!   lock ─▶│ stop replication ─▶ look at the target ─▶ clean test copy ─▶ drop replica ─▶ what earlier turns left ─▶ unprotected
+//!   cancel until here        └────────────────────┴─ a dead site does not stop us: what is there stays there, and that is said
 //!
 //!   after an operation that failed past its point of no return, before the drop:
 //!   flatten what it has started: that is the item's machine now; or, if nothing was ever started, discard it and let the source go
@@ -10,19 +10,21 @@
 
 use std::time::Duration;
 
-use recovery::{Fact, Generation, ItemName, ItemRecord, MainState, Operation, Rest};
-use sdk::{CallError, Context, Failure, Workflow};
+use recovery::{Fact, Generation, ItemName, ItemRecord, MainState, Operation, Rest, SiteName};
+use sdk::{CallError, Context, Failure, TaskQueue, TimeoutKind, Workflow};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     clean_test,
-    declared::{DiscardMachine, DropReplica, FlattenMachine, LiftFence, StopReplication},
+    declared::{DiscardMachine, DropReplica, FlattenMachine, LiftFence, ListPoints, StopReplication},
     site_queue,
     tracked::Tracked,
 };
 
 /// How long the source's agent may take to pick the stop up.
 const SOURCE_LIMIT: Duration = Duration::from_secs(30);
+/// How long the target's agent may take while there are points at it: an outage that passes leaves none behind.
+const TARGET_LIMIT: Duration = Duration::from_secs(900);
 /// Longest try at letting the source go.
 const LIFT_LIMIT: Duration = Duration::from_secs(180);
 
@@ -38,6 +40,9 @@ pub struct UnprotectInput {
 pub struct Unprotected {
     /// False: the source's agent did not answer; its loop ends by itself when it finds the replica gone.
     pub source_stopped: bool,
+    /// The target's site, if nobody there has answered: the replica and what belongs to it are still there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_at: Option<SiteName>,
     /// Why the machine at the source stays off although nothing runs in its place; `None` where that is not so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_off: Option<String>,
@@ -70,30 +75,66 @@ fn uncommitted(record: &ItemRecord) -> Option<Generation> {
 async fn dismantle(item: &mut Tracked, uncommitted: Option<Generation>) -> Result<Unprotected, Failure> {
     let record = item.record()?;
     let (source, target) = (site_queue(record.source_site()), site_queue(record.target_site()));
+    let target_limit = if replicated(record) { TARGET_LIMIT } else { SOURCE_LIMIT };
     let name = item.name.clone();
-    let stop = item.ctx.call(source.clone(), &StopReplication { item: name.clone() }).queue_timeout(SOURCE_LIMIT);
-    let source_stopped = match stop.await {
-        Ok(()) => true,
-        // Also one that died with the task in its hands.
-        Err(CallError::Timeout(_)) => false,
-        Err(other) => return Err(other.into()),
-    };
+    let source_stopped = stopped(item, &source).await?;
+    if !answers(item, &target, target_limit).await? {
+        return left_there(item, uncommitted, source_stopped).await;
+    }
     clean_test::removed(item).await?;
     let source_off = settled(item, uncommitted).await?;
-    item.ctx.call(target.clone(), &DropReplica { item: name.clone() }).await?;
+    item.ctx.call(target.clone(), &DropReplica { item: name }).await?;
     old_machine_gone(item).await?;
-    // An item that has been to the other site and back has left records of the other direction.
-    let ctx = &item.ctx;
-    let stop = ctx.call(target, &StopReplication { item: name.clone() }).queue_timeout(SOURCE_LIMIT);
-    let dropped = ctx.call(source, &DropReplica { item: name }).queue_timeout(SOURCE_LIMIT);
-    stop.await?;
-    if source_stopped {
-        match dropped.await {
-            Ok(()) | Err(CallError::Timeout(_)) => {}
-            Err(other) => return Err(other.into()),
-        }
+    // A machine that was its base is known again, with the marks of an earlier turn.
+    stopped(item, &target).await?;
+    earlier_turn_gone(item, source_stopped).await?;
+    Ok(Unprotected { source_stopped, source_off, left_at: None })
+}
+
+/// Whether a loop at that site has ended; not, if nobody answers, or who has picked it up died with it.
+async fn stopped(item: &Tracked, at: &TaskQueue) -> Result<bool, Failure> {
+    match item.ctx.call(at.clone(), &StopReplication { item: item.name.clone() }).queue_timeout(SOURCE_LIMIT).await {
+        Ok(()) => Ok(true),
+        Err(CallError::Timeout(_)) => Ok(false),
+        Err(other) => Err(other.into()),
     }
-    Ok(Unprotected { source_stopped, source_off })
+}
+
+/// Whether anybody is at that site, whatever the answer.
+async fn answers(item: &Tracked, at: &TaskQueue, limit: Duration) -> Result<bool, Failure> {
+    match item.ctx.call(at.clone(), &ListPoints { item: item.name.clone() }).queue_timeout(limit).await {
+        Err(CallError::Timeout(TimeoutKind::Queue)) => Ok(false),
+        Err(CallError::Cancelled) => Err(sdk::Cancelled.into()),
+        Ok(_) | Err(_) => Ok(true),
+    }
+}
+
+/// Whether points may still be worth something: after a commit there are none.
+fn replicated(record: &ItemRecord) -> bool {
+    record.powered_on.is_none()
+}
+
+/// The target's site is gone: what is there stays there. Where the item's own machine may run there, that is not accepted.
+async fn left_there(item: &Tracked, uncommitted: Option<Generation>, source_stopped: bool) -> Result<Unprotected, Failure> {
+    let site = item.record()?.target_site().clone();
+    if uncommitted.is_some() {
+        let message = format!("nobody at site {site} answers, and the machine of {} may run there; repeat when the site is back", item.name);
+        return Err(Failure::fatal("target-not-reached", message));
+    }
+    earlier_turn_gone(item, source_stopped).await?;
+    Ok(Unprotected { source_stopped, source_off: None, left_at: Some(site) })
+}
+
+/// An item that has been to the other site and back has left records of the other direction.
+async fn earlier_turn_gone(item: &Tracked, source_stopped: bool) -> Result<(), Failure> {
+    if !source_stopped {
+        return Ok(());
+    }
+    let source = site_queue(item.record()?.source_site());
+    match item.ctx.call(source, &DropReplica { item: item.name.clone() }).queue_timeout(SOURCE_LIMIT).await {
+        Ok(()) | Err(CallError::Timeout(_)) => Ok(()),
+        Err(other) => Err(other.into()),
+    }
 }
 
 /// Removes an old machine that a recovery had made and that is no base; where nothing is replicated it is of no use any more. It is

@@ -51,7 +51,8 @@ pub enum FenceState {
 /// Fencing of source machines.
 #[async_trait]
 pub trait Fence: Send + Sync {
-    /// Ends the machine hard, disables its autostart, stops its replication, remembers how it was, and looks. Twice is once.
+    /// Ends the machine hard, disables its autostart, stops its replication, remembers how it was, and looks. Twice is once. One that
+    /// was shut down before is fenced by that; its replication is stopped all the same.
     ///
     /// # Errors
     /// `StaleToken`, `NoSuchMachine`, `Unreachable`, `Platform` (it could not be proven).

@@ -10,7 +10,7 @@
 //! with [`ProviderError::StaleToken`], changing nothing, once a greater one was seen for its item. 2. Every mutating call may be
 //! repeated: the second call finds the first one's effect and gives the same answer. 3. A call whose future is dropped either
 //! happens whole or can be repeated. 4. What exists outside is read from outside (`observe_machine`, `replica`, `inventory`),
-//! never remembered. 5. No call waits for the other site.
+//! never remembered. 5. No call but `final_sync` waits for the other site.
 //!
 //! [`EffectToken`]: recovery::EffectToken
 

@@ -104,7 +104,9 @@ pub struct ExtentMap {
 pub trait ReplicaStore: Send + Sync {
     /// Makes the replica, or opens the existing one for appends of this generation under this policy. Points that exist stay.
     /// A replica whose points are withdrawn and removed is begun anew by a newer generation; numbers of points go on. With
-    /// [`Base::OldMachine`] that machine must be fenced here, and off.
+    /// [`Base::OldMachine`] that machine must be off, and fenced here unless a recovery had made it: the newest one of those that
+    /// were started here before this generation, else the one that the item was replicated from. What is given as the machine is
+    /// kept with the name and the definition that the old machine has here.
     ///
     /// # Errors
     /// `StaleToken`, `Superseded`, `ReplicaMismatch`, `PointsWithdrawn` (their files are still there), `NoOldMachine`, `NotFenced`,
@@ -136,7 +138,8 @@ pub trait ReplicaStore: Send + Sync {
     async fn unpin(&self, call: &Call, item: &ItemName, point: PointId, pin: Pin) -> Result<(), ProviderError>;
 
     /// Computes and stores which blocks differ from the source's last known state: those of points newer than the recovered
-    /// one, and those written since the recovered machine was started. Once stored, the same map is returned again.
+    /// one, and those written since the recovered machine was started; all of them if that record is lost, since a commit must be
+    /// possible after a power failure. Once stored, the same map is returned again.
     ///
     /// # Errors
     /// `StaleToken`, `NoSuchReplica`, `NotRecovered`, `Busy`, `Platform`.

@@ -45,7 +45,8 @@ pub enum Phase {
     Paused,
     /// It fails, and is tried again; `last_error` says why.
     Broken,
-    /// A newer generation has the item: the loop has ended.
+    /// A newer generation has the item, and no point of this one is taken any more. The loop asks on, now and then, whether the
+    /// machine was started there.
     Superseded,
     /// It was told to stop.
     Stopped,
@@ -82,7 +83,8 @@ pub const AUTOSTART_PATIENCE: std::time::Duration = std::time::Duration::from_se
 /// Replication of machines at their source.
 #[async_trait]
 pub trait Replication: Send + Sync {
-    /// Stores what to do on local disk and starts the loop. Called again, it changes policy, endpoint or generation.
+    /// Stores what to do on local disk and starts the loop. Called again, it changes policy, endpoint or generation; a machine that
+    /// waits for its start after its host has booted goes on waiting.
     ///
     /// # Errors
     /// `StaleToken`, `NoSuchMachine`, `DiskNotQcow2`, `NotProtectable`, `Superseded`, `Storage`.
