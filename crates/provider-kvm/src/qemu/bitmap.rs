@@ -67,7 +67,7 @@ impl Described {
 
 /// Describes a file that nothing has open for writing.
 pub(crate) fn describe(path: &Path) -> Result<Described, ProviderError> {
-    let image = image::info(path)?;
+    let image = image::at_rest(path)?;
     Ok(Described { capacity_bytes: image.virtual_size, bitmaps: image.bitmaps() })
 }
 

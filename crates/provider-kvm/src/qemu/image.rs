@@ -106,7 +106,7 @@ fn ask(path: &Path, arguments: &[&str]) -> Result<Image, ProviderError> {
 }
 
 /// Describes an image; fails while it is open for writing.
-pub(super) fn info(path: &Path) -> Result<Image, ProviderError> {
+pub(super) fn at_rest(path: &Path) -> Result<Image, ProviderError> {
     ask(path, &[])
 }
 
