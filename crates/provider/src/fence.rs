@@ -52,7 +52,8 @@ pub enum FenceState {
 #[async_trait]
 pub trait Fence: Send + Sync {
     /// Ends the machine hard, disables its autostart, stops its replication, remembers how it was, and looks. Twice is once. One that
-    /// was shut down before is fenced by that; its replication is stopped all the same.
+    /// was shut down before is fenced by that; its replication is stopped all the same. One that was taken from the hypervisor,
+    /// retired or as a base, is fenced by that.
     ///
     /// # Errors
     /// `StaleToken`, `NoSuchMachine`, `Unreachable`, `Platform` (it could not be proven).

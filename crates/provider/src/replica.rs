@@ -151,16 +151,16 @@ pub trait ReplicaStore: Send + Sync {
     /// `StaleToken`, `NoSuchReplica`.
     async fn withdraw_points(&self, call: &Call, item: &ItemName) -> Result<(), ProviderError>;
 
-    /// Removes the files of withdrawn points, and of a base that a recovery had made; a base that was there before us is left
-    /// alone. Twice is once.
+    /// Removes the files of withdrawn points, and of a base that a recovery had made; the disks of a base that was there before us
+    /// are left alone. A fence in force here ends: the recovered machine has taken the place of what was fenced. Twice is once.
     ///
     /// # Errors
     /// `StaleToken`, `PointsInUse`, `Platform` (points are not withdrawn), `Storage`.
     async fn remove_points(&self, call: &Call, item: &ItemName) -> Result<(), ProviderError>;
 
     /// Removes the replica with all its points, pinned ones too, and all records. Twice is once. A recovered machine stays. An old
-    /// machine whose disks were its base is known to the hypervisor again, off and without autostart; if a recovery had made it,
-    /// it is removed with its disks.
+    /// machine whose disks were its base is known to the hypervisor again, off and without autostart, unless a recovered machine
+    /// here has taken its place; one that a recovery had made and that was retired is removed with its disks.
     ///
     /// # Errors
     /// `StaleToken`, `PointsInUse`, `Storage`.
