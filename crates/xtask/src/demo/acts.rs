@@ -137,7 +137,8 @@ pub(crate) fn judge(disaster: &Disaster, failover: &Failover, witness: &Witness)
     let Verified { records, bad } = failover.verified;
     ensure!(bad == 0, "{bad} of {records} records are bad");
     run::was_taken_over(&failover.history)?;
-    let starts = witness.sightings()?.into_iter().filter(|seen| seen.site == "siteb" && seen.said.contains("Started"));
+    let started = format!("{MACHINE}: Started");
+    let starts = witness.sightings()?.into_iter().filter(|seen| seen.site == "siteb" && seen.said.starts_with(&started));
     let starts = starts.count();
     ensure!(starts == 1, "libvirt of site B saw {starts} starts of the machine, expected one");
     let cut = Cut::find(disaster, failover)?;
