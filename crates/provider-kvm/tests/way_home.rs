@@ -356,3 +356,59 @@ fn a_whole_copy_home_puts_the_old_machine_aside_until_it_is_discarded() {
         assert_eq!(hash(&home), before, "the old disk is not written");
     });
 }
+
+#[test]
+fn a_last_point_that_could_not_be_sent_leaves_the_loop_as_it_was() {
+    run("a_last_point_that_could_not_be_sent_leaves_the_loop_as_it_was", async |c| {
+        c.machine(Side::A).write(1, 11);
+        c.protect(Side::A, Base::Empty).await;
+        let before = c.point(Side::A);
+        c.machine(Side::A).stop();
+        let address = c.site(Side::B).data_address();
+        c.close(Side::B);
+        let sync = || async { c.site(Side::A).final_sync(&c.call(), &c.item(), std::sync::Arc::new(provider::Quiet)).await };
+        let cut = sync().await;
+        assert!(matches!(cut, Err(provider::ProviderError::Unreachable { .. })), "{cut:?}");
+        c.open_at(Side::B, address);
+        c.machine(Side::A).start();
+        c.machine(Side::A).write(2, 22);
+        assert!(c.point(Side::A) > before, "the loop goes on");
+
+        c.machine(Side::A).stop();
+        let last = sync().await.expect("the rest is sent");
+        assert_eq!(sync().await, Ok(last), "the same point again");
+        // Somebody uses the machine after all: the point is not the last state any more.
+        c.machine(Side::A).start();
+        c.machine(Side::A).write(3, 33);
+        c.machine(Side::A).stop();
+        let later = sync().await.expect("the rest is sent");
+        assert!(later > last);
+        c.next_run();
+        c.bring_up(Side::B, later).await;
+        assert_eq!([1, 2, 3].map(|block| c.machine(Side::B).read(block)), [11, 22, 33]);
+    });
+}
+
+#[test]
+fn a_machine_that_was_retired_is_neither_started_nor_discarded() {
+    run("a_machine_that_was_retired_is_neither_started_nor_discarded", async |c| {
+        c.machine(Side::A).write(1, 11);
+        c.protect(Side::A, Base::Empty).await;
+        c.point(Side::A);
+        c.unplanned(Side::A).await;
+        let generation = c.generation();
+        let (site, item) = (c.site(Side::B), c.item());
+        let runs = site.retire(&c.call(), &item, generation).await;
+        assert!(matches!(runs, Err(provider::ProviderError::StillRunning { .. })), "{runs:?}");
+        c.commit(Side::B).await;
+        c.machine(Side::B).stop();
+        site.retire(&c.call(), &item, generation).await.expect("it is retired");
+        let started = site.start_machine(&c.call(), &item, generation).await.map(drop);
+        assert_eq!(started, Err(provider::ProviderError::NotRecovered { item: item.clone(), generation }));
+        let discarded = site.discard(&c.call(), &item, generation).await;
+        assert!(matches!(discarded, Err(provider::ProviderError::Platform { .. })), "{discarded:?}");
+        assert_eq!(files(&c, Side::B, "run.").len(), 1);
+        site.drop_replica(&c.call(), &item).await.expect("the replica is dropped");
+        assert_eq!(files(&c, Side::B, "run."), [""; 0], "with the replica goes what was kept for it");
+    });
+}
