@@ -1,13 +1,19 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+mod installation;
+mod items;
+
+use std::path::PathBuf;
 
 use api::access::Role;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use recovery::{Check, ItemName, PointChoice, SiteName};
+use recovery::{ItemName, SiteName};
 use sdk::RunId;
 
-use crate::span;
+pub(crate) use installation::{Server, StateDirArgument, Up, Worker};
+pub(crate) use items::{
+    ChangePoint, Discarding, Failback, Failover, ItemOperation, Location, PlannedFailover, Protect, Reprotect, ShuttingDown, Sync, TestFailover, Waiting,
+};
 
 /// Disaster recovery as durable workflows on Postgres.
 ///
@@ -159,231 +165,6 @@ pub(crate) enum Command {
     },
     /// Shows the versions of this program and of the server.
     Version,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct StateDirArgument {
-    /// Where the installation keeps its files [default: /var/lib/switchback as root, else $XDG_DATA_HOME/switchback]
-    #[arg(long, env = "SWITCHBACK_STATE_DIR", value_name = "DIR")]
-    pub(crate) state_dir: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Up {
-    #[command(flatten)]
-    pub(crate) state: StateDirArgument,
-    /// A database of yours, instead of a private one.
-    #[arg(long, env = "SWITCHBACK_DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    pub(crate) database_url: Option<String>,
-    /// Where to listen on the network, with TLS; agents need it.
-    #[arg(long, value_name = "IP:PORT")]
-    pub(crate) listen: Option<SocketAddr>,
-    /// A name by which the server is reached, beside its addresses; may be repeated.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) tls_name: Vec<String>,
-    /// How many workers.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub(crate) workers: u32,
-    /// Life of a worker's lease without renewal: how long its runs wait when it dies.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=120))]
-    pub(crate) lease_seconds: u64,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Server {
-    #[command(flatten)]
-    pub(crate) state: StateDirArgument,
-    /// The database.
-    #[arg(long, env = "SWITCHBACK_DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    pub(crate) database_url: String,
-    /// Where to listen on the network, with TLS.
-    #[arg(long, value_name = "IP:PORT")]
-    pub(crate) listen: Option<SocketAddr>,
-    /// A name by which the server is reached, beside its addresses; may be repeated.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) tls_name: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Worker {
-    #[command(flatten)]
-    pub(crate) state: StateDirArgument,
-    /// The database.
-    #[arg(long, env = "SWITCHBACK_DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    pub(crate) database_url: String,
-    /// Life of its lease without renewal.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=120))]
-    pub(crate) lease_seconds: u64,
-    /// Its name among the pid files [default: worker-PID]
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-}
-
-/// How long to stay.
-#[derive(Clone, Copy, Debug, Args)]
-pub(crate) struct Waiting {
-    /// Stays until the run has ended, and shows what it does.
-    #[arg(long)]
-    pub(crate) wait: bool,
-    /// With --wait: stays at most this long; the run goes on.
-    #[arg(long, value_name = "TIME", value_parser = span::parse, requires = "wait")]
-    pub(crate) timeout: Option<Duration>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Protect {
-    /// Name of the item; by default also of its machine.
-    pub(crate) item: ItemName,
-    /// The site where it runs.
-    #[arg(long)]
-    pub(crate) from: SiteName,
-    /// The site that gets its points.
-    #[arg(long)]
-    pub(crate) to: SiteName,
-    /// Name of the machine on the platform [default: the item's]
-    #[arg(long)]
-    pub(crate) machine: Option<String>,
-    /// From one point to the next.
-    #[arg(long, default_value = "5s", value_parser = span::parse)]
-    pub(crate) interval: Duration,
-    /// Most points that are kept.
-    #[arg(long, default_value_t = 24)]
-    pub(crate) retention_points: u32,
-    /// Over which the kept points are spread.
-    #[arg(long, default_value = "72h", value_parser = span::parse)]
-    pub(crate) retention_window: Duration,
-    /// Takes an app-consistent point that often: the guest agent quiets file systems and applications for a moment [default: never]
-    #[arg(long, value_name = "TIME", value_parser = span::parse)]
-    pub(crate) app_consistent_every: Option<Duration>,
-    /// How a recovered machine is asked whether it serves: tcp:HOST:PORT or http://HOST:PORT/path; may be repeated.
-    #[arg(long, value_name = "CHECK")]
-    pub(crate) check: Vec<Check>,
-    #[command(flatten)]
-    pub(crate) waiting: Waiting,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Failover {
-    /// Which item.
-    pub(crate) item: ItemName,
-    /// From which point: latest-processed, latest-app-consistent, or a number.
-    #[arg(long, default_value = "latest-processed")]
-    pub(crate) point: PointChoice,
-    /// Goes on although nobody can prove that the source is off. Your name stands in the history.
-    #[arg(long, requires = "reason")]
-    pub(crate) accept_unfenced: bool,
-    /// Why you accept that.
-    #[arg(long, requires = "accept_unfenced")]
-    pub(crate) reason: Option<String>,
-    /// How long the source's agent may take to pick the fence up.
-    #[arg(long, default_value = "10s", value_parser = span::parse)]
-    pub(crate) fence_timeout: Duration,
-    #[command(flatten)]
-    pub(crate) waiting: Waiting,
-}
-
-/// How long a guest may take.
-#[derive(Clone, Copy, Debug, Args)]
-pub(crate) struct ShuttingDown {
-    /// How long the guest may take to shut down; if it takes longer, nothing has changed.
-    #[arg(long, default_value = "5m", value_parser = span::parse, value_name = "TIME")]
-    pub(crate) shut_down_timeout: Duration,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PlannedFailover {
-    /// Which item.
-    pub(crate) item: ItemName,
-    #[command(flatten)]
-    pub(crate) shutting_down: ShuttingDown,
-    #[command(flatten)]
-    pub(crate) waiting: Waiting,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Failback {
-    /// Which item.
-    pub(crate) item: ItemName,
-    /// When data is copied. Of an item that is not replicated back yet everything can be copied while it is off.
-    #[arg(long, value_enum, default_value_t = Sync::BeforeFailover)]
-    pub(crate) sync: Sync,
-    #[command(flatten)]
-    pub(crate) shutting_down: ShuttingDown,
-    #[command(flatten)]
-    pub(crate) waiting: Waiting,
-}
-
-/// When a failback copies what it has to copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Sync {
-    /// While the machine runs (reprotect does that); only what is missing is copied while it is off.
-    BeforeFailover,
-    /// Everything, while the machine is off, without comparing: for an item that was not reprotected.
-    DuringFailover,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ChangePoint {
-    /// Which item.
-    pub(crate) item: ItemName,
-    /// To which point: latest-processed, latest-app-consistent, or a number.
-    #[arg(long)]
-    pub(crate) point: PointChoice,
-    /// The machine that runs now may be discarded with all it has written.
-    #[arg(long)]
-    pub(crate) discard_writes: bool,
-    #[command(flatten)]
-    pub(crate) waiting: Waiting,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Discarding {
-    /// Which item.
-    pub(crate) item: ItemName,
-    /// The machine that runs now may be discarded with all it has written.
-    #[arg(long)]
-    pub(crate) discard_writes: bool,
-    #[command(flatten)]
-    pub(crate) waiting: Waiting,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Reprotect {
-    /// Which item.
-    pub(crate) item: ItemName,
-    /// Onto what.
-    #[arg(long, value_enum, default_value_t = Location::Original)]
-    pub(crate) location: Location,
-    #[command(flatten)]
-    pub(crate) waiting: Waiting,
-}
-
-/// Where an item will be able to go back to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Location {
-    /// The disks of its old machine: only what differs is sent.
-    Original,
-    /// A new machine at the old site: everything is sent.
-    Alternate,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TestFailover {
-    /// Which item.
-    pub(crate) item: ItemName,
-    /// From which point: latest-processed, latest-app-consistent, or a number.
-    #[arg(long, default_value = "latest-processed")]
-    pub(crate) point: PointChoice,
-    #[command(flatten)]
-    pub(crate) waiting: Waiting,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ItemOperation {
-    /// Which item.
-    pub(crate) item: ItemName,
-    #[command(flatten)]
-    pub(crate) waiting: Waiting,
 }
 
 #[derive(Debug, Subcommand)]
