@@ -18,10 +18,8 @@ const HEAD_BYTES: usize = 1024;
 /// What did not hold, in words. The limit holds for all but the look-up of a name.
 pub fn ask(check: &Check, limit: Duration) -> std::result::Result<String, String> {
     let deadline = Instant::now() + limit;
-    answer(check, deadline).map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => format!("no answer within {} s", limit.as_secs()),
-        _ => error.to_string(),
-    })
+    let late = |error: &Error| matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
+    answer(check, deadline).map_err(|error| if late(&error) { format!("no answer within {} s", limit.as_secs()) } else { error.to_string() })
 }
 
 fn answer(check: &Check, deadline: Instant) -> Result<String> {
