@@ -65,7 +65,7 @@ fn a_crash_at_any_step_changes_neither_the_end_nor_the_effects() {
                 let case = format!("{work:?} step {} {} {fault:?}", step.seq, step.activity);
                 let struck = strike(work, step.seq, fault);
                 assert_eq!(struck.ending, clean, "{case}");
-                judged(&struck.scene, &case);
+                struck.scene.judged(&case);
                 assert!(struck.crashes > 0 || fault == Fault::Repeats, "{case}: nothing crashed");
                 assert!(struck.struck > 0, "{case}: nothing was struck");
             }
@@ -117,14 +117,6 @@ fn for_each<T: Copy + Send + Sync + std::fmt::Debug>(all: &[T], one: impl Fn(T) 
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
     let failed = failed.into_inner().unwrap();
     assert!(failed.is_empty(), "failed: {failed:?}");
-}
-
-/// What holds whatever happened.
-fn judged(scene: &Scene, case: &str) {
-    assert_eq!(scene.world.ledger().applied_more_than_once(), vec![], "{case}");
-    assert_eq!(scene.sim.store.leftovers(), 0, "{case}");
-    scene.never_ran_twice(case);
-    scene.ledgers_are_whole(case);
 }
 
 #[test]
@@ -224,7 +216,7 @@ fn row(work: Work, step: &ScheduledStep) -> String {
         let case = format!("{work:?} step {} {} {fault}", step.seq, step.activity);
         assert!(struck.struck > 0, "{case}: nothing was struck");
         assert_ne!(struck.ending.run, RunState::Suspended, "{case}");
-        judged(&struck.scene, &case);
+        struck.scene.judged(&case);
         put_back(work, struck, &case);
         what_is_allowed_works(work, struck, usize::try_from(step.seq.0).unwrap() + turn, &case);
     }
@@ -259,7 +251,7 @@ fn put_back(work: Work, struck: &mut Struck, case: &str) {
     }
     match rest {
         Rest::Unprotected => {
-            nothing_is_left(&struck.scene, case);
+            struck.scene.nothing_is_left(case);
         }
         Rest::Protected if !gone => {
             assert!(struck.scene.replicates().unwrap(), "{case}: no further point arrives");
@@ -280,16 +272,6 @@ fn put_back(work: Work, struck: &mut Struck, case: &str) {
     }
 }
 
-/// Nothing of ours is anywhere but the item's own machine, if a recovery made that: at most one at a site, known to its hypervisor.
-fn nothing_is_left(scene: &Scene, case: &str) {
-    for (site, inventory) in scene.inventories() {
-        let known = scene.world.machine(&switchback_tests::site(&site), switchback_tests::ITEM).is_some();
-        let (own, left): (Vec<_>, Vec<_>) =
-            inventory.objects.into_iter().partition(|o| known && matches!(o.kind, ObjectKind::Machine | ObjectKind::MachineDisk));
-        assert!(left.is_empty() && own.len() <= 2, "{case}: left behind at {site}: {left:?} beside {own:?}");
-    }
-}
-
 /// One of the operations that are allowed now is carried out, another one at each step and fault, and comes to its end.
 fn what_is_allowed_works(work: Work, struck: &mut Struck, turn: usize, case: &str) {
     let Some(record) = struck.scene.record() else { return };
@@ -304,9 +286,9 @@ fn what_is_allowed_works(work: Work, struck: &mut Struck, turn: usize, case: &st
     let ending = struck.scene.ending(run);
     let why = struck.scene.failure(run);
     assert_eq!((&ending.run, ending.code.as_deref()), (&RunState::Completed, None), "{case}: {ending:?} {why:?}");
-    judged(&struck.scene, &case);
+    struck.scene.judged(&case);
     if next == Work::Unprotect {
-        nothing_is_left(&struck.scene, &case);
+        struck.scene.nothing_is_left(&case);
     }
     if !gone {
         let active = struck.scene.record().unwrap().active_site().clone();
@@ -325,7 +307,7 @@ fn clean(work: Work) -> (Ending, Vec<ScheduledStep>) {
     let (run, _) = scene.carry_out(work).unwrap();
     let ending = scene.ending(run);
     assert_eq!(ending.run, RunState::Completed, "{case}: {ending:?} {:?}", scene.failure(run));
-    judged(&scene, &case);
+    scene.judged(&case);
     let record = scene.record().unwrap();
     if work.loses_nothing() {
         let ledgers = [&from[0], record.active_site()].map(|site| scene.world.contents(site, switchback_tests::ITEM).unwrap());
@@ -333,7 +315,7 @@ fn clean(work: Work) -> (Ending, Vec<ScheduledStep>) {
     }
     assert_eq!(scene.runs_at(), [record.active_site().clone()], "{case}");
     if ending.item == MainState::Unprotected {
-        nothing_is_left(&scene, &case);
+        scene.nothing_is_left(&case);
     }
     (ending, scene.steps(run))
 }

@@ -3,10 +3,16 @@
 //! `SWITCHBACK_SEEDS=n` runs more seeds, `SWITCHBACK_SEED=n` repeats one.
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test panics where its sentence does not hold")]
 
-use engine::{RunState, sim::Chaos};
-use recovery::MainState;
+use std::collections::BTreeMap;
+
+use engine::{
+    RunState,
+    sim::{Chaos, Rng},
+};
+use provider::{Fence, FenceState};
+use recovery::{MainState, allowed_operations};
 use sdk::replay;
-use switchback_tests::{Scene, Work, judge, site};
+use switchback_tests::{ITEM, POLLS, Scene, Work, item, judge, now, site};
 
 /// There and back, through a disaster, and protected again.
 const CIRCLE: &[(Work, MainState)] = &[
@@ -60,7 +66,7 @@ fn a_clean_circle_ends_where_it_began() {
                 judge::goes_on(old, new).unwrap_or_else(|why| panic!("{case}: {why}"));
             }
         }
-        judged(&scene, "a clean circle");
+        scene.judged("a clean circle");
         assert_eq!(scene.runs_at(), [site("a")]);
     }
 }
@@ -89,18 +95,133 @@ fn a_hundred_seeds_of_there_and_back_lose_and_double_nothing() {
             assert_eq!(scene.record().unwrap().state.main, *state, "seed {seed} {work:?}");
             scene.ledgers_are_whole(&format!("seed {seed} {work:?}"));
         }
-        judged(&scene, &format!("seed {seed}"));
+        scene.judged(&format!("seed {seed}"));
         assert_eq!(scene.runs_at(), [site("a")], "seed {seed}");
     }
     println!("most in a seed: {crashes} crashes, {pauses} zombies, {lost} lost answers; {retreats} retreats in all");
     assert!(crashes > 0 && pauses > 0 && lost > 0);
 }
 
-fn judged(scene: &Scene, case: &str) {
-    assert_eq!(scene.world.ledger().applied_more_than_once(), vec![], "{case}");
-    assert_eq!(scene.sim.store.leftovers(), 0, "{case}");
-    scene.never_ran_twice(case);
-    scene.ledgers_are_whole(case);
+/// Something that goes wrong outside while a run is on its way, and is put right before it ends.
+#[derive(Clone, Copy, Debug)]
+enum Trouble {
+    Nothing,
+    LineIsCut,
+    AnAppendIsTorn,
+    AnAcknowledgementIsLost,
+    GuestsIgnoreShutDown,
+    CopiesDoNotServe,
+    TestNetworkIsNotIsolated,
+    MachineLosesPower,
+    SourceSiteIsDown,
+    TargetSiteIsDown,
+}
+
+const TROUBLES: [Trouble; 10] = [
+    Trouble::Nothing,
+    Trouble::LineIsCut,
+    Trouble::AnAppendIsTorn,
+    Trouble::AnAcknowledgementIsLost,
+    Trouble::GuestsIgnoreShutDown,
+    Trouble::CopiesDoNotServe,
+    Trouble::TestNetworkIsNotIsolated,
+    Trouble::MachineLosesPower,
+    Trouble::SourceSiteIsDown,
+    Trouble::TargetSiteIsDown,
+];
+
+impl Trouble {
+    fn is(self, scene: &Scene, on: bool) {
+        let world = &scene.world;
+        let (a, b) = (site("a"), site("b"));
+        let Some(record) = scene.record() else { return };
+        match self {
+            Trouble::Nothing => {}
+            Trouble::LineIsCut => world.cut_line(&a, &b, on),
+            Trouble::AnAppendIsTorn if on => world.tear_next_append(&item()),
+            Trouble::AnAcknowledgementIsLost if on => world.lose_next_acknowledgement(&item()),
+            Trouble::MachineLosesPower if on => scene.runs_at().iter().for_each(|at| world.power_failure(at, ITEM)),
+            Trouble::AnAppendIsTorn | Trouble::AnAcknowledgementIsLost | Trouble::MachineLosesPower => {}
+            Trouble::GuestsIgnoreShutDown => [a, b].iter().for_each(|at| world.ignore_shut_down(at, ITEM, on)),
+            Trouble::CopiesDoNotServe => [a, b].iter().for_each(|at| world.refuse_service(at, &format!("{ITEM}-test"), on)),
+            Trouble::TestNetworkIsNotIsolated => [a, b].iter().for_each(|at| world.join_test_network(at, &item(), on)),
+            Trouble::SourceSiteIsDown => world.set_down(record.source_site(), on),
+            Trouble::TargetSiteIsDown => world.set_down(record.target_site(), on),
+        }
+    }
+}
+
+/// Somebody sees that the item's machine is off although nobody has fenced it, and starts it.
+fn somebody_starts_it(scene: &Scene) {
+    let Some(record) = scene.record() else { return };
+    let at = scene.world.site(record.active_site());
+    let fence = now(at.observe_fence(&item(), ITEM));
+    if scene.runs_at().is_empty() && matches!(fence, Ok(FenceState::Open { .. })) {
+        scene.world.power_on(record.active_site(), ITEM);
+    }
+}
+
+/// Carries out one work, with a trouble that passes while it runs.
+fn troubled(scene: &mut Scene, work: Work, trouble: Trouble, seconds: u64, case: &str) {
+    trouble.is(scene, true);
+    let run = scene.start(work);
+    let until = scene.sim.store.time() + std::time::Duration::from_secs(seconds);
+    scene.sim.run_until(POLLS, |store| store.time() > until).unwrap_or_else(|stuck| panic!("{case}: {stuck}"));
+    // What was down belongs to the record as it was then.
+    for at in ["a", "b"] {
+        scene.world.set_down(&site(at), false);
+    }
+    trouble.is(scene, false);
+    somebody_starts_it(scene);
+    scene.finish(run).unwrap_or_else(|stuck| panic!("{case}: {stuck}"));
+    // An agent may hear that its report counts only after the run has ended.
+    let until = scene.sim.store.time() + std::time::Duration::from_secs(20);
+    scene.sim.run_until(POLLS, |store| store.time() > until).unwrap();
+    let (ending, why) = (scene.ending(run), scene.failure(run));
+    assert!(matches!(ending.run, RunState::Completed | RunState::Failed), "{case}: {ending:?} {why:?}");
+    assert_eq!(ending.item.busy_with(), None, "{case}: {ending:?} {why:?}");
+    somebody_starts_it(scene);
+    scene.judged(case);
+}
+
+/// What the item's state allows, as work.
+fn allowed(scene: &Scene) -> Vec<Work> {
+    let Some(record) = scene.record() else { return vec![Work::Protect] };
+    allowed_operations(&record.state).into_iter().filter_map(|operation| Work::of(operation, &record)).collect()
+}
+
+#[test]
+fn whatever_is_allowed_is_done_in_any_order_under_any_trouble_and_there_is_a_way_out() {
+    let mut done = BTreeMap::<String, u32>::new();
+    for seed in seeds(60) {
+        let mut scene = Scene::new(seed, Chaos::default());
+        let mut rng = Rng::new(seed);
+        let mut pick = |count: usize| usize::try_from(rng.below(count as u64).unwrap_or(0)).unwrap();
+        let mut told = vec![];
+        for _ in 0..9 {
+            let possible = allowed(&scene);
+            let others: Vec<Work> = possible.iter().copied().filter(|work| *work != Work::Unprotect).collect();
+            let possible = if others.is_empty() { possible } else { others };
+            let work = possible[pick(possible.len())];
+            let trouble = TROUBLES[pick(TROUBLES.len())];
+            told.push(format!("{work:?} while {trouble:?}"));
+            *done.entry(format!("{work:?}")).or_default() += 1;
+            troubled(&mut scene, work, trouble, 5 + pick(115) as u64, &format!("seed {seed}, {told:?}"));
+        }
+        let case = format!("seed {seed}, {told:?}, then out");
+        for _ in 0..6 {
+            let possible = allowed(&scene);
+            if scene.record().is_some_and(|record| record.state.main == MainState::Unprotected) {
+                break;
+            }
+            let out = [Work::Unprotect, Work::Commit].into_iter().find(|work| possible.contains(work));
+            troubled(&mut scene, out.unwrap_or(possible[0]), Trouble::Nothing, 1, &case);
+        }
+        assert_eq!(scene.record().unwrap().state.main, MainState::Unprotected, "{case}");
+        assert_eq!(scene.runs_at().len(), 1, "{case}");
+        scene.nothing_is_left(&case);
+    }
+    println!("{done:?}");
 }
 
 #[test]

@@ -25,6 +25,7 @@ fn failed(scene: &mut Scene, work: Work) -> (Ending, String) {
     (ending, scene.failure(run).unwrap())
 }
 
+/// A partition that somebody took upon themselves may let it run twice for a moment.
 fn judged(scene: &Scene, case: &str) {
     assert_eq!(scene.world.ledger().applied_more_than_once(), vec![], "{case}");
     assert_eq!(scene.sim.store.leftovers(), 0, "{case}");

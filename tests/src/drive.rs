@@ -2,10 +2,17 @@
 
 use serde_json::Value;
 
-use crate::{place::wait_until, product::Product};
+use crate::{lab::Lab, place::wait_until, product::Product};
 
 /// Where agents take data from other sites.
 pub const DATA_PORT: u16 = 7444;
+
+/// Enrols and starts an agent at each site.
+pub fn agents(lab: &Lab, product: &mut Product) {
+    for site in ["sitea", "siteb"] {
+        lab.agent(product, &format!("agent-{site}"), site, DATA_PORT, &[]);
+    }
+}
 
 /// Protects a machine of `sitea`, with points at `siteb`.
 pub fn protect(product: &Product, machine: &str, ip: &str, interval: &str) {

@@ -62,6 +62,31 @@ pub fn goes_on(before: &Contents, after: &Contents) -> Result<(), String> {
 }
 
 impl Scene {
+    /// What holds whatever happened: nothing was done twice, nothing is left in the store, it never ran twice, its ledgers are whole.
+    ///
+    /// # Panics
+    /// One of these does not hold.
+    pub fn judged(&self, case: &str) {
+        assert_eq!(self.world.ledger().applied_more_than_once(), vec![], "{case}");
+        assert_eq!(self.sim.store.leftovers(), 0, "{case}");
+        self.never_ran_twice(case);
+        self.ledgers_are_whole(case);
+    }
+
+    /// Nothing of ours is anywhere but the item's own machine, if a recovery made that: at most one at a site, known to its
+    /// hypervisor.
+    ///
+    /// # Panics
+    /// Something is.
+    pub fn nothing_is_left(&self, case: &str) {
+        for (name, inventory) in self.inventories() {
+            let known = self.world.machine(&site(&name), ITEM).is_some();
+            let (own, left): (Vec<_>, Vec<_>) =
+                inventory.objects.into_iter().partition(|o| known && matches!(o.kind, ObjectKind::Machine | ObjectKind::MachineDisk));
+            assert!(left.is_empty() && own.len() <= 2, "{case}: left behind at {name}: {left:?} beside {own:?}");
+        }
+    }
+
     /// Every ledger that anybody could come to run on is whole.
     ///
     /// # Panics
