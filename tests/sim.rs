@@ -1,5 +1,7 @@
 //! The whole circle under seeded chaos: crashes, zombies and lost answers at any await of any process.
 //!
+//! And random walks over what is allowed, while things go wrong outside.
+//!
 //! `SWITCHBACK_SEEDS=n` runs more seeds, `SWITCHBACK_SEED=n` repeats one.
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test panics where its sentence does not hold")]
 
@@ -193,7 +195,7 @@ fn allowed(scene: &Scene) -> Vec<Work> {
 #[test]
 fn whatever_is_allowed_is_done_in_any_order_under_any_trouble_and_there_is_a_way_out() {
     let mut done = BTreeMap::<String, u32>::new();
-    for seed in seeds(60) {
+    for seed in seeds(40) {
         let mut scene = Scene::new(seed, Chaos::default());
         let mut rng = Rng::new(seed);
         let mut pick = |count: usize| usize::try_from(rng.below(count as u64).unwrap_or(0)).unwrap();
@@ -222,6 +224,7 @@ fn whatever_is_allowed_is_done_in_any_order_under_any_trouble_and_there_is_a_way
         scene.nothing_is_left(&case);
     }
     println!("{done:?}");
+    assert!(std::env::var_os("SWITCHBACK_SEED").is_some() || done.len() >= 11, "some work was never tried: {done:?}");
 }
 
 #[test]

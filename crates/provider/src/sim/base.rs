@@ -44,6 +44,10 @@ fn recovered(
     wanted: &Machine,
 ) -> Result<SimBase, ProviderError> {
     let none = || ProviderError::NoOldMachine { item: item.clone(), detail: format!("the machine {name} of {generation} is gone") };
+    if !site.recovered(item, generation)?.standalone {
+        let detail = format!("the machine {name} of {generation} still needs points");
+        return Err(ProviderError::NoOldMachine { item: item.clone(), detail });
+    }
     fits(item, name, site.made(item, generation).ok_or_else(none)?, wanted)?;
     let held = site.recovered.remove(&(item.clone(), generation)).and_then(|r| r.held);
     let origin = Origin::Recovered { item: item.clone(), generation };

@@ -37,10 +37,13 @@ impl Compute for SimSite {
     async fn discard(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<(), ProviderError> {
         let asked = Asked::of(Op::Discard, call, item, generation);
         self.effect(asked, |site, _now| {
+            if let Some(r) = site.recovered.get(&(item.clone(), generation)).filter(|r| r.retired) {
+                return Err(refused("discard", &r.name, "it was retired: its disks belong to the next replica".to_owned()));
+            }
             let Some(r) = site.recovered.remove(&(item.clone(), generation)) else { return Done::repeated(()) };
             site.take(&r.name, &Origin::Recovered { item: item.clone(), generation });
             if let Some(user) = r.displaced {
-                site.give_back(&r.name, user);
+                site.give_back(item, &r.name, user);
             }
             Done::changed(())
         })

@@ -17,6 +17,9 @@ use crate::{Call, Fence, FenceMethod, FenceProof, FenceState, Phase, PowerState,
 impl Fence for SimSite {
     async fn fence(&self, call: &Call, item: &ItemName, machine: &str) -> Result<FenceProof, ProviderError> {
         self.effect(Asked::on(Op::Fence, call, item), |site, now| {
+            if !site.machines.contains_key(machine) && site.taken(item, machine) {
+                return Done::repeated(proof(machine, FenceMethod::AlreadyOff, now));
+            }
             let mut done = fenced(site, call, item, machine, FenceMethod::Destroyed, now)?;
             if let Some(l) = site.loops.get_mut(item).filter(|l| !l.ended()) {
                 l.status.phase = Phase::Stopped;
@@ -92,14 +95,7 @@ fn fenced(
     let m = site.machine(machine)?;
     m.end();
     m.autostart = false;
-    let proof = FenceProof {
-        machine: machine.to_owned(),
-        method: if was_running { method } else { FenceMethod::AlreadyOff },
-        power: PowerState::Off,
-        autostart_off: true,
-        observed_at: now,
-        detail: format!("simulated machine {machine} is off"),
-    };
+    let proof = proof(machine, if was_running { method } else { FenceMethod::AlreadyOff }, now);
     let fence = SimFence {
         token: call.token,
         uuid,
@@ -109,4 +105,9 @@ fn fenced(
     };
     site.fences.insert(item.clone(), fence);
     Done::changed(proof)
+}
+
+fn proof(machine: &str, method: FenceMethod, observed_at: DateTime<Utc>) -> FenceProof {
+    let detail = format!("simulated machine {machine} is off");
+    FenceProof { machine: machine.to_owned(), method, power: PowerState::Off, autostart_off: true, observed_at, detail }
 }

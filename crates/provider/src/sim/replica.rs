@@ -9,7 +9,7 @@ use super::{
     extents,
     machine::Origin,
     site::{Asked, Done},
-    state::{SimReplica, SiteState},
+    state::{SimRecovered, SimReplica, SiteState},
 };
 use crate::{Call, Endpoint, ExtentMap, Machine, Pin, PrepareReplica, ProviderError, Replica, ReplicaStore};
 
@@ -108,6 +108,9 @@ impl ReplicaStore for SimSite {
             r.removed = true;
             r.points.clear();
             r.base.take_if(|base| base.machine.origin != Origin::Original);
+            site.fences.remove(item);
+            let displaced: Vec<_> = site.recovered.iter_mut().filter_map(|((of, _), r)| r.displaced.take_if(|_| of == item)).collect();
+            site.left_alone.extend(displaced);
             Ok(Done { answer: (), changed })
         })
         .await
@@ -117,12 +120,14 @@ impl ReplicaStore for SimSite {
         self.effect(Asked::on(Op::DropReplica, call, item), |site, _now| {
             unused(site, item)?;
             let Some(gone) = site.replicas.remove(item) else { return Done::repeated(()) };
-            if let Some(base) = gone.base.filter(|base| base.machine.origin == Origin::Original) {
-                site.give_back(&base.name, base.machine);
+            let of_item = |(of, _): &(ItemName, Generation), r: &SimRecovered| of == item && r.retired;
+            let retired: Vec<_> = site.recovered.extract_if(.., |key, r| of_item(key, r)).map(|(_, r)| r).collect();
+            for (name, displaced) in retired.into_iter().filter_map(|r| Some((r.name, r.displaced?))) {
+                site.give_back(item, &name, displaced);
             }
-            let retired = site.recovered.iter_mut().filter(|((of, _), r)| of == item && r.retired);
-            let displaced: Vec<_> = retired.filter_map(|(_, r)| Some((r.name.clone(), r.displaced.take()?))).collect();
-            displaced.into_iter().for_each(|(name, machine)| site.give_back(&name, machine));
+            if let Some(base) = gone.base.filter(|base| base.machine.origin == Origin::Original) {
+                site.give_back(item, &base.name, base.machine);
+            }
             Done::changed(())
         })
         .await

@@ -244,16 +244,23 @@ impl SiteState {
         self.all_recovered(item).rev().find(|(_, r)| r.started.is_some() && !r.retired)
     }
 
+    /// Whether the item's machine of that name was taken from the hypervisor: it is retired, or a base.
+    pub(super) fn taken(&self, item: &ItemName, name: &str) -> bool {
+        let base = self.replicas.get(item).and_then(|r| r.base.as_ref());
+        base.is_some_and(|base| base.name == name) || self.all_recovered(item).any(|(_, r)| r.retired && r.name == name)
+    }
+
     /// Takes a machine from the hypervisor, if it is of that origin.
     pub(super) fn take(&mut self, name: &str, origin: &Origin) -> Option<SimMachine> {
         self.machines.get(name).filter(|m| m.origin == *origin)?;
         self.machines.remove(name)
     }
 
-    /// Gives a user's machine back to the hypervisor, off. Where its name is taken, its disks are left alone.
-    pub(super) fn give_back(&mut self, name: &str, machine: SimMachine) {
+    /// Gives a user's machine back to the hypervisor, off. Where one that was recovered here has taken its place, or another its
+    /// name, its disks are left alone.
+    pub(super) fn give_back(&mut self, item: &ItemName, name: &str, machine: SimMachine) {
         let machine = SimMachine { power: crate::PowerState::Off, autostart: false, ..machine };
-        if self.machines.contains_key(name) {
+        if self.started(item).is_some() || self.machines.contains_key(name) {
             self.left_alone.push(machine);
         } else {
             self.machines.insert(name.to_owned(), machine);
