@@ -8,7 +8,7 @@ use std::{
     fmt::Write,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
 };
 
@@ -19,7 +19,7 @@ use engine::{
 use provider::ObjectKind;
 use recovery::{MainState, Operation, Rest, TestFailover, allowed_operations};
 use sdk::{Effect, Failure, Message, RunId, Seq};
-use switchback_tests::{Ending, Scene, ScheduledStep, Work, judge};
+use switchback_tests::{Ending, Scene, ScheduledStep, Work, for_each, judge};
 
 /// What goes wrong at a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,22 +101,6 @@ fn a_step_that_fails_for_ever_or_is_cancelled_ends_as_the_step_table_says() {
 fn only() -> Vec<Work> {
     let name = std::env::var("SWITCHBACK_WORK").unwrap_or_default();
     Work::ALL.into_iter().filter(|work| name.is_empty() || format!("{work:?}") == name).collect()
-}
-
-/// On all processors, to the end, even if some of it fails.
-fn for_each<T: Copy + Send + Sync + std::fmt::Debug>(all: &[T], one: impl Fn(T) + Sync) {
-    let (next, failed) = (AtomicUsize::new(0), Mutex::new(vec![]));
-    let work = &|| {
-        while let Some(item) = all.get(next.fetch_add(1, Ordering::SeqCst)) {
-            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| one(*item))).is_err() {
-                failed.lock().unwrap().push(*item);
-            }
-        }
-    };
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
-    let failed = failed.into_inner().unwrap();
-    assert!(failed.is_empty(), "failed: {failed:?}");
 }
 
 #[test]

@@ -5,7 +5,13 @@
 //! `SWITCHBACK_SEEDS=n` runs more seeds, `SWITCHBACK_SEED=n` repeats one.
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test panics where its sentence does not hold")]
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use engine::{
     RunState,
@@ -14,7 +20,7 @@ use engine::{
 use provider::{Fence, FenceState};
 use recovery::{MainState, allowed_operations};
 use sdk::replay;
-use switchback_tests::{ITEM, POLLS, Scene, Work, item, judge, now, site};
+use switchback_tests::{ITEM, POLLS, Scene, Work, for_each, item, judge, now, site};
 
 /// There and back, through a disaster, and protected again.
 const CIRCLE: &[(Work, MainState)] = &[
@@ -75,15 +81,17 @@ fn a_clean_circle_ends_where_it_began() {
 
 #[test]
 fn a_hundred_seeds_of_there_and_back_lose_and_double_nothing() {
-    let (mut crashes, mut pauses, mut lost, mut retreats) = (0, 0, 0, 0);
-    for seed in seeds(100) {
+    let (most, retreats) = (Mutex::new((0, 0, 0)), AtomicU32::new(0));
+    for_each(&seeds(100), |seed| {
         let mut scene = Scene::new(seed, CHAOS);
         let cycle = if seed % 2 == 0 { CIRCLE } else { SECOND_THOUGHTS };
         for (work, state) in cycle {
             // Attempts can run out under chaos: then everything is put back, and the work is done again.
             for _again in 0..20 {
                 let (run, stats) = scene.carry_out(*work).unwrap_or_else(|stuck| panic!("seed {seed} {work:?}: {stuck}"));
-                (crashes, pauses, lost) = (stats.crashes.max(crashes), stats.pauses.max(pauses), stats.lost_answers.max(lost));
+                let mut most = most.lock().unwrap();
+                *most = (stats.crashes.max(most.0), stats.pauses.max(most.1), stats.lost_answers.max(most.2));
+                drop(most);
                 let ending = scene.ending(run);
                 assert_ne!(ending.run, RunState::Suspended, "seed {seed} {work:?}: {ending:?}");
                 let history = scene.sim.store.history(run).unwrap();
@@ -91,7 +99,7 @@ fn a_hundred_seeds_of_there_and_back_lose_and_double_nothing() {
                 if ending.run == RunState::Completed {
                     break;
                 }
-                retreats += 1;
+                retreats.fetch_add(1, Ordering::SeqCst);
                 assert_eq!(ending.run, RunState::Failed, "seed {seed} {work:?}: {ending:?}");
             }
             assert_eq!(scene.record().unwrap().state.main, *state, "seed {seed} {work:?}");
@@ -99,8 +107,9 @@ fn a_hundred_seeds_of_there_and_back_lose_and_double_nothing() {
         }
         scene.judged(&format!("seed {seed}"));
         assert_eq!(scene.runs_at(), [site("a")], "seed {seed}");
-    }
-    println!("most in a seed: {crashes} crashes, {pauses} zombies, {lost} lost answers; {retreats} retreats in all");
+    });
+    let (crashes, pauses, lost) = most.into_inner().unwrap();
+    println!("most in a seed: {crashes} crashes, {pauses} zombies, {lost} lost answers; {retreats:?} retreats in all");
     assert!(crashes > 0 && pauses > 0 && lost > 0);
 }
 
@@ -194,8 +203,8 @@ fn allowed(scene: &Scene) -> Vec<Work> {
 
 #[test]
 fn whatever_is_allowed_is_done_in_any_order_under_any_trouble_and_there_is_a_way_out() {
-    let mut done = BTreeMap::<String, u32>::new();
-    for seed in seeds(40) {
+    let done = Mutex::new(BTreeMap::<String, u32>::new());
+    for_each(&seeds(40), |seed| {
         let mut scene = Scene::new(seed, Chaos::default());
         let mut rng = Rng::new(seed);
         let mut pick = |count: usize| usize::try_from(rng.below(count as u64).unwrap_or(0)).unwrap();
@@ -207,7 +216,7 @@ fn whatever_is_allowed_is_done_in_any_order_under_any_trouble_and_there_is_a_way
             let work = possible[pick(possible.len())];
             let trouble = TROUBLES[pick(TROUBLES.len())];
             told.push(format!("{work:?} while {trouble:?}"));
-            *done.entry(format!("{work:?}")).or_default() += 1;
+            *done.lock().unwrap().entry(format!("{work:?}")).or_default() += 1;
             troubled(&mut scene, work, trouble, 5 + pick(115) as u64, &format!("seed {seed}, {told:?}"));
         }
         let case = format!("seed {seed}, {told:?}, then out");
@@ -222,7 +231,8 @@ fn whatever_is_allowed_is_done_in_any_order_under_any_trouble_and_there_is_a_way
         assert_eq!(scene.record().unwrap().state.main, MainState::Unprotected, "{case}");
         assert_eq!(scene.runs_at().len(), 1, "{case}");
         scene.nothing_is_left(&case);
-    }
+    });
+    let done = done.into_inner().unwrap();
     println!("{done:?}");
     assert!(std::env::var_os("SWITCHBACK_SEED").is_some() || done.len() >= 11, "some work was never tried: {done:?}");
 }

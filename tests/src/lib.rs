@@ -12,7 +12,15 @@ pub mod product;
 pub mod programs;
 mod work;
 
-use std::{collections::BTreeMap, pin::pin, sync::Arc, task};
+use std::{
+    collections::BTreeMap,
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task,
+};
 
 use activities::Prober;
 use async_trait::async_trait;
@@ -274,6 +282,25 @@ fn run_of(store: &MemoryStore, run: RunId) -> Option<MemoryRun> {
 pub fn projected(store: &MemoryStore, item: &ItemName) -> Option<ItemRecord> {
     let mut changes = store.projections().into_iter().filter_map(|(_, row)| serde_json::from_value::<ItemChange>(row.fact).ok());
     changes.rfind(|change| change.item == *item).map(|change| change.record)
+}
+
+/// Does something on all processors, to the end, even if some of it fails.
+///
+/// # Panics
+/// Some of it has failed.
+pub fn for_each<T: Copy + Send + Sync + std::fmt::Debug>(all: &[T], one: impl Fn(T) + Sync) {
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(vec![]));
+    let work = &|| {
+        while let Some(item) = all.get(next.fetch_add(1, Ordering::SeqCst)) {
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| one(*item))).is_err() {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).push(*item);
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    assert!(failed.is_empty(), "failed: {failed:?}");
 }
 
 /// Polls a future that needs nobody else.
