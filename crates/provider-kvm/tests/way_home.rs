@@ -282,7 +282,7 @@ fn a_first_copy_home_that_is_interrupted_again_and_again_ends_right() {
         c.protect(Side::A, Base::Empty).await;
         c.point(Side::A);
         c.unplanned(Side::A).await;
-        let (home, before) = (c.disk(Side::A), hash(&c.disk(Side::A)));
+        let home = c.disk(Side::A);
         c.commit(Side::B).await;
         for block in 1..=200 {
             c.machine(Side::B).write(block, 22);
@@ -294,6 +294,12 @@ fn a_first_copy_home_that_is_interrupted_again_and_again_ends_right() {
         c.machine(Side::A).define(&definition);
         c.close(Side::A);
         c.open(Side::A);
+        c.machine(Side::A).start();
+        let refused = c.prepare(Side::B, Base::OldMachine).await;
+        assert!(matches!(refused, Err(provider::ProviderError::NotFenced { .. })), "{refused:?}");
+        c.machine(Side::A).write(250, 99);
+        c.machine(Side::A).stop();
+        let before = hash(&home);
         let endpoint = c.prepare(Side::B, Base::OldMachine).await.expect("a repeat completes it");
         assert!(!c.machine(Side::A).is_known());
         c.fence(Side::A).await; // what libvirt does not know can't write either
@@ -410,5 +416,70 @@ fn a_machine_that_was_retired_is_neither_started_nor_discarded() {
         assert_eq!(files(&c, Side::B, "run.").len(), 1);
         site.drop_replica(&c.call(), &item).await.expect("the replica is dropped");
         assert_eq!(files(&c, Side::B, "run."), [""; 0], "with the replica goes what was kept for it");
+    });
+}
+
+#[test]
+fn two_disks_go_there_and_back_to_their_last_odd_sector() {
+    run("two_disks_go_there_and_back_to_their_last_odd_sector", async |c| {
+        c.machine(Side::A).stop();
+        c.machine(Side::A).add_disk();
+        c.machine(Side::A).start();
+        c.machine(Side::A).write(1, 11);
+        c.machine(Side::A).write_end_of_second(12);
+        c.protect(Side::A, Base::Empty).await;
+        c.point(Side::A);
+        c.machine(Side::A).write_end_of_second(13);
+        c.planned(Side::A).await;
+        c.commit(Side::B).await;
+        c.machine(Side::B).write_end_of_second(22);
+        c.points_every(600);
+        c.reprotect(Side::B).await;
+        c.point(Side::B);
+        println!("  home: {:?}", c.costs(Side::A).await);
+        assert_eq!(looked_at(&c, Side::B), 64_512, "only the part that was written");
+        c.machine(Side::B).write_end_of_second(23);
+        c.planned(Side::B).await;
+        c.machine(Side::A).stop();
+        for target in ["vda", "vdb"] {
+            c.same(&c.machine(Side::B).disk_at(target), &c.machine(Side::A).disk_at(target));
+        }
+    });
+}
+
+#[test]
+fn an_older_point_at_home_can_be_recovered_and_the_failback_undone() {
+    run("an_older_point_at_home_can_be_recovered_and_the_failback_undone", async |c| {
+        c.machine(Side::A).write(1, 11);
+        c.protect(Side::A, Base::Empty).await;
+        c.point(Side::A);
+        c.unplanned(Side::A).await;
+        c.commit(Side::B).await;
+        c.machine(Side::B).write(1, 22);
+        c.reprotect(Side::B).await;
+        let older = c.point(Side::B);
+        c.machine(Side::B).write(1, 33);
+        let newer = c.point(Side::B);
+        c.next_run();
+        c.fence(Side::B).await;
+        let away = c.recovered();
+        c.bring_up(Side::A, older).await;
+        assert_eq!(c.machine(Side::A).read(1), 22);
+        let generation = c.generation();
+        c.next_run();
+        c.site(Side::A).discard(&c.call(), &c.item(), generation).await.expect("what came home is discarded");
+        assert!(!c.machine(Side::A).is_known());
+        c.bring_up(Side::A, newer).await;
+        assert_eq!(c.machine(Side::A).read(1), 33);
+        // What was written at home from the older point on, and then given up, is not in the map of the newer one.
+        c.commit(Side::A).await;
+        c.site(Side::B).retire(&c.call(), &c.item(), away.expect("it ran away from home")).await.expect("it is retired");
+        c.machine(Side::A).write(2, 44);
+        c.points_every(600);
+        c.reprotect(Side::A).await;
+        c.point(Side::A);
+        assert!(looked_at(&c, Side::A) < 16 << 20, "all that may differ is known");
+        c.planned(Side::A).await;
+        c.same(&c.disk(Side::A), &running_disk_after_stop(&c, Side::B));
     });
 }

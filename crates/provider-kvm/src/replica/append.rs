@@ -44,6 +44,8 @@ pub(crate) struct Append {
 impl ItemStore {
     /// What there is to build on, for a source of this generation.
     pub(crate) fn base(&self, generation: Generation) -> Result<Base, ProviderError> {
+        // An agent that was replaced may still hear sources; what it knows is of the past.
+        self.guard.still_writer()?;
         let inner = self.lock();
         let state = self.state(&inner)?;
         if state.sealed || generation != state.generation {

@@ -17,10 +17,14 @@ impl ItemStore {
         self.lock().state.as_ref().map_or(Ok(true), |state| begins_anew(&self.item, state, wanted))
     }
 
-    /// Makes the replica, or lets an existing one take appends of this generation. `base` counts only if it begins.
+    /// Makes the replica, or lets an existing one take appends of this generation. `base` counts only if it begins, or if no point
+    /// lies on the base that it has: then what was received is given up.
     pub(crate) fn prepare(&self, wanted: PrepareReplica, base: Option<StoredBase>, endpoint: Endpoint) -> Result<Endpoint, ProviderError> {
         let mut inner = self.lock();
-        let anew = inner.state.as_ref().map_or(Ok(false), |state| begins_anew(&self.item, state, &wanted))?;
+        let anew = match &inner.state {
+            Some(state) => begins_anew(&self.item, state, &wanted)? || base.is_some() && state.base.is_some() && state.points.is_empty(),
+            None => false,
+        };
         let base = match &inner.state {
             None => {
                 durable::make_dir(&self.dir).map_err(failed("make directory", &self.dir))?;

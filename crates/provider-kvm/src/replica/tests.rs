@@ -242,6 +242,7 @@ fn a_late_writer_can_record_nothing() {
     let late = f.begin(false);
     let newer = open(f.dir.path());
     assert!(matches!(late.commit(new_point("late")), Err(ProviderError::NotWriter { .. })));
+    assert!(matches!(f.store.base(GENERATION), Err(ProviderError::NotWriter { .. })), "nor does it tell a source what there is");
     assert_eq!(newer.describe().unwrap().points.len(), 1);
     assert_eq!(f.byte(PointId(1), "vda", 0), 1);
 }

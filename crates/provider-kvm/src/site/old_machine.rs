@@ -47,6 +47,15 @@ pub(super) fn find(site: &KvmSite, item: &Item, wanted: &PrepareReplica) -> Resu
     fitting(found, wanted)
 }
 
+/// The base as it is now, if somebody has used it after it was taken and no point lies on it yet.
+pub(super) fn used_since(site: &KvmSite, item: &Item, right: &Right<'_>, wanted: &PrepareReplica) -> Result<Option<StoredBase>, ProviderError> {
+    let pointless = item.store.describe().is_some_and(|replica| replica.points.is_empty());
+    let Some(base) = item.store.old_machine().filter(|_| pointless) else { return Ok(None) };
+    take(site, item, right, &base)?;
+    let fresh = fitting(StoredBase { marks: vec![], stamps: BTreeMap::new(), ..base.clone() }, wanted)?;
+    Ok((fresh != base).then_some(fresh))
+}
+
 fn not_fenced(item: &ItemName, machine: &str, detail: String) -> ProviderError {
     ProviderError::NotFenced { item: item.clone(), machine: machine.to_owned(), detail }
 }

@@ -72,7 +72,8 @@ fn prepare(site: &KvmSite, item: &Item, right: &Right<'_>, wanted: PrepareReplic
     }
     let base = match wanted.base {
         Base::OldMachine if begins => Some(old_machine::find(site, item, &wanted)?),
-        Base::OldMachine | Base::Empty => None,
+        Base::OldMachine => old_machine::used_since(site, item, right, &wanted)?,
+        Base::Empty => None,
     };
     let endpoint = item.store.prepare(wanted, base, site.endpoint())?;
     if let Some(base) = item.store.old_machine() {

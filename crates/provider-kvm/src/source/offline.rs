@@ -25,7 +25,7 @@ use crate::{
     stream::{Commit, StreamError},
 };
 
-/// A line that breaks is tried again so often, waiting longer each time.
+/// A line that breaks, or leads to an agent that was replaced, is tried again so often, waiting longer each time.
 const TRIES: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const DIRTY: u32 = 1;
@@ -87,7 +87,9 @@ fn tries(source: &Source, wanted: &Replicate, machine: &Machine, sink: &Arc<dyn 
     let mut pause = FIRST_PAUSE;
     for _ in 1..TRIES {
         match once(source.tools(), &source.pace(sink.clone()), wanted, machine) {
-            Err(StreamError::Line(error)) => tracing::warn!(item = %wanted.item, %error, "the last point has to wait for the line"),
+            Err(error @ (StreamError::Line(_) | StreamError::Refused(ProviderError::NotWriter { .. }))) => {
+                tracing::warn!(item = %wanted.item, %error, "the last point has to wait for the target");
+            }
             other => return other,
         }
         if sink.report(Progress { bytes_done: 0, bytes_total: 0 }).is_break() {

@@ -50,6 +50,7 @@ struct Shared {
     sessions: Mutex<BTreeMap<ItemName, (u64, TcpStream)>>,
     count: AtomicU64,
     open: Mutex<BTreeMap<u64, TcpStream>>,
+    listener: TcpListener,
     replicas: Arc<dyn Receiving>,
 }
 
@@ -76,12 +77,14 @@ impl Receiver {
         };
         let listener = bind(address).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let listening = listener.try_clone().map_err(failed)?;
         let shared = Arc::new(Shared {
             tls,
             stopping: AtomicBool::new(false),
             sessions: Mutex::default(),
             count: AtomicU64::new(0),
             open: Mutex::default(),
+            listener: listening,
             replicas,
         });
         let accepting = shared.clone();
@@ -208,7 +211,12 @@ fn serve(shared: &Shared, stream: TcpStream, id: u64) -> Result<(), StreamError>
     });
     let (store, turn, welcome) = match welcomed {
         Ok(welcomed) => welcomed,
-        Err(error) => return Frame::Refused(error).write(&mut wire).map(drop),
+        Err(error) => {
+            if matches!(error, ProviderError::NotWriter { .. }) {
+                stop_listening(shared);
+            }
+            return Frame::Refused(error).write(&mut wire).map(drop);
+        }
     };
     Frame::Welcome(welcome).write(&mut wire)?;
     loop {
@@ -222,6 +230,14 @@ fn serve(shared: &Shared, stream: TcpStream, id: u64) -> Result<(), StreamError>
             Err(StreamError::Here(error)) => return Frame::Refused(error).write(&mut wire).map(drop),
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Another agent process has the host and listens on the same port: leaves all new conversations to it.
+fn stop_listening(shared: &Shared) {
+    shared.stopping.store(true, Ordering::SeqCst);
+    if let Err(error) = rustix::net::shutdown(&shared.listener, rustix::net::Shutdown::Both) {
+        tracing::warn!(%error, "a listener that was replaced stays");
     }
 }
 

@@ -57,6 +57,22 @@ impl Machine {
         self.virsh(&["start", &self.name]);
     }
 
+    /// Gives it a second disk of a size that is no number of blocks; it must be off.
+    pub fn add_disk(&self) {
+        let disk = self.place.images.join(format!("{}.second.qcow2", self.name)).display().to_string();
+        command("qemu-img", &["create", "-q", "-f", "qcow2", &disk, "4095K"]);
+        self.virsh(&["attach-disk", &self.name, &disk, "vdb", "--driver", "qemu", "--subdriver", "qcow2", "--config"]);
+    }
+
+    /// Fills the last part of its second disk, less than a block.
+    pub fn write_end_of_second(&self, content: u8) {
+        let second = DISK.replace("disk0", "disk1");
+        for what in [format!("write -P {content} 4128768 64512"), "flush".to_owned()] {
+            let said = self.virsh(&["qemu-monitor-command", "--hmp", &self.name, &format!("qemu-io -d {second} \"{what}\"")]);
+            assert!(said.trim().is_empty(), "{what}: {said}");
+        }
+    }
+
     /// Ends its process with SIGKILL and waits until libvirt has noticed.
     pub fn kill(&self) {
         let uuid = self.virsh(&["domuuid", &self.name]).trim().to_owned();
@@ -99,9 +115,14 @@ impl Machine {
 
     /// Where its first disk lies.
     pub fn disk(&self) -> std::path::PathBuf {
+        self.disk_at("vda")
+    }
+
+    /// Where the disk of that name lies.
+    pub fn disk_at(&self, target: &str) -> std::path::PathBuf {
         let listed = self.virsh(&["domblklist", "--inactive", &self.name]);
-        let line = listed.lines().find_map(|line| line.trim().strip_prefix("vda"));
-        line.expect("the machine has a disk vda").trim().into()
+        let line = listed.lines().find_map(|line| line.trim().strip_prefix(target));
+        line.expect("the machine has that disk").trim().into()
     }
 
     /// Fills a block, as a driver in the machine would, and lets nothing linger in caches.
