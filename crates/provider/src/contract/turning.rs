@@ -133,3 +133,42 @@ pub(super) async fn a_machine_that_runs_is_not_retired(s: &Script<'_>) {
     assert_eq!(s.lab.read_recovered(1).await, 11);
     s.target().flatten(&s.call(), &s.item, generation, std::sync::Arc::new(Quiet)).await.expect("it is flat");
 }
+
+pub(super) async fn a_retired_machine_is_fenced_and_is_not_discarded(s: &Script<'_>) {
+    let there = away(s).await;
+    s.reprotect(there).await;
+    s.lab.point_from(End::Second).await;
+    s.planned_failover().await;
+    let second = s.lab.site(End::Second);
+    second.retire(&s.call(), &s.item, there).await.expect("it is retired");
+    let before = s.objects(&second, &[ObjectKind::MachineDisk]).await;
+    let proof = second.fence(&s.call(), &s.item, &s.lab.machine()).await.expect("what is taken from the hypervisor is fenced");
+    assert_eq!((proof.power, proof.autostart_off), (PowerState::Off, true));
+    let refused = second.discard(&s.call(), &s.item, there).await.expect_err("its disks belong to the next replica");
+    assert!(matches!(refused, ProviderError::Platform { .. }) && refused.not_applied(), "{refused}");
+    assert_eq!(s.objects(&second, &[ObjectKind::MachineDisk]).await, before);
+}
+
+pub(super) async fn dropping_the_replica_removes_a_base_that_a_recovery_had_made(s: &Script<'_>) {
+    let there = away(s).await;
+    s.reprotect(there).await;
+    s.lab.point_from(End::Second).await;
+    let home = s.planned_failover().await;
+    s.commit(home).await;
+    s.reprotect(home).await;
+    s.lab.write_in(End::First, &s.lab.machine(), 2, 22).await;
+    s.lab.point_from(End::First).await;
+
+    s.lab.site(End::First).stop_replication(&s.call(), &s.item).await.expect("replication stops");
+    let second = s.lab.site(End::Second);
+    for _ in 0..2 {
+        second.drop_replica(&s.call(), &s.item).await.expect("the replica is dropped");
+    }
+    let kinds = [ObjectKind::Machine, ObjectKind::MachineDisk, ObjectKind::PointFile, ObjectKind::Record, ObjectKind::Temporary];
+    assert_eq!(s.objects(&second, &kinds).await, [""; 0]);
+    let gone = second.inspect(&s.lab.machine()).await;
+    assert_eq!(gone, Err(ProviderError::NoSuchMachine { machine: s.lab.machine() }));
+    for (block, content) in [(1, 11), (2, 22)] {
+        assert_eq!(s.lab.read_in(End::First, &s.lab.machine(), block).await, content, "block {block}");
+    }
+}
