@@ -28,6 +28,7 @@ pub(crate) fn open(arguments: &Run) -> Result<Served> {
             cert_pem: identity.certificate_pem.clone(),
             key_pem: identity.key_pem.clone(),
         },
+        autostart_patience: provider::AUTOSTART_PATIENCE,
     };
     let site = KvmSite::open(config).with_context(|| format!("opening the site at {}", arguments.libvirt))?;
     let data_address = Some(data_listen.to_string());

@@ -18,6 +18,7 @@ mod blocks;
 mod definition;
 mod durable;
 mod extent_map;
+mod fenced;
 mod ffi;
 mod guard;
 mod hypervisor;

@@ -18,6 +18,7 @@ mod old_machine;
 mod replica;
 mod replication;
 mod test_copy;
+mod watch;
 
 use std::{
     collections::BTreeMap,
@@ -25,6 +26,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicU64},
+    time::Duration,
 };
 
 use provider::{Call, Endpoint, ItemReport, ProviderError, Reports, Site};
@@ -41,6 +43,8 @@ use crate::{
     stream::{Receiver, Receiving, Tls, TlsIdentity},
 };
 
+use watch::Watch;
+
 /// What a site is opened with.
 #[derive(Debug, Clone)]
 pub struct KvmConfig {
@@ -54,6 +58,8 @@ pub struct KvmConfig {
     /// Where other agents send their points; its address is told to them.
     pub data_listen: SocketAddr,
     pub tls: TlsIdentity,
+    /// How long a machine that starts with its host waits for its target's word: [`provider::AUTOSTART_PATIENCE`].
+    pub autostart_patience: Duration,
 }
 
 /// A site with libvirt and QEMU. Cloned, it is the same one; when the last clone goes, its threads end and what they did is
@@ -100,6 +106,7 @@ struct Inner {
     sources: Mutex<BTreeMap<ItemName, Arc<Source>>>,
     host: Arc<Host>,
     tools: Arc<Tools>,
+    watch: Watch,
     reported: Mutex<BTreeMap<ItemName, ItemReport>>,
 }
 
@@ -129,6 +136,7 @@ impl KvmSite {
             freezer,
             counter: AtomicU64::new(0),
             maps: host.clone(),
+            autostart_patience: host.config.autostart_patience,
         });
         for item in host.known_items()? {
             // A damaged replica keeps nobody else from being served.
@@ -136,7 +144,8 @@ impl KvmSite {
                 tracing::error!(%item, %error, "an item can't be opened");
             }
         }
-        let inner = Inner { receiver: OnceLock::new(), sources: Mutex::default(), host, tools, reported: Mutex::default() };
+        let watch = Watch::start(host.clone())?;
+        let inner = Inner { receiver: OnceLock::new(), sources: Mutex::default(), host, tools, watch, reported: Mutex::default() };
         let site = Self { inner: Arc::new(inner) };
         let receiver = Receiver::listen(site.inner.host.config.data_listen, tls, site.inner.host.clone())?;
         site.inner.receiver.get_or_init(|| receiver);
@@ -169,6 +178,13 @@ impl KvmSite {
     fn autostart(&self, item: &ItemName) -> Autostart {
         let dir = self.inner.host.config.state_dir.join("source").join(item.as_str());
         Autostart::new(dir, self.inner.host.guard.writer())
+    }
+
+    /// Whether the agent starts that machine with its host.
+    fn starts(&self, machine: &str) -> Result<bool, ProviderError> {
+        let sources = self.inner.sources();
+        let of_machine = sources.iter().filter(|(_, source)| source.wanted().machine == machine).map(|(item, _)| item);
+        of_machine.map(|item| self.autostart(item).held()).try_fold(false, |any, held| Ok(any || held?))
     }
 
     /// Runs blocking work on a thread of its own. It is done whether or not somebody waits.
@@ -294,6 +310,10 @@ impl Reports for KvmSite {
         }
         for (name, source) in sources {
             now.entry(name.clone()).or_insert_with(|| empty(&name)).replication = Some(source.status());
+        }
+        for (name, seen) in self.inner.watch.seen() {
+            let report = now.entry(name.clone()).or_insert_with(|| empty(&name));
+            (report.source, report.recovered) = (seen.source, seen.recovered);
         }
         let mut reported = self.inner.reported.lock().unwrap_or_else(PoisonError::into_inner);
         for name in reported.keys() {

@@ -17,6 +17,7 @@ mod cycle;
 mod freeze;
 mod offline;
 mod plan;
+mod quarantine;
 mod record;
 mod worker;
 
@@ -25,4 +26,5 @@ pub(crate) use cycle::{MARK_PREFIX, remove_marks};
 pub(crate) use freeze::Freezer;
 pub(crate) use offline::final_sync;
 pub(crate) use plan::KeptMaps;
+pub(crate) use record::machine_of;
 pub(crate) use worker::{Source, Tools};

@@ -179,6 +179,7 @@ fn the_agent_that_is_killed() {
         state_dir: order.state_dir.into(),
         data_listen: ([127, 0, 0, 1], 0).into(),
         tls: TlsIdentity { ca_pem, cert_pem, key_pem, name },
+        autostart_patience: provider::AUTOSTART_PATIENCE,
     });
     let _open = site.expect("the site opens");
     loop {

@@ -67,6 +67,7 @@ fn the_process_that_is_stopped() {
         state_dir: order.state_dir.into(),
         data_listen: ([127, 0, 0, 1], 0).into(),
         tls: TlsIdentity { ca_pem, cert_pem, key_pem, name },
+        autostart_patience: provider::AUTOSTART_PATIENCE,
     });
     let site: Arc<dyn Site> = Arc::new(site.expect("the site opens"));
     let item = order.item.parse().expect("the item has a name");

@@ -212,6 +212,7 @@ fn the_process_that_is_stopped() {
         state_dir: order.state_dir.into(),
         data_listen: ([127, 0, 0, 1], 0).into(),
         tls: TlsIdentity { ca_pem, cert_pem, key_pem, name },
+        autostart_patience: provider::AUTOSTART_PATIENCE,
     });
     let site: std::sync::Arc<dyn provider::Site> = std::sync::Arc::new(site.expect("the site opens"));
     let (call, item, generation): (_, _, Generation) = (provider::Call::new(order.token, "late"), order.item, order.token.generation());

@@ -23,7 +23,12 @@ use crate::{
 impl Compute for KvmSite {
     async fn inspect(&self, machine: &str) -> Result<Machine, ProviderError> {
         let machine = machine.to_owned();
-        self.blocking("inspect", move |site| inspect(&site.inner.host.hypervisor, &machine)).await
+        self.blocking("inspect", move |site| {
+            let found = inspect(&site.inner.host.hypervisor, &machine)?;
+            let autostart = found.autostart || site.starts(&machine)?;
+            Ok(Machine { autostart, ..found })
+        })
+        .await
     }
 
     async fn recover(&self, call: &Call, wanted: RecoverMachine) -> Result<Recovered, ProviderError> {

@@ -1,9 +1,8 @@
 //! The port for fencing.
 //!
-//! What the machine was like is written before it is ended (`record`), so that lifting can restore it whatever happened between.
+//! What the machine was like is written before it is ended (`fenced`), so that lifting can restore it whatever happened between.
 
 mod gentle;
-mod record;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -15,12 +14,13 @@ use recovery::ItemName;
 use super::{KvmSite, old_machine};
 use crate::{
     durable::{self, failed},
+    fenced::{self as record, FenceRecord},
     guard::Right,
     hypervisor::Vm,
     source::{Autostart, Source},
 };
-pub(crate) use record::{in_force, lift};
-use record::FenceRecord;
+
+pub(crate) use crate::fenced::{in_force, lift};
 
 /// What belongs to the fence of one item.
 struct Ground<'a> {
@@ -33,7 +33,7 @@ struct Ground<'a> {
 impl<'a> Ground<'a> {
     fn of(site: &KvmSite, item: &'a ItemName) -> Self {
         let host = &site.inner.host;
-        let dir = host.config.state_dir.join("fence").join(item.as_str());
+        let dir = record::dir(&host.config.state_dir, item);
         Self { dir, autostart: site.autostart(item), source: site.inner.source(item), item }
     }
 

@@ -14,7 +14,10 @@ use crate::durable::{self, failed};
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Ended {
     Stopped,
+    /// The target had a newer generation; it is asked on whether the machine was started there.
     Superseded,
+    /// The machine was started elsewhere.
+    Quarantined,
 }
 
 /// The last point of a machine that is off.
@@ -78,6 +81,11 @@ impl LoopRecord {
         }
         Ok(())
     }
+}
+
+/// The machine that the loop recorded in `dir` is or was about.
+pub(crate) fn machine_of(dir: &Path) -> Result<Option<String>, ProviderError> {
+    Ok(LoopRecord::read(dir)?.map(|record| record.wanted.machine))
 }
 
 #[cfg(test)]

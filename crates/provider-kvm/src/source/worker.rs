@@ -1,5 +1,8 @@
 //! The thread of an item's loop, and what it shares with those who ask.
 
+mod pace;
+mod returning;
+
 use std::{
     net::{Shutdown, TcpStream},
     path::PathBuf,
@@ -11,14 +14,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use provider::{Machine, Phase, Progress, ProgressSink, ProviderError, Replicate, ReplicationStatus};
-use chrono::{DateTime, TimeDelta, Utc};
+use provider::{Machine, Phase, ProgressSink, ProviderError, Replicate, ReplicationStatus};
+use chrono::{DateTime, Utc};
 use recovery::{Consistency, Generation};
 
 use super::{
     KeptMaps,
     cycle::{self, Cycle},
-    freeze::{Freezer, Held},
+    freeze::Freezer,
     record::{Ended, FinalSync, LoopRecord},
 };
 use crate::{
@@ -28,14 +31,15 @@ use crate::{
     stream::{Commit, Hello, Limiter, Line, StreamError, Tls},
 };
 
+pub(super) use pace::Pace;
+use returning::Asking;
+
 /// A line that was not used for longer may have been given up by the target.
 const LINE_FRESH: Duration = Duration::from_secs(60);
 const BACKOFF: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// A thread that is to end has so long to finish what it says to the target.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
-/// How often somebody is told how far a copy is.
-const TELL_EVERY: Duration = Duration::from_millis(250);
 /// How often a machine that is off is looked at.
 const OFF_POLL: Duration = Duration::from_millis(500);
 
@@ -49,6 +53,8 @@ pub(crate) struct Tools {
     pub(crate) freezer: Freezer,
     pub(crate) counter: AtomicU64,
     pub(crate) maps: Arc<dyn KeptMaps>,
+    /// How long a machine that starts with its host waits for the target's word.
+    pub(crate) autostart_patience: Duration,
 }
 
 impl Tools {
@@ -95,6 +101,7 @@ fn status_of(record: &LoopRecord) -> ReplicationStatus {
     let phase = match record.ended {
         Some(Ended::Stopped) => Phase::Stopped,
         Some(Ended::Superseded) => Phase::Superseded,
+        Some(Ended::Quarantined) => Phase::Quarantined,
         None if record.last_point.is_none() => Phase::Seeding,
         None => Phase::Replicating,
     };
@@ -138,6 +145,9 @@ impl Source {
         let status = status_of(&record);
         let control = Control { record, status, app_failed_at: None, leave: false };
         let shared = Arc::new(Shared { tools, dir, control: Mutex::new(control), changed: Condvar::new(), socket: Mutex::default() });
+        if !shared.is_quarantined() {
+            shared.lock().status.phase = Phase::Broken;
+        }
         let source = Self { shared, thread: Mutex::new(None) };
         source.spawn()?;
         Ok(source)
@@ -146,8 +156,11 @@ impl Source {
     fn spawn(&self) -> Result<(), ProviderError> {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = {
-            let control = self.shared.lock();
-            control.record.ended.is_none().then(|| control.record.wanted.item.clone())
+            let (item, ended) = {
+                let control = self.shared.lock();
+                (control.record.wanted.item.clone(), control.record.ended)
+            };
+            (ended.is_none() || self.shared.must_ask(ended)).then_some(item)
         };
         let Some(item) = wanted.filter(|_| thread.as_ref().is_none_or(JoinHandle::is_finished)) else { return Ok(()) };
         let shared = self.shared.clone();
@@ -259,14 +272,20 @@ impl Source {
 
     /// Ends the loop for good, without waiting for its thread.
     pub(crate) fn halt(&self) -> Result<(), ProviderError> {
-        self.shared.end(Ended::Stopped)?;
+        let ended = self.shared.lock().record.ended;
+        if ended != Some(Ended::Quarantined) {
+            self.shared.end(Ended::Stopped)?;
+        }
         self.shared.changed.notify_all();
         Ok(())
     }
 
     /// Ends the loop for good and waits until its thread has.
     pub(crate) fn stop(&self) -> Result<(), ProviderError> {
-        self.shared.end(Ended::Stopped)?;
+        let ended = self.shared.lock().record.ended;
+        if ended != Some(Ended::Quarantined) || self.shared.is_quarantined() {
+            self.shared.end(Ended::Stopped)?;
+        }
         self.join();
         Ok(())
     }
@@ -312,6 +331,8 @@ impl Shared {
         control.status.phase = match why {
             Ended::Stopped => Phase::Stopped,
             Ended::Superseded => Phase::Superseded,
+            // Until the machine is seen off.
+            Ended::Quarantined => Phase::Broken,
         };
         control.status.last_error = None;
         Ok(())
@@ -320,14 +341,23 @@ impl Shared {
     fn run(&self) {
         let mut line: Option<Line> = None;
         let mut backoff = BACKOFF;
+        let mut asking = Asking::default();
         loop {
-            let wanted = {
+            let (wanted, ended) = {
                 let control = self.lock();
-                if control.leave || control.record.ended.is_some() {
+                if control.leave {
                     return;
                 }
-                control.record.wanted.clone()
+                (control.record.wanted.clone(), control.record.ended)
             };
+            if self.must_ask(ended) {
+                let pause = self.ask(&wanted, ended, &mut asking);
+                self.wait(pause, &wanted, ended);
+                continue;
+            }
+            if ended.is_some() {
+                return;
+            }
             let begun = Instant::now();
             let pace = Pace { shared: self, limiter: Mutex::new(Limiter::new(wanted.policy.bandwidth_bytes_per_s())), sink: None };
             line = line.filter(|l| l.used_at.elapsed() < LINE_FRESH && l.serves(&wanted.endpoint, wanted.generation));
@@ -346,7 +376,12 @@ impl Shared {
                 }
                 Err(error) => {
                     line = None;
-                    if self.failed(&wanted, &error) {
+                    if let StreamError::Refused(why @ ProviderError::RunsHere { newest, .. }) = &error {
+                        match self.quarantine(&wanted, why, *newest) {
+                            Ok(_done) => continue,
+                            Err(error) => tracing::error!(item = %wanted.item, %error, "the machine here must not run and could not be ended yet"),
+                        }
+                    } else if self.failed(&wanted, &error) {
                         return;
                     }
                     let pause = backoff;
@@ -354,7 +389,7 @@ impl Shared {
                     pause
                 }
             };
-            self.wait(pause, &wanted);
+            self.wait(pause, &wanted, None);
         }
     }
 
@@ -390,11 +425,11 @@ impl Shared {
         );
         if ends {
             // The marks stay: they say what is written here from now on, which the way home needs to know.
-            tracing::info!(item = %wanted.item, %error, "replication has ended");
+            tracing::info!(item = %wanted.item, %error, "replication has ended; the target is asked on whether the machine runs there");
             if let Err(error) = self.end(Ended::Superseded) {
                 tracing::warn!(item = %wanted.item, %error, "could not remember that replication has ended");
             }
-            return true;
+            return false;
         }
         if matches!(error, StreamError::Here(ProviderError::NotWriter { .. })) {
             tracing::warn!(item = %wanted.item, "another agent process replicates now");
@@ -411,89 +446,9 @@ impl Shared {
     }
 
     /// Waits, unless there is something new to do.
-    fn wait(&self, pause: Duration, wanted: &Replicate) {
+    fn wait(&self, pause: Duration, wanted: &Replicate, ended: Option<Ended>) {
         let control = self.lock();
-        let nothing_new = |c: &mut Control| !c.leave && c.record.ended.is_none() && c.record.wanted == *wanted;
+        let nothing_new = |c: &mut Control| !c.leave && c.record.ended == ended && c.record.wanted == *wanted;
         drop(self.changed.wait_timeout_while(control, pause, nothing_new).unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-/// Who is told how far a copy is, and when that was done last.
-type Told = (Arc<dyn ProgressSink>, Mutex<Option<Instant>>);
-
-/// How a copy reports, keeps its rate and learns that it should stop.
-pub(super) struct Pace<'a> {
-    shared: &'a Shared,
-    limiter: Mutex<Limiter>,
-    /// Of a copy that is made while the thread rests.
-    sink: Option<Told>,
-}
-
-
-impl Pace<'_> {
-    /// A line was opened; it can be hung up from outside.
-    pub(super) fn opened(&self, line: &Line) -> Result<(), StreamError> {
-        *self.shared.socket.lock().unwrap_or_else(PoisonError::into_inner) = Some(line.socket()?);
-        self.done(0)
-    }
-
-    pub(super) fn phase(&self, phase: Phase) {
-        let mut control = self.shared.lock();
-        if control.record.ended.is_none() {
-            control.status.phase = phase;
-        }
-    }
-
-    /// Whether this point is to be app-consistent: the next one would come too late.
-    pub(super) fn app_due(&self, wanted: &Replicate) -> bool {
-        let Some(every_s) = wanted.policy.app_consistent_interval_s() else { return false };
-        let control = self.shared.lock();
-        let taken = control.record.last_app_point.map(|(_, taken_at)| taken_at);
-        let within = TimeDelta::seconds(i64::from(every_s) - i64::from(wanted.policy.interval_s()));
-        taken.max(control.app_failed_at).is_none_or(|last| Utc::now() - last > within)
-    }
-
-    /// Lets the guest go, if it is held. Returns what the point that was begun meanwhile is.
-    pub(super) fn let_go(&self, held: Option<Result<Held, String>>) -> Consistency {
-        let Some(held) = held else { return Consistency::Crash };
-        let Err(why) = held.and_then(Held::let_go) else { return Consistency::App };
-        let mut control = self.shared.lock();
-        tracing::warn!(item = %control.record.wanted.item, why, "no app-consistent point; a crash-consistent one is taken");
-        (control.app_failed_at, control.status.app_error) = (Some(Utc::now()), Some(why));
-        Consistency::Crash
-    }
-
-    pub(super) fn begin(&self, bytes_total: u64) {
-        let mut control = self.shared.lock();
-        (control.status.bytes_done, control.status.bytes_total) = (0, bytes_total);
-    }
-
-    /// So much of the work is done.
-    pub(super) fn done(&self, bytes: u64) -> Result<(), StreamError> {
-        let mut control = self.shared.lock();
-        control.status.bytes_done += bytes;
-        let Some((sink, told_at)) = &self.sink else {
-            return if control.leave || control.record.ended.is_some() { Err(StreamError::Stopped) } else { Ok(()) };
-        };
-        let progress = Progress { bytes_done: control.status.bytes_done, bytes_total: control.status.bytes_total };
-        drop(control);
-        let mut told_at = told_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if told_at.is_some_and(|at| at.elapsed() < TELL_EVERY) {
-            return Ok(());
-        }
-        *told_at = Some(Instant::now());
-        if sink.report(progress).is_break() { Err(StreamError::Stopped) } else { Ok(()) }
-    }
-
-    /// So much went over the line; waits as the policy's bandwidth demands.
-    pub(super) fn sent(&self, bytes: u64) -> Result<(), StreamError> {
-        let pause = self.limiter.lock().unwrap_or_else(PoisonError::into_inner).sent(bytes, Instant::now());
-        if pause > Duration::from_millis(5) && self.sink.is_some() {
-            thread::sleep(pause);
-        } else if pause > Duration::from_millis(5) {
-            let wanted = self.shared.lock().record.wanted.clone();
-            self.shared.wait(pause, &wanted);
-        }
-        self.done(0)
     }
 }

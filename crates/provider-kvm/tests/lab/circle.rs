@@ -116,6 +116,7 @@ impl Circle {
             state_dir: place.root.join("agent").join(&self.name),
             data_listen,
             tls: self.sites.identity.clone(),
+            autostart_patience: provider::AUTOSTART_PATIENCE,
         });
         *self.slot(side).lock().expect("no test thread panicked") = Some(site.expect("the site opens"));
     }

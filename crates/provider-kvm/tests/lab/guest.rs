@@ -86,6 +86,7 @@ impl GuestLab {
                 End::Target => *self.port.lock().expect("no test thread panicked"),
             },
             tls: self.sites.identity.clone(),
+            autostart_patience: provider::AUTOSTART_PATIENCE,
         }
     }
 

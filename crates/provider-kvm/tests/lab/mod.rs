@@ -100,6 +100,7 @@ impl KvmLab {
             state_dir: self.dir(place, "agent"),
             data_listen,
             tls: self.sites.identity.clone(),
+            autostart_patience: provider::AUTOSTART_PATIENCE,
         }
     }
 

@@ -9,10 +9,13 @@
 //! Invariant: what was asked of a guest counts for calls of the same generation only, so nothing is started one day because of
 //! a forgotten file.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use provider::{FenceProof, ProviderError};
-use recovery::{EffectToken, Generation};
+use recovery::{EffectToken, Generation, ItemName};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::durable::{self, failed};
@@ -32,11 +35,16 @@ pub(crate) struct FenceRecord {
 
 /// A guest that was running was asked to shut down.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Asked {
-    pub(super) version: u32,
-    pub(super) token: EffectToken,
-    pub(super) machine: String,
-    pub(super) had_autostart: bool,
+pub(crate) struct Asked {
+    pub(crate) version: u32,
+    pub(crate) token: EffectToken,
+    pub(crate) machine: String,
+    pub(crate) had_autostart: bool,
+}
+
+/// Where an item's fences are.
+pub(crate) fn dir(state_dir: &Path, item: &ItemName) -> PathBuf {
+    state_dir.join("fence").join(item.as_str())
 }
 
 fn token(name: &str) -> Option<EffectToken> {
@@ -66,12 +74,12 @@ pub(crate) fn in_force(dir: &Path) -> Result<Option<FenceRecord>, ProviderError>
     read(&dir.join(name)).map(Some)
 }
 
-pub(super) fn store(dir: &Path, record: &FenceRecord) -> Result<(), ProviderError> {
+pub(crate) fn store(dir: &Path, record: &FenceRecord) -> Result<(), ProviderError> {
     write(&dir.join(format!("fence.{}.json", record.token)), record)
 }
 
 /// Takes back a fence that came to nothing.
-pub(super) fn withdraw(dir: &Path, token: EffectToken) -> Result<(), ProviderError> {
+pub(crate) fn withdraw(dir: &Path, token: EffectToken) -> Result<(), ProviderError> {
     let path = dir.join(format!("fence.{token}.json"));
     durable::remove(&path).and_then(|_was| durable::sync_dir(dir)).map_err(failed("remove", &path))
 }
@@ -84,7 +92,7 @@ pub(crate) fn lift(dir: &Path, by: EffectToken) -> Result<(), ProviderError> {
 }
 
 /// What the guest was asked by a call of that generation.
-pub(super) fn asked(dir: &Path, generation: Generation) -> Result<Option<Asked>, ProviderError> {
+pub(crate) fn asked(dir: &Path, generation: Generation) -> Result<Option<Asked>, ProviderError> {
     let names = names(dir)?;
     let asked = names.iter().filter(|n| n.starts_with("asked.") && n.ends_with(".json"));
     let newest = asked.filter_map(|n| Some((token(n)?, n))).max();
@@ -94,12 +102,12 @@ pub(super) fn asked(dir: &Path, generation: Generation) -> Result<Option<Asked>,
     }
 }
 
-pub(super) fn store_asked(dir: &Path, asked: &Asked) -> Result<(), ProviderError> {
+pub(crate) fn store_asked(dir: &Path, asked: &Asked) -> Result<(), ProviderError> {
     write(&dir.join(format!("asked.{}.json", asked.token)), asked)
 }
 
 /// The guest's answer is known, or matters no more.
-pub(super) fn forget_asked(dir: &Path) -> Result<(), ProviderError> {
+pub(crate) fn forget_asked(dir: &Path) -> Result<(), ProviderError> {
     remove(dir, "asked.")
 }
 
