@@ -124,13 +124,12 @@ fn of_the_machine(root: Node<'_, '_>, seen: &Seen<'_>) -> Vec<Finding> {
 
 fn remarks(root: Node<'_, '_>, seen: &Seen<'_>) -> Vec<Finding> {
     let mut found = vec![];
-    match child(root, "cpu").and_then(|cpu| cpu.attribute("mode")) {
-        Some(mode @ ("host-passthrough" | "host-model" | "maximum")) => found.push(finding(
+    if let Some(mode @ ("host-passthrough" | "host-model" | "maximum")) = child(root, "cpu").and_then(|cpu| cpu.attribute("mode")) {
+        found.push(finding(
             "host-cpu",
             format!("its CPU mode is {mode}: at the other site it will see that host's CPU"),
             "if the hosts differ and the guest minds, choose a named model that both have: `virsh cpu-models`, `virsh hypervisor-cpu-baseline`",
-        )),
-        Some(_) | None => {}
+        ));
     }
     let channel = devices(root, "channel").any(|c| attribute(c, "target", "name") == Some("org.qemu.guest_agent.0"));
     let answers = seen.living.and_then(|xml| Document::parse(xml).ok()).is_some_and(|living| {

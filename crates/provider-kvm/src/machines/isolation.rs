@@ -139,7 +139,7 @@ pub(super) fn without_ipv6(interface: &str) -> Result<(), ProviderError> {
 pub(super) fn ensure(hypervisor: &Hypervisor, right: &Right<'_>, names: &Names) -> Result<(), ProviderError> {
     let Names { network, bridge, .. } = names;
     let running = hypervisor.running_network(network)?;
-    if !running.is_some_and(|n| n.bridge.as_deref() == Some(bridge)) {
+    if running.is_none_or(|n| n.bridge.as_deref() != Some(bridge)) {
         right.before("network")?;
         hypervisor.remove_network(network)?;
         remove_interface(bridge)?; // libvirt has forgotten it
@@ -165,7 +165,7 @@ pub(super) fn prove(hypervisor: &Hypervisor, names: &Names, copy: Option<&Vm>) -
     let Names { network, bridge, .. } = names;
     let refused = |found: Vec<String>| ProviderError::NotIsolated { network: network.clone(), detail: found.join("; ") };
     let running = hypervisor.running_network(network)?;
-    if !running.is_some_and(|n| n.bridge.as_deref() == Some(bridge)) {
+    if running.is_none_or(|n| n.bridge.as_deref() != Some(bridge)) {
         return Err(refused(vec![format!("libvirt runs no such network on bridge {bridge}")]));
     }
     let taps = match copy {

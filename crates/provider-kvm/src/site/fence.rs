@@ -175,7 +175,9 @@ impl Fence for KvmSite {
             let Some(fence) = record::in_force(&ground.dir)? else {
                 // A guest that went down after it was waited for is no fence, but it was running.
                 if record::asked(&ground.dir, right.call.token.generation())?.is_some() {
-                    let_run(&vm, right)?;
+                    if !vm.active()? {
+                        let_run(&vm, right)?;
+                    }
                     record::forget_asked(&ground.dir)?;
                 }
                 return Ok(());

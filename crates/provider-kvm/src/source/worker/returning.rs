@@ -56,6 +56,16 @@ enum Word {
     Silence(String),
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other refusal says nothing of where the machine runs")]
+fn refused(error: ProviderError) -> Word {
+    match error {
+        ProviderError::RunsHere { newest, .. } => Word::RunsThere(error, newest),
+        ProviderError::Superseded { .. } | ProviderError::PointsWithdrawn { .. } => Word::Newer(error.to_string()),
+        ProviderError::NoSuchReplica { .. } => Word::Unknown(error.to_string()),
+        other => Word::Silence(other.to_string()),
+    }
+}
+
 impl Shared {
     fn autostart(&self) -> Autostart {
         Autostart::new(self.dir.clone(), self.tools.guard.writer())
@@ -113,12 +123,7 @@ impl Shared {
         let machine = inspect(&self.tools.hypervisor, &wanted.machine)?;
         Ok(match self.tools.call(wanted, &machine) {
             Ok(_line) => Word::Welcome,
-            Err(StreamError::Refused(error)) => match error {
-                ProviderError::RunsHere { newest, .. } => Word::RunsThere(error, newest),
-                ProviderError::Superseded { .. } | ProviderError::PointsWithdrawn { .. } => Word::Newer(error.to_string()),
-                ProviderError::NoSuchReplica { .. } => Word::Unknown(error.to_string()),
-                other => Word::Silence(other.to_string()),
-            },
+            Err(StreamError::Refused(error)) => refused(error),
             Err(StreamError::Here(error)) => return Err(error),
             Err(error @ (StreamError::Line(_) | StreamError::Protocol(_) | StreamError::Stopped)) => Word::Silence(error.to_string()),
         })
