@@ -172,7 +172,7 @@ impl GuestLab {
                 return value;
             }
             assert!(std::time::Instant::now() < deadline, "in vain: {what}; {status:?}");
-            tokio::time::sleep(super::POLL).await;
+            wait_until_next_look().await;
         }
     }
 
@@ -188,6 +188,10 @@ impl GuestLab {
             site.reports().into_iter().find(|r| r.item == self.item() && wished(r))
         })
     }
+}
+
+async fn wait_until_next_look() {
+    tokio::time::sleep(super::POLL).await;
 }
 
 /// Runs a program that must succeed and returns what it printed.

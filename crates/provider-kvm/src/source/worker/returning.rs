@@ -23,9 +23,8 @@ use super::{BACKOFF, MAX_BACKOFF, Shared};
 use crate::{
     fenced,
     hypervisor::Vm,
-    inspect::inspect,
     source::{autostart::Autostart, quarantine, record::Ended},
-    stream::StreamError,
+    stream::{Hello, Line, StreamError},
 };
 
 /// A target that has a newer generation is asked at least so often.
@@ -62,6 +61,8 @@ fn refused(error: ProviderError) -> Word {
         ProviderError::RunsHere { newest, .. } => Word::RunsThere(error, newest),
         ProviderError::Superseded { .. } | ProviderError::PointsWithdrawn { .. } => Word::Newer(error.to_string()),
         ProviderError::NoSuchReplica { .. } => Word::Unknown(error.to_string()),
+        // It would take points of this generation, if they fitted.
+        ProviderError::ReplicaMismatch { .. } => Word::Welcome,
         other => Word::Silence(other.to_string()),
     }
 }
@@ -119,22 +120,23 @@ impl Shared {
         }
     }
 
-    fn greet(&self, wanted: &Replicate) -> Result<Word, ProviderError> {
-        let machine = inspect(&self.tools.hypervisor, &wanted.machine)?;
-        Ok(match self.tools.call(wanted, &machine) {
+    /// Names no disks: whatever the machine's disks are, the target first says who has the item.
+    fn greet(&self, wanted: &Replicate) -> Word {
+        let hello = Hello::new(wanted.item.clone(), wanted.generation, vec![]);
+        match Line::open(&self.tools.tls, &wanted.endpoint, hello) {
             Ok(_line) => Word::Welcome,
             Err(StreamError::Refused(error)) => refused(error),
-            Err(StreamError::Here(error)) => return Err(error),
-            Err(error @ (StreamError::Line(_) | StreamError::Protocol(_) | StreamError::Stopped)) => Word::Silence(error.to_string()),
-        })
+            Err(error @ (StreamError::Line(_) | StreamError::Protocol(_) | StreamError::Stopped | StreamError::Here(_))) => {
+                Word::Silence(error.to_string())
+            }
+        }
     }
 
     /// Asks a target that had a newer generation whether the machine was started there. Returns whether that is settled.
     fn ask_on(&self, wanted: &Replicate) -> Result<bool, ProviderError> {
         match self.greet(wanted) {
-            Ok(Word::RunsThere(why, newest)) => self.quarantine(wanted, &why, newest),
-            Err(ProviderError::NoSuchMachine { .. }) | Ok(Word::Welcome | Word::Newer(_) | Word::Unknown(_) | Word::Silence(_)) => Ok(false),
-            Err(error) => Err(error),
+            Word::RunsThere(why, newest) => self.quarantine(wanted, &why, newest),
+            Word::Welcome | Word::Newer(_) | Word::Unknown(_) | Word::Silence(_) => Ok(false),
         }
     }
 
@@ -148,7 +150,7 @@ impl Shared {
             return self.decided();
         }
         let (item, machine) = (&wanted.item, &wanted.machine);
-        match self.greet(wanted)? {
+        match self.greet(wanted) {
             Word::Welcome => {
                 tracing::info!(%item, machine, "the target takes points of this generation: the machine starts with its host");
                 self.start(&vm, wanted)
