@@ -31,6 +31,10 @@ fn sent(product: &Product, site: &str) -> u64 {
     listed.filter(|listed| listed["site"] == site).filter_map(|listed| listed["point"]["size_bytes"].as_u64()).sum()
 }
 
+fn autostart(lab: &Lab, site: &str) -> bool {
+    lab.virsh(site, &["dominfo", MACHINE]).lines().any(|line| line.starts_with("Autostart") && line.contains("enable"))
+}
+
 fn answers<'a>(lab: &'a Lab, site: &str) -> Ledger<'a> {
     let guest = lab.ledger(site, IP);
     wait_until(&format!("the machine answers at {site}"), || guest.status());
@@ -247,6 +251,7 @@ fn a_dead_site_that_returns_with_autostart_runs_no_second_machine_and_takes_the_
     assert_eq!((unfenced["reason"].clone(), unfenced["by"].as_str().unwrap().is_empty()), (json!("site A burns"), false), "{unfenced}");
     answers(&lab, "siteb").append(8);
     done(&product, &["commit", MACHINE]);
+    assert!(autostart(&lab, "siteb"), "what was accepted starts with its host, as its source did");
     assert_eq!(item(&product, MACHINE)["old_machine"], "unknown", "nobody has heard of site A since");
     // Its host boots.
     lab.heal("sitea");
@@ -254,7 +259,7 @@ fn a_dead_site_that_returns_with_autostart_runs_no_second_machine_and_takes_the_
     lab.agent_again(&mut product, "agent-sitea", "sitea", DATA_PORT, &[("SWITCHBACK_BOOT_ID", "the-next-boot")]);
     wait_until("the item says that its old machine is quarantined", || (item(&product, MACHINE)["old_machine"] == "quarantined").then_some(()));
     assert!(!lab.runs("sitea", MACHINE), "the old machine does not run");
-    assert!(lab.virsh("sitea", &["dominfo", MACHINE]).lines().any(|line| line.starts_with("Autostart") && line.contains("disable")));
+    assert!(!autostart(&lab, "sitea"));
     assert_eq!(item(&product, MACHINE)["alarms"], json!([]));
     home(&lab, &product);
 }

@@ -101,8 +101,27 @@ fn a_site_that_comes_back_after_its_failover_starts_nothing() {
     scene.world.set_down(&site("a"), false);
     wait(&mut scene, 60);
     assert_eq!((phase_at(&scene, "a"), scene.runs_at()), (Phase::Quarantined, vec![site("b")]));
+    assert!(!scene.world.machine(&site("b"), ITEM).unwrap().autostart, "what is not accepted does not start with its host");
     done(&mut scene, Work::Commit);
+    assert!(scene.world.machine(&site("b"), ITEM).unwrap().autostart, "what is accepted does, as its source did");
     scene.never_ran_twice("a site that comes back");
+}
+
+#[test]
+fn an_undo_starts_a_source_that_was_quarantined_or_had_lost_its_power() {
+    for comes_back_at_once in [true, false] {
+        let mut scene = Scene::ready_for(7, Work::FailoverUnfenced).unwrap();
+        done(&mut scene, Work::FailoverUnfenced);
+        scene.world.set_down(&site("a"), false);
+        scene.comes_back(switchback_tests::Unheard);
+        if comes_back_at_once {
+            wait(&mut scene, 60);
+            assert_eq!(phase_at(&scene, "a"), Phase::Quarantined);
+        }
+        done(&mut scene, Work::Undo);
+        assert_eq!(scene.runs_at(), [site("a")], "heard of before the undo: {comes_back_at_once}");
+        assert!(scene.replicates().unwrap());
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use recovery::{Generation, ItemName, ReplicationPolicy};
 use sdk::{Context, Failure, TaskQueue};
 
 use crate::{
-    declared::{LiftFence, ReopenReplica, StartReplication},
+    declared::{LiftFence, ReopenReplica, StartReplication, StartSource},
     site_queue,
     tracked::Tracked,
 };
@@ -15,6 +15,17 @@ use crate::{
 const UNDO_LIMIT: Duration = Duration::from_secs(180);
 /// Longest wait for an agent when replication is to go on after a failover was given up.
 const RESUME_LIMIT: Duration = Duration::from_secs(30);
+
+/// What the source's machine is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Nobody has touched it.
+    AsItIs,
+    /// What it did before it was fenced.
+    AsBefore,
+    /// Run, whatever it did before: what ran in its place was discarded.
+    Runs,
+}
 
 /// What is needed to let the source go on as before.
 pub(crate) struct Back {
@@ -43,14 +54,20 @@ impl Back {
 
     /// Lets replication go on under the new generation, then lifts the fence: the machine runs last, but it runs, whatever
     /// becomes of replication. A production machine that stays off is worse than one that is not replicated.
-    pub(crate) async fn given_back(self, ctx: Context, fenced: bool) -> Result<(), Failure> {
+    pub(crate) async fn given_back(self, ctx: Context, then: Then) -> Result<(), Failure> {
         let resumed = self.resumed(&ctx).await.map_err(|why| worse("replication did not go on", why));
-        if fenced {
-            let lift = LiftFence { item: self.item.clone(), machine: self.machine.clone() };
-            let lifted = ctx.call(self.source.clone(), &lift).queue_timeout(RESUME_LIMIT).total_timeout(UNDO_LIMIT).await;
-            let off = format!("the machine {} stays off at {}", self.machine, self.source);
-            lifted.map_err(|why| worse(&off, why.into()))?;
-        }
+        let (item, machine, source) = (self.item.clone(), self.machine.clone(), self.source.clone());
+        let let_go = match then {
+            Then::AsItIs => Ok(()),
+            Then::AsBefore => {
+                ctx.call(source, &LiftFence { item, machine }).queue_timeout(RESUME_LIMIT).total_timeout(UNDO_LIMIT).await.map_err(Failure::from)
+            }
+            Then::Runs => {
+                ctx.call(source, &StartSource { item, machine }).queue_timeout(RESUME_LIMIT).total_timeout(UNDO_LIMIT).await.map_err(Failure::from)
+            }
+        };
+        let off = format!("the machine {} stays off at {}", self.machine, self.source);
+        let_go.map_err(|why| worse(&off, why))?;
         resumed
     }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use machines::{
     CheckMachine, DiscardMachine, FenceMachine, Fenced, FlattenMachine, InspectMachine, Inspected, LiftFence, MeasureWrites, RecoverMachine,
-    Recovered, RetireMachine, Served, ShutDownMachine, StartMachine, StartedMachine, Written,
+    Recovered, RetireMachine, Served, ShutDownMachine, StartMachine, StartSource, StartedMachine, Written,
 };
 pub use replicas::{
     AwaitFirstPoint, Base, DropReplica, Endpoint, ExtentMap, FinalSync, KeepExtentMap, ListPoints, PinPoint, PrepareReplica, RemovePoints, ReopenReplica, SealReplica, Sealed,

@@ -15,7 +15,7 @@ use sdk::{CallError, Context, Failure, Saga, TimeoutKind, Workflow};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    back::Back,
+    back::{Back, Then},
     declared::FenceMachine,
     promote::{self, FailedOver, Ready, power_on},
     tracked::Tracked,
@@ -91,7 +91,8 @@ async fn fence(item: &mut Tracked, saga: &mut Saga, input: &FailoverInput) -> Re
     }
     let begun = !matches!(answer, Err(CallError::Timeout(TimeoutKind::Queue)));
     if begun || input.accept_unfenced.is_some() {
-        saga.on_failure("put-source-back", move |ctx| back.given_back(ctx, begun));
+        let then = if begun { Then::AsBefore } else { Then::AsItIs };
+        saga.on_failure("put-source-back", move |ctx| back.given_back(ctx, then));
     }
     let why_not = match answer {
         Ok(proof) => {

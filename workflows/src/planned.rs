@@ -17,7 +17,7 @@ use sdk::{CallError, Context, Failure, Saga, TimeoutKind, Workflow};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    back::Back,
+    back::{Back, Then},
     declared::{Base, DropReplica, FinalSync, InspectMachine, LiftFence, PrepareReplica, ShutDownMachine, StartReplication, StopReplication},
     old_machine, promote,
     promote::{FailedOver, Ready},
@@ -140,7 +140,7 @@ async fn shut_down(item: &mut Tracked, saga: &mut Saga, shut_down_ms: u64, repli
         let lift = LiftFence { item: name, machine };
         saga.on_failure("put-source-back", move |ctx| async move { Ok(ctx.call(source, &lift).await?) });
     } else if !never_begun {
-        saga.on_failure("put-source-back", move |ctx| back.given_back(ctx, true));
+        saga.on_failure("put-source-back", move |ctx| back.given_back(ctx, Then::AsBefore));
     }
     match answer {
         Ok(proof) => {

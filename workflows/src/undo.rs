@@ -1,6 +1,6 @@
 //! Undo: give a failover up before its commit. The failed-over machine goes with all it has written, and the source runs again.
 //!
-//!   lock ─▶ look at the source ─▶│ measure ─▶ discard ─▶ unpin ─▶ reopen replica ─▶ start replication ─▶ lift fence ─▶ protected
+//!   lock ─▶ look at the source ─▶│ measure ─▶ discard ─▶ unpin ─▶ reopen replica ─▶ start replication ─▶ start source ─▶ protected
 //!            cancel until here
 //!
 //! Invariants: 1. Nothing is discarded while the source's site does not answer. 2. What the discarded machine had written is
@@ -13,7 +13,7 @@ use sdk::{CallError, Context, Failure, TimeoutKind, Workflow};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    back::Back,
+    back::{Back, Then},
     declared::{DiscardMachine, InspectMachine, UnpinPoint},
     discarded,
     promote::pin_of,
@@ -68,7 +68,7 @@ async fn give_up(item: &mut Tracked) -> Result<Undone, Failure> {
         item.ctx.call(target, &UnpinPoint { item: name, point: chosen.point, pin: pin_of(running) }).await?;
     }
     item.granted()?;
-    Back::of(item)?.given_back(item.ctx.shielded(), true).await?;
+    Back::of(item)?.given_back(item.ctx.shielded(), Then::Runs).await?;
     item.note(Fact::MachineRunning { site: site.clone(), at: item.ctx.now() })?;
     Ok(Undone { site })
 }

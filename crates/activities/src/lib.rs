@@ -37,6 +37,7 @@ pub fn registry(site: Arc<dyn Site>, prober: Arc<dyn Prober>) -> ActivityRegistr
     ActivityRegistry::default()
         .with::<d::InspectMachine, _>(here.clone())
         .with::<d::FenceMachine, _>(here.clone())
+        .with::<d::StartSource, _>(here.clone())
         .with::<d::ShutDownMachine, _>(here.clone())
         .with::<d::MeasureWrites, _>(here.clone())
         .with::<d::RetireMachine, _>(here.clone())

@@ -78,6 +78,13 @@ impl Perform<d::LiftFence> for SiteActivities {
 }
 
 #[async_trait]
+impl Perform<d::StartSource> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::StartSource) -> Answer<()> {
+        self.site.start_source(&call(job), &input.item, &input.machine).await.map_err(|e| fault(&e))
+    }
+}
+
+#[async_trait]
 impl Perform<d::RecoverMachine> for SiteActivities {
     async fn perform(&self, job: &Job, input: d::RecoverMachine) -> Answer<d::Recovered> {
         let wanted = Recovery { item: input.item, generation: input.generation, point: input.point, network: NetworkChoice::AsDefined };

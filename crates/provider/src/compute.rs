@@ -169,7 +169,8 @@ pub trait Compute: Send + Sync {
     /// `Unreachable`.
     async fn observe_machine(&self, item: &ItemName, generation: Generation) -> Result<RecoveredState, ProviderError>;
 
-    /// Copies what the running machine still reads from points into its own disks. The machine goes on running.
+    /// Copies what the running machine still reads from points into its own disks. The machine goes on running. It is accepted:
+    /// from then on it starts with its host, if the machine that was replicated did.
     ///
     /// # Errors
     /// `StaleToken`, `NotRecovered`, `Busy`, `Stopped` (asked by `progress`), `Platform`.

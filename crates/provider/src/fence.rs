@@ -79,4 +79,12 @@ pub trait Fence: Send + Sync {
     /// # Errors
     /// `StaleToken`, `NoSuchMachine`, `Unreachable`, `Platform`.
     async fn lift_fence(&self, call: &Call, item: &ItemName, machine: &str) -> Result<(), ProviderError>;
+
+    /// Lets the machine be the item's again after what ran in its place was removed: ends a fence or a quarantine, puts autostart
+    /// back as far as it is known, and starts the machine, whatever it did before. Twice is once. Never call it while a recovered
+    /// machine may run.
+    ///
+    /// # Errors
+    /// `StaleToken`, `NoSuchMachine`, `Unreachable`, `Platform`.
+    async fn start_source(&self, call: &Call, item: &ItemName, machine: &str) -> Result<(), ProviderError>;
 }

@@ -96,6 +96,16 @@ declare! {
 }
 
 declare! {
+    /// Ends a fence or a quarantine and starts the source's machine, whatever it did before.
+    StartSource {
+        /// Which.
+        item: ItemName,
+        /// Name on the platform.
+        machine: String,
+    } is "start-source", Idempotent, Prod, UNDO => ()
+}
+
+declare! {
     /// Makes throw-away disks on a point and a machine that uses them. Starts nothing.
     RecoverMachine {
         /// Which.

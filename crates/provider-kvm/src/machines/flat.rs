@@ -15,22 +15,30 @@ use crate::{
 
 const POLL: Duration = Duration::from_millis(100);
 
-/// Copies what the machine's disks read from points into them. The caller holds the item.
+/// Copies what the machine's disks read from points into them, and lets it start with its host. The caller holds the item.
 pub(crate) fn flatten(
     hypervisor: &Hypervisor,
     right: &Right<'_>,
     dir: &Path,
     generation: Generation,
+    autostart: bool,
     progress: &dyn ProgressSink,
 ) -> Result<(), ProviderError> {
     let record = of_generation(dir, right.item, generation)?;
     if record.started(dir)?.is_none() {
         return Err(ProviderError::NotRecovered { item: right.item.clone(), generation });
     }
+    let vm = hypervisor.by_uuid(&record.uuid)?;
+    if let Some(vm) = vm.as_ref().filter(|_| autostart)
+        && vm.persistent()?
+        && !vm.autostart()?
+    {
+        right.before("autostart")?;
+        vm.set_autostart(true)?;
+    }
     if record.standalone(dir) {
         return Ok(());
     }
-    let vm = hypervisor.by_uuid(&record.uuid)?;
     for (target, file) in &record.disks {
         let path = dir.join(file);
         if qemu::backing(&path)?.is_none() {

@@ -86,7 +86,8 @@ impl Compute for KvmSite {
         progress: Arc<dyn ProgressSink>,
     ) -> Result<(), ProviderError> {
         self.effect("flatten", call, item, move |site, item, right| {
-            machines::flatten(&site.inner.host.hypervisor, right, item.store.dir(), generation, &*progress)
+            let autostart = item.store.describe().is_some_and(|replica| replica.machine.autostart);
+            machines::flatten(&site.inner.host.hypervisor, right, item.store.dir(), generation, autostart, &*progress)
         })
         .await
     }

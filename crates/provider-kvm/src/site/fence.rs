@@ -193,4 +193,22 @@ impl Fence for KvmSite {
         })
         .await
     }
+
+    async fn start_source(&self, call: &Call, item: &ItemName, machine: &str) -> Result<(), ProviderError> {
+        let (name, machine) = (item.clone(), machine.to_owned());
+        self.effect("start source", call, item, move |site, _item, right| {
+            let vm = site.inner.host.hypervisor.by_name(&machine)?;
+            let ground = Ground::of(site, &name);
+            let fence = record::in_force(&ground.dir)?;
+            if fence.as_ref().is_some_and(|fence| fence.had_autostart) {
+                ground.restore_autostart(&vm)?;
+            }
+            let_run(&vm, right)?;
+            if fence.is_some() {
+                record::lift(&ground.dir, right.call.token)?;
+            }
+            record::forget_asked(&ground.dir)
+        })
+        .await
+    }
 }

@@ -95,10 +95,17 @@ impl Compute for SimSite {
         let asked = Asked::of(Op::Flatten, call, item, generation);
         self.effect(asked, |site, _now| {
             let blocks = site.made(item, generation).map_or(0, |m| m.image.blocks.len());
+            let autostart = site.replica(item)?.wanted.machine.autostart;
             let r = site.recovered(item, generation)?;
             if r.started.is_none() {
                 return Err(ProviderError::NotRecovered { item: item.clone(), generation });
             }
+            let name = r.name.clone();
+            let origin = Origin::Recovered { item: item.clone(), generation };
+            if let Some(m) = site.machines.get_mut(&name).filter(|m| m.origin == origin) {
+                m.autostart |= autostart;
+            }
+            let r = site.recovered(item, generation)?;
             if r.standalone {
                 return Done::repeated(());
             }

@@ -49,6 +49,7 @@ ops! {
     ShutDown = "shut_down",
     ObserveFence = "observe_fence",
     LiftFence = "lift_fence",
+    StartSource = "start_source",
     Prepare = "prepare",
     Seal = "seal",
     Replica = "replica",

@@ -74,6 +74,21 @@ impl Fence for SimSite {
         })
         .await
     }
+
+    async fn start_source(&self, call: &Call, item: &ItemName, machine: &str) -> Result<(), ProviderError> {
+        self.effect(Asked::on(Op::StartSource, call, item), |site, _now| {
+            let uuid = site.machine(machine)?.uuid.clone();
+            let fence = site.fences.get(item).is_some_and(|f| f.uuid == uuid).then(|| site.fences.remove(item)).flatten();
+            let m = site.machine(machine)?;
+            let changed = fence.is_some() || m.power != PowerState::Running;
+            if let Some(fence) = fence {
+                m.autostart = fence.had_autostart;
+            }
+            m.power = PowerState::Running;
+            Ok(Done { answer: (), changed })
+        })
+        .await
+    }
 }
 
 /// Ends the machine in this way, unless it is fenced as it is, and remembers how it was.
