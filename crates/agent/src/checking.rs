@@ -36,24 +36,21 @@ pub(crate) fn check(arguments: &Check) -> ExitCode {
 
 #[cfg(feature = "kvm")]
 fn told(host: &provider_kvm::HostLook) -> String {
-    use std::fmt::Write;
-
     let mut text = String::new();
     for machine in &host.machines {
         let verdict = if machine.can_be_protected { "can be protected" } else { "can't be protected as it is" };
         let disks: Vec<String> = machine.disks.iter().map(disk).collect();
-        // Writing into a string does not fail.
-        let _ = writeln!(text, "{}  ({})  {verdict}", machine.name, machine.power);
-        let _ = writeln!(text, "    disks    {}", if disks.is_empty() { "none".to_owned() } else { disks.join("; ") });
+        text.push_str(&format!("{}  ({})  {verdict}\n", machine.name, machine.power));
+        text.push_str(&format!("    disks    {}\n", if disks.is_empty() { "none".to_owned() } else { disks.join("; ") }));
         for (word, found) in [("obstacle", &machine.obstacles), ("remark  ", &machine.remarks)] {
             for finding in found {
-                let _ = writeln!(text, "    {word} {}: {}", finding.code, finding.what);
-                let _ = writeln!(text, "             → {}", finding.advice);
+                text.push_str(&format!("    {word} {}: {}\n", finding.code, finding.what));
+                text.push_str(&format!("             → {}\n", finding.advice));
             }
         }
     }
     let can = host.machines.iter().filter(|machine| machine.can_be_protected).count();
-    let _ = writeln!(text, "{} of {} machines at {} can be protected. Nothing was changed.", can, host.machines.len(), host.uri);
+    text.push_str(&format!("{} of {} machines at {} can be protected. Nothing was changed.\n", can, host.machines.len(), host.uri));
     text
 }
 
