@@ -23,3 +23,9 @@ end $$;
 
 create trigger note_running_since before update of record on recovery.items
     for each row execute function recovery.note_running_since();
+
+-- The direction turns with the commit now, no longer with the reprotect that follows: items that were accepted before.
+update recovery.items
+set record = jsonb_set(record, '{state,direction}', '"reverse"')
+where record -> 'state' ->> 'active' = 'recovery' and record -> 'state' ->> 'direction' = 'forward'
+  and record -> 'state' -> 'main' ->> 'is' = 'committed';

@@ -73,3 +73,23 @@ async fn a_history_is_append_only_and_new_runs_have_a_partition() {
     let add = "select engine.add_event_partition('events_2029q1', '2029-01-01', '2029-04-01')";
     client.batch_execute(add).await.unwrap();
 }
+
+#[tokio::test]
+async fn an_item_that_was_accepted_under_schema_3_is_replicated_back_next() {
+    let database = TestDatabase::migrated().await;
+    let client = database.client().await;
+    let back_to_3 = "drop table recovery.machines; drop trigger note_running_since on recovery.items;
+                     drop function recovery.note_running_since; alter table recovery.items drop column running_since;
+                     delete from switchback_schema_history where version > 3";
+    client.batch_execute(back_to_3).await.unwrap();
+    for (name, main, active) in [("away", "committed", "recovery"), ("home", "protected", "primary"), ("pending", "commit_pending", "recovery")] {
+        let record = format!(r#"{{"state": {{"main": {{"is": "{main}"}}, "active": "{active}", "direction": "forward"}}}}"#);
+        let insert = format!("insert into recovery.items values ('{name}', '{record}', 1, gen_random_uuid(), 1, now())");
+        client.batch_execute(&insert).await.unwrap();
+    }
+    migrate::run(&target(&database)).await.unwrap();
+    let rows = client.query("select name, record -> 'state' ->> 'direction' from recovery.items order by name", &[]).await.unwrap();
+    let directions: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let expected = [("away", "reverse"), ("home", "forward"), ("pending", "forward")];
+    assert_eq!(directions, expected.map(|(name, direction)| (name.to_owned(), direction.to_owned())));
+}
