@@ -198,6 +198,29 @@ fn a_circle_without_a_write_sends_nothing() {
 }
 
 #[test]
+fn a_circle_in_which_every_block_is_written_sends_every_block_and_ends_identical() {
+    run("a_circle_in_which_every_block_is_written_sends_every_block_and_ends_identical", async |c| {
+        c.machine(Side::A).write(1, 11);
+        c.protect(Side::A, Base::Empty).await;
+        c.point(Side::A);
+        c.planned(Side::A).await;
+        c.commit(Side::B).await;
+        let blocks = lab::DISK_BYTES / 65_536;
+        for block in 0..blocks {
+            c.machine(Side::B).write(block, 22);
+        }
+        c.points_every(600);
+        c.reprotect(Side::B).await;
+        c.point(Side::B);
+        c.planned(Side::B).await;
+        let home = c.sent(Side::B);
+        println!("  {blocks} blocks written, home {home} bytes");
+        assert!(home >= blocks * 65_536, "every block differs and was sent");
+        c.same(&c.disk(Side::B), &running_disk_after_stop(&c, Side::A));
+    });
+}
+
+#[test]
 fn flattening_neither_loses_nor_invents_what_was_written() {
     run("flattening_neither_loses_nor_invents_what_was_written", async |c| {
         for block in 1..=40 {

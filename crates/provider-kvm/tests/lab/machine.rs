@@ -5,6 +5,8 @@ use std::{fs, process::Command};
 use super::{Place, wait_until};
 
 const BLOCK_BYTES: u64 = 65_536;
+/// Of the first disk.
+pub const DISK_BYTES: u64 = 16 << 20;
 const DISK: &str = "/machine/peripheral/virtio-disk0/virtio-backend";
 
 pub struct Machine {
@@ -21,7 +23,7 @@ impl Machine {
     /// A new one, off.
     pub fn defined(place: &Place, name: &str, format: &str) -> Self {
         let disk = place.images.join(format!("{name}.{format}"));
-        command("qemu-img", &["create", "-q", "-f", format, &disk.display().to_string(), "16M"]);
+        command("qemu-img", &["create", "-q", "-f", format, &disk.display().to_string(), &DISK_BYTES.to_string()]);
         let xml = format!(
             "<domain type='qemu'><name>{name}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>
              <os><type arch='x86_64' machine='q35'>hvm</type></os><on_poweroff>destroy</on_poweroff>

@@ -23,7 +23,7 @@ use recovery::{ItemName, PointId};
 
 pub use guest::{GuestLab, call, generation, runtime, said};
 use line::Line;
-pub use machine::Machine;
+pub use machine::{DISK_BYTES, Machine};
 pub use sites::{Place, Sites, requirements, xtask};
 
 /// Emulated machines on a busy host are slow, not dead.
