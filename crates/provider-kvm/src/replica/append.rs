@@ -47,6 +47,10 @@ impl ItemStore {
         // An agent that was replaced may still hear sources; what it knows is of the past.
         self.guard.still_writer()?;
         let inner = self.lock();
+        if inner.state.is_none() {
+            // The replica was given up, but what was started here may live on.
+            self.runs_here(generation)?;
+        }
         let state = self.state(&inner)?;
         if state.sealed || generation != state.generation {
             self.runs_here(generation)?;

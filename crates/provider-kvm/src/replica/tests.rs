@@ -285,7 +285,14 @@ fn a_source_whose_machine_was_started_here_meanwhile_is_told_so() {
     let since = Utc::now();
     record.store_started(&f.item_dir(), since).unwrap();
     let runs_here = ProviderError::RunsHere { item: "vm".parse().unwrap(), site: "b".into(), newest: newer, since };
-    assert_eq!(f.store.base(GENERATION), Err(runs_here));
+    assert_eq!(f.store.base(GENERATION), Err(runs_here.clone()));
+    let dropped = Fixture::new(24);
+    dropped.store.begin_drop().unwrap();
+    dropped.store.end_drop().unwrap();
+    assert!(matches!(dropped.store.base(GENERATION), Err(ProviderError::NoSuchReplica { .. })));
+    record.store(&dropped.item_dir()).unwrap();
+    record.store_started(&dropped.item_dir(), since).unwrap();
+    assert_eq!(dropped.store.base(GENERATION), Err(runs_here), "the item was unprotected, and its machine lives here");
     record.store_retired(&f.item_dir()).unwrap();
     assert!(matches!(f.store.base(GENERATION), Err(ProviderError::Superseded { .. })), "it was failed over from");
 }
