@@ -282,3 +282,62 @@ fn a_target_that_is_away_for_a_while_is_waited_for_when_its_points_are_dropped()
     assert_eq!(scene.ending(run).item, MainState::Unprotected);
     assert_eq!(scene.lasting("b"), []);
 }
+
+/// Runs until a step of that name was scheduled.
+fn until_step(scene: &mut Scene, run: sdk::RunId, step: &str) {
+    for _ in 0..POLLS {
+        if scene.steps(run).iter().any(|scheduled| scheduled.activity == step) {
+            return;
+        }
+        let mut polls = 0;
+        scene
+            .sim
+            .run_until(POLLS, |_| {
+                polls += 1;
+                polls > 1
+            })
+            .unwrap();
+    }
+    panic!("no step {step}");
+}
+
+fn cancel(scene: &Scene, run: sdk::RunId) {
+    scene.send(run, &sdk::Message::Cancel { by: "ada".into(), reason: "enough".into() });
+}
+
+#[test]
+fn a_full_failback_whose_target_was_lost_while_it_was_given_up_is_not_taken_up_beside_the_source() {
+    for after in [Work::FullFailback, Work::Unprotect] {
+        let mut scene = Scene::ready_for(7, Work::FullFailback).unwrap();
+        let run = scene.start(Work::FullFailback);
+        until_step(&mut scene, run, "recover-machine");
+        cancel(&scene, run);
+        until_step(&mut scene, run, "discard-machine");
+        scene.source_dies();
+        wait(&mut scene, 3 * 3_700);
+        let still_committed = MainState::Failed { of: Operation::Failback, before: Some(Rest::Committed) };
+        assert_eq!((scene.ending(run).item, scene.runs_at()), (still_committed, vec![site("b")]));
+        scene.world.set_down(&site("a"), false);
+        scene.comes_back(switchback_tests::Unheard);
+        done(&mut scene, after);
+        let runs_at = if after == Work::Unprotect { site("b") } else { site("a") };
+        assert_eq!(scene.runs_at(), [runs_at]);
+        scene.never_ran_twice("a full failback that was given up");
+    }
+}
+
+#[test]
+fn an_unprotect_lets_a_source_go_that_a_failover_could_not_give_back() {
+    let mut scene = Scene::ready_for(7, Work::Failover).unwrap();
+    let run = scene.start(Work::Failover);
+    until_step(&mut scene, run, "seal-replica");
+    let agent = scene.source_is_not_heard();
+    cancel(&scene, run);
+    scene.finish(run).unwrap();
+    assert_eq!(scene.ending(run).item, MainState::Failed { of: Operation::Failover, before: None });
+    scene.comes_back(agent);
+    assert_eq!(scene.runs_at(), []);
+    done(&mut scene, Work::Unprotect);
+    assert_eq!(scene.runs_at(), [site("a")]);
+    assert!(scene.world.machine(&site("a"), ITEM).unwrap().autostart);
+}

@@ -6,6 +6,8 @@
 //!   after an operation that failed past its point of no return, before the drop:
 //!   flatten what it has started: that is the item's machine now; or, if nothing was ever started, discard it and let the source go
 //!
+//!   after one that failed before it and could not put everything back: discard what it made ready, and let the source go at last
+//!
 //! Invariant: no machine that was ever started is removed here, and no source is let go beside one.
 
 use std::time::Duration;
@@ -59,9 +61,12 @@ impl Workflow for Unprotect {
     async fn run(ctx: Context, input: UnprotectInput) -> Result<Unprotected, Failure> {
         let mut item = Tracked::lock(&ctx, &input.item).await?;
         item.ctx.point_of_no_return("replication is being dismantled")?;
-        let uncommitted = uncommitted(item.record()?);
+        let (uncommitted, unstarted) = (uncommitted(item.record()?), unstarted(item.record()?));
         item.begin(Operation::Unprotect)?;
-        let ended = dismantle(&mut item, uncommitted).await;
+        let ended = match dismantle(&mut item, uncommitted, unstarted).await {
+            Ok(ended) => let_go(&item, unstarted, ended).await,
+            Err(failure) => Err(failure),
+        };
         item.end(Operation::Unprotect, ended)
     }
 }
@@ -72,7 +77,29 @@ fn uncommitted(record: &ItemRecord) -> Option<Generation> {
     record.powered_on.filter(|_| perhaps)
 }
 
-async fn dismantle(item: &mut Tracked, uncommitted: Option<Generation>) -> Result<Unprotected, Failure> {
+/// What a failed operation may have made ready at the target, and never started; its source may still be fenced.
+fn unstarted(record: &ItemRecord) -> Option<Generation> {
+    let MainState::Failed { of, before } = record.state.main else { return None };
+    let moves = matches!(of, Operation::Failover | Operation::PlannedFailover | Operation::Failback | Operation::Unprotect);
+    let never = match before {
+        None => moves && record.powered_on.is_none(),
+        Some(rest) => (of, rest) == (Operation::Failback, Rest::Committed),
+    };
+    never.then_some(record.state.generation)
+}
+
+/// Lets a source go that a failed operation has fenced and could not give back. Said, if it stays off.
+async fn let_go(item: &Tracked, unstarted: Option<Generation>, ended: Unprotected) -> Result<Unprotected, Failure> {
+    if unstarted.is_none() {
+        return Ok(ended);
+    }
+    let record = item.record()?;
+    let lift = LiftFence { item: item.name.clone(), machine: record.machine.clone() };
+    let lifted = item.ctx.call(site_queue(record.source_site()), &lift).queue_timeout(SOURCE_LIMIT).total_timeout(LIFT_LIMIT).await;
+    Ok(Unprotected { source_off: lifted.err().map(|why| Failure::from(why).to_string()), ..ended })
+}
+
+async fn dismantle(item: &mut Tracked, uncommitted: Option<Generation>, unstarted: Option<Generation>) -> Result<Unprotected, Failure> {
     let record = item.record()?;
     let (source, target) = (site_queue(record.source_site()), site_queue(record.target_site()));
     let target_limit = if replicated(record) { TARGET_LIMIT } else { SOURCE_LIMIT };
@@ -83,6 +110,9 @@ async fn dismantle(item: &mut Tracked, uncommitted: Option<Generation>) -> Resul
     }
     clean_test::removed(item).await?;
     let source_off = settled(item, uncommitted).await?;
+    if let Some(generation) = unstarted {
+        item.ctx.call(target.clone(), &DiscardMachine { item: name.clone(), generation }).await?;
+    }
     item.ctx.call(target.clone(), &DropReplica { item: name }).await?;
     old_machine_gone(item).await?;
     // A machine that was its base is known again, with the marks of an earlier turn.

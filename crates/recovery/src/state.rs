@@ -210,6 +210,11 @@ impl MainState {
             (from, Step::Fail { operation, stand: Stand::Kept }) if from.busy_with() == Some(operation) => {
                 from.untouched().map(|rest| S::Failed { of: operation, before: Some(rest) })
             }
+            // What was left is at the target and was never started: the item runs where it ran, accepted, and nothing is to be taken up.
+            (
+                from @ S::FailingOver { kind: FailoverKind::FullFailback, retreat: Retreat::Open },
+                Step::Fail { operation: Operation::Failback, stand: Stand::Left },
+            ) => Some(S::Failed { of: Operation::Failback, before: from.untouched() }),
             (from, Step::Fail { operation, stand: Stand::Left }) if from.busy_with() == Some(operation) => {
                 Some(S::Failed { of: operation, before: None })
             }
