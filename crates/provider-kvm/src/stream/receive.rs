@@ -115,13 +115,11 @@ impl Drop for Receiver {
         for stream in lock(&self.shared.open).values() {
             end(stream);
         }
-        // Wakes the listener; it then sees that it is to stop.
-        let mut wake = self.address;
-        if wake.ip().is_unspecified() {
-            wake.set_ip(if wake.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+        // The thread that accepts is woken by its own socket: a connection could reach a successor, which listens at the same port.
+        if let Err(error) = rustix::net::shutdown(&self.shared.listener, rustix::net::Shutdown::Both) {
+            tracing::debug!(%error, "the receiver had stopped listening already");
         }
-        let woken = TcpStream::connect_timeout(&wake, HANDSHAKE);
-        if let (Ok(_), Some(listening)) = (woken, self.listening.take())
+        if let Some(listening) = self.listening.take()
             && listening.join().is_err()
         {
             tracing::error!("the receiver's thread had panicked");
