@@ -29,3 +29,6 @@ update recovery.items
 set record = jsonb_set(record, '{state,direction}', '"reverse"')
 where record -> 'state' ->> 'active' = 'recovery' and record -> 'state' ->> 'direction' = 'forward'
   and record -> 'state' -> 'main' ->> 'is' = 'committed';
+
+-- They were started where they run before their last change; without a time nobody would look for their old machines.
+update recovery.items set running_since = updated_at where record -> 'state' ->> 'active' = 'recovery';

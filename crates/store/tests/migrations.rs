@@ -92,4 +92,7 @@ async fn an_item_that_was_accepted_under_schema_3_is_replicated_back_next() {
     let directions: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let expected = [("away", "reverse"), ("home", "forward"), ("pending", "forward")];
     assert_eq!(directions, expected.map(|(name, direction)| (name.to_owned(), direction.to_owned())));
+    let away = "select name from recovery.items where running_since is not null order by name";
+    let away: Vec<String> = client.query(away, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    assert_eq!(away, ["away", "pending"], "their old machines are watched from now on");
 }
