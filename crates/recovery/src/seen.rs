@@ -6,7 +6,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Fence, ItemRecord, MainState, OldMachine, SiteName};
+use crate::{Fence, ItemRecord, MainState, OldMachine, Operation, SiteName};
 
 /// What one site sees of an item's machines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +95,10 @@ fn away(record: &ItemRecord) -> bool {
     match record.state.main {
         MainState::CommitPending | MainState::ChangingPoint | MainState::Committing | MainState::Committed | MainState::Reprotecting => true,
         MainState::Protected => record.recovered_as.is_some(),
+        // It may have been started at the target without anybody having heard of it: then which of the two is old is not known.
+        MainState::Failed { of: Operation::Failover | Operation::PlannedFailover | Operation::Failback, before: None } => {
+            record.powered_on.is_none() && record.recovered_as.is_some()
+        }
         MainState::Failed { .. } => record.powered_on.is_some() || record.recovered_as.is_some(),
         MainState::Unprotected
         | MainState::Seeding
@@ -111,7 +115,7 @@ mod tests {
     use chrono::TimeDelta;
 
     use super::*;
-    use crate::{Fact, Operation, ReplicationPolicy, Step, fold};
+    use crate::{Fact, ReplicationPolicy, Side, Stand, Step, apply, fold};
 
     fn at(seconds: i64) -> DateTime<Utc> {
         DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
@@ -153,6 +157,23 @@ mod tests {
             recovered_runs: None,
             reported_at: at(reported_at),
         }
+    }
+
+    #[test]
+    fn a_start_that_nobody_heard_of_does_not_make_the_only_machine_an_old_one() {
+        let mut record = failed_over(false);
+        record.state = crate::ItemState { main: MainState::Protected, active: Side::Primary, ..record.state };
+        let steps = [
+            Step::Begin { operation: Operation::Failover },
+            Step::PowerOn,
+            Step::Fail { operation: Operation::Failover, stand: Stand::Left },
+        ];
+        for step in steps {
+            record = apply(Some(record), &Fact::Moved { step }).unwrap();
+        }
+        let hamburg = Seen { site: "hamburg".parse().unwrap(), source_runs: None, recovered_runs: Some(true), ..berlin(false, false, 3) };
+        let seen = [berlin(false, false, 3), hamburg];
+        assert_eq!(alarms(&record, Some(at(2)), &seen), [""; 0], "it would say that the one that runs should be shut down");
     }
 
     #[test]
