@@ -341,3 +341,16 @@ fn an_unprotect_lets_a_source_go_that_a_failover_could_not_give_back() {
     assert_eq!(scene.runs_at(), [site("a")]);
     assert!(scene.world.machine(&site("a"), ITEM).unwrap().autostart);
 }
+
+#[test]
+fn a_site_that_is_lost_in_the_middle_of_a_reprotect_keeps_nobody_from_unprotecting() {
+    let mut scene = Scene::ready_for(7, Work::Reprotect).unwrap();
+    let run = scene.start(Work::Reprotect);
+    until_step(&mut scene, run, "start-replication");
+    scene.source_dies();
+    cancel(&scene, run);
+    wait(&mut scene, 3 * 3_700);
+    assert_eq!(scene.ending(run).item, MainState::Failed { of: Operation::Reprotect, before: None });
+    done(&mut scene, Work::Unprotect);
+    assert_eq!((scene.ending(run).item, scene.runs_at()), (MainState::Unprotected, vec![site("b")]));
+}

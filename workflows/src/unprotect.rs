@@ -73,7 +73,9 @@ impl Workflow for Unprotect {
 
 /// The machine that a failed operation may have started at the target.
 fn uncommitted(record: &ItemRecord) -> Option<Generation> {
-    let perhaps = matches!(record.state.main, MainState::Failed { before: None | Some(Rest::CommitPending), .. });
+    // What is reprotected was accepted, and runs at the source.
+    let MainState::Failed { of, before } = record.state.main else { return None };
+    let perhaps = of != Operation::Reprotect && matches!(before, None | Some(Rest::CommitPending));
     record.powered_on.filter(|_| perhaps)
 }
 
