@@ -196,6 +196,36 @@ fn a_machine_whose_old_one_was_deleted_comes_home_to_a_new_one() {
     assert_eq!(product.ask(&["verify"])["differences"], json!([]));
 }
 
+fn points_at(product: &Product, site: &str) -> usize {
+    let answer = product.ask(&["points", MACHINE]);
+    let listed = answer["items"].as_array().into_iter().flatten();
+    listed.filter(|listed| listed["site"] == site && listed["point"]["withdrawn"] != true).count()
+}
+
+#[test]
+fn the_longest_chain_that_a_policy_allows_still_starts_on_both_sides() {
+    if !kvm_or_skip("the_longest_chain_that_a_policy_allows_still_starts_on_both_sides") {
+        return;
+    }
+    let lab = Lab::up("longest");
+    let mut product = lab.product("longest");
+    agents(&lab, &mut product);
+    let source = lab.guest("sitea", MACHINE, IP, 0);
+    assert_eq!(product.say(&["protect", MACHINE, "--from", "sitea", "--to", "siteb", "--retention-points", "17"]).code, 2);
+    protect(&product, MACHINE, IP, "1s");
+    let full = |site: &str| wait_until(&format!("sixteen points at {site}"), || (points_at(&product, site) >= 16).then_some(()));
+    full("siteb");
+    assert_eq!(done(&product, &["test-failover", MACHINE])["serves"], true, "from the newest of sixteen");
+    done(&product, &["clean-test-failover", MACHINE]);
+    let written = source.append(3);
+    assert_eq!(done(&product, &["planned-failover", MACHINE, "--shut-down-timeout", "60s"])["serves"], true);
+    done(&product, &["commit", MACHINE]);
+    done(&product, &["reprotect", MACHINE]);
+    full("sitea");
+    assert_eq!(done(&product, &["failback", MACHINE, "--shut-down-timeout", "60s"])["serves"], true, "on the old disk and sixteen points");
+    assert_eq!(answers(&lab, "sitea").verify(), (written, 0));
+}
+
 #[test]
 fn a_failover_that_is_undone_gives_the_source_back_as_it_was() {
     if !kvm_or_skip("a_failover_that_is_undone_gives_the_source_back_as_it_was") {

@@ -87,8 +87,10 @@ fn a_hundred_seeds_of_there_and_back_lose_and_double_nothing() {
         let cycle = if seed % 2 == 0 { CIRCLE } else { SECOND_THOUGHTS };
         for (work, state) in cycle {
             // Attempts can run out under chaos: then everything is put back, and the work is done again.
+            let mut last = None;
             for _again in 0..20 {
                 let (run, stats) = scene.carry_out(*work).unwrap_or_else(|stuck| panic!("seed {seed} {work:?}: {stuck}"));
+                last = Some(run);
                 let mut most = most.lock().unwrap();
                 *most = (stats.crashes.max(most.0), stats.pauses.max(most.1), stats.lost_answers.max(most.2));
                 drop(most);
@@ -102,7 +104,8 @@ fn a_hundred_seeds_of_there_and_back_lose_and_double_nothing() {
                 retreats.fetch_add(1, Ordering::SeqCst);
                 assert_eq!(ending.run, RunState::Failed, "seed {seed} {work:?}: {ending:?}");
             }
-            assert_eq!(scene.record().unwrap().state.main, *state, "seed {seed} {work:?}");
+            let why = last.and_then(|run| scene.failure(run));
+            assert_eq!(scene.record().unwrap().state.main, *state, "seed {seed} {work:?}: {why:?}");
             scene.ledgers_are_whole(&format!("seed {seed} {work:?}"));
         }
         scene.judged(&format!("seed {seed}"));

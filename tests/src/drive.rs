@@ -16,7 +16,7 @@ pub fn agents(lab: &Lab, product: &mut Product) {
 
 /// Protects a machine of `sitea`, with points at `siteb`.
 pub fn protect(product: &Product, machine: &str, ip: &str, interval: &str) {
-    protect_with(product, machine, ip, interval, &["--retention-points", "90", "--retention-window", "2h"]);
+    protect_with(product, machine, ip, interval, &["--retention-points", "16", "--retention-window", "2h"]);
 }
 
 /// The same with other settings.

@@ -14,7 +14,7 @@ use crate::{
 /// Longest try at one part of giving a source back.
 const UNDO_LIMIT: Duration = Duration::from_secs(180);
 /// Longest wait for an agent when replication is to go on after a failover was given up.
-const RESUME_LIMIT: Duration = Duration::from_secs(30);
+const RESUME_LIMIT: Duration = Duration::from_secs(15);
 
 /// What the source's machine is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Back {
                 ctx.call(source, &StartSource { item, machine }).queue_timeout(RESUME_LIMIT).total_timeout(UNDO_LIMIT).await.map_err(Failure::from)
             }
         };
-        let off = format!("the machine {} stays off at {}", self.machine, self.source);
+        let off = format!("it is not known whether machine {} runs at {}", self.machine, self.source);
         let_go.map_err(|why| worse(&off, why))?;
         resumed
     }

@@ -21,6 +21,8 @@ use crate::{
     tracked::Tracked,
 };
 
+/// How long the agent beside the machine may take to pick the commit up; if it takes longer, nothing has changed.
+const PICK_UP: Duration = Duration::from_secs(300);
 /// How long the old machine's agent may take to pick up that it goes.
 const RETIRE_PICK_UP: Duration = Duration::from_secs(30);
 /// And how long all tries may take.
@@ -75,7 +77,7 @@ async fn accept(item: &mut Tracked) -> Result<Committed, Failure> {
     let ctx = item.ctx.clone();
     let record = item.record()?;
     let (site, generation, name) = (site_queue(record.active_site()), record.running_generation(), item.name.clone());
-    let extent_map = ctx.call(site.clone(), &KeepExtentMap { item: name.clone(), generation }).await?;
+    let extent_map = ctx.call(site.clone(), &KeepExtentMap { item: name.clone(), generation }).queue_timeout(PICK_UP).await?;
     item.note(Fact::PointsWithdrawn { up_to: extent_map.newest_point })?;
     // A commit that is tried again finds no points any more; the record knows how far they went.
     let withdrawn_up_to = item.record()?.withdrawn_up_to.unwrap_or(extent_map.newest_point);

@@ -20,6 +20,9 @@ use crate::{
 
 /// Longest wait for a recovered machine to serve, before the failover ends without that proof.
 const SERVE_LIMIT: Duration = Duration::from_secs(300);
+/// Longest wait for the target's agent to pick up that the machine is to be started: then the failover has failed, and is taken up again
+/// or ended by a person.
+const START_PICK_UP: Duration = Duration::from_secs(600);
 
 /// A machine that runs at the recovery site, not yet committed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,7 +140,7 @@ pub(crate) async fn power_on(item: &mut Tracked, ready: &Ready, requested_at: Da
     let (site, checks) = (record.target_site().clone(), record.checks.clone());
     let target = site_queue(&site);
     let (name, generation) = (item.name.clone(), item.generation);
-    let started = ctx.call(target.clone(), &StartMachine { item: name.clone(), generation }).await?;
+    let started = ctx.call(target.clone(), &StartMachine { item: name.clone(), generation }).queue_timeout(START_PICK_UP).await?;
     item.note(Fact::MachineRunning { site: site.clone(), at: started.since })?;
     let check = ctx.call(target, &CheckMachine { item: name, generation, checks }).total_timeout(SERVE_LIMIT);
     let (serves, evidence) = match check.await {

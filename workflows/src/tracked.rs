@@ -72,6 +72,12 @@ impl Tracked {
         Ok(())
     }
 
+    /// Refuses an operation that the item's state does not have.
+    pub(crate) fn may(&self, operation: Operation) -> Result<(), Failure> {
+        let begun = self.record()?.state.main.advance(Step::Begin { operation });
+        begun.map(drop).map_err(|why| Failure::fatal("not-allowed-in-this-state", format!("item {}: {why}", self.name)).not_applied())
+    }
+
     /// Begins an operation, if the item's state has it.
     pub(crate) fn begin(&mut self, operation: Operation) -> Result<(), Failure> {
         self.record()?;

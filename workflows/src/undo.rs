@@ -1,6 +1,6 @@
-//! Undo: give a failover up before its commit. The failed-over machine goes with all it has written, and the source runs again.
+//! Undo: give a failover up before its commit, or one that failed and was not put back. The failed-over machine goes with all it has written, and the source runs again.
 //!
-//!   lock ─▶ look at the source ─▶│ measure ─▶ discard ─▶ unpin ─▶ reopen replica ─▶ start replication ─▶ start source ─▶ protected
+//!   lock ─▶ look at source and target ─▶│ measure ─▶ discard ─▶ unpin ─▶ reopen replica ─▶ start replication ─▶ start source ─▶ protected
 //!            cancel until here
 //!
 //! Invariants: 1. Nothing is discarded while the source's site does not answer. 2. What the discarded machine had written is
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     back::{Back, Then},
-    declared::{DiscardMachine, InspectMachine, UnpinPoint},
+    declared::{DiscardMachine, InspectMachine, ListPoints, UnpinPoint},
     discarded,
     promote::pin_of,
     site_queue,
@@ -48,7 +48,14 @@ impl Workflow for Undo {
 
     async fn run(ctx: Context, input: UndoInput) -> Result<Undone, Failure> {
         let mut item = Tracked::lock(&ctx, &input.item).await?;
+        item.may(Operation::Undo)?;
+        // Nothing is begun while it can't be carried out: what else is allowed now stays allowed.
+        let machine = item.record()?.machine.clone();
+        reachable(&item, &machine).await?;
+        target_reachable(&item).await?;
+        item.ctx.point_of_no_return("the failed-over machine is discarded and the source started again")?;
         item.begin(Operation::Undo)?;
+        item.leave();
         let undone = give_up(&mut item).await;
         item.end(Operation::Undo, undone)
     }
@@ -57,10 +64,7 @@ impl Workflow for Undo {
 async fn give_up(item: &mut Tracked) -> Result<Undone, Failure> {
     let record = item.record()?;
     let (site, target) = (record.source_site().clone(), site_queue(record.target_site()));
-    let (running, chosen, machine) = (record.running_generation(), record.chosen.clone(), record.machine.clone());
-    reachable(item, &machine).await?;
-    item.ctx.point_of_no_return("the failed-over machine is discarded and the source started again")?;
-    item.leave();
+    let (running, chosen) = (record.running_generation(), record.chosen.clone());
     discarded::measure(item, running).await?;
     let name = item.name.clone();
     item.ctx.call(target.clone(), &DiscardMachine { item: name.clone(), generation: running }).await?;
@@ -71,6 +75,23 @@ async fn give_up(item: &mut Tracked) -> Result<Undone, Failure> {
     Back::of(item)?.given_back(item.ctx.shielded(), Then::Runs).await?;
     item.note(Fact::MachineRunning { site: site.clone(), at: item.ctx.now() })?;
     Ok(Undone { site })
+}
+
+/// Refuses while nobody can discard what runs at the target: it might go on there beside the source.
+async fn target_reachable(item: &Tracked) -> Result<(), Failure> {
+    let site = item.record()?.target_site().clone();
+    match item.ctx.call(site_queue(&site), &ListPoints { item: item.name.clone() }).queue_timeout(PICK_UP).await {
+        Ok(_) => Ok(()),
+        Err(CallError::Timeout(TimeoutKind::Queue)) => Err(Failure::fatal(
+            "target-not-reached",
+            format!(
+                "nobody at site {site} answers, so the machine there can't be discarded, and starting the source beside it would run the item \
+                 twice; nothing has changed. Repeat when the site is back; if it is lost for good, start the source by hand on its host"
+            ),
+        )
+        .not_applied()),
+        Err(other) => Err(other.into()),
+    }
 }
 
 /// Refuses while the source can't be started again.

@@ -150,7 +150,7 @@ async fn sealed(case: &str) -> Option<(KvmLab, PointId)> {
     let (item, machine) = (lab.item(), lab.machine());
     lab.write(1, 11).await;
     let inspected = lab.source().inspect(&machine).await.expect("the machine is inspected");
-    let policy = ReplicationPolicy::new(1, 24, 3600, None).expect("the policy is within its limits");
+    let policy = ReplicationPolicy::new(1, 16, 3600, None).expect("the policy is within its limits");
     let prepare = PrepareReplica { item: item.clone(), generation: generation(1), machine: inspected, policy: policy.clone(), base: provider::Base::Empty };
     let endpoint = lab.target().prepare(&call(1, 1, 1), prepare).await.expect("the replica is prepared");
     let replicate = Replicate { item: item.clone(), machine, generation: generation(1), policy, endpoint, returning: None };

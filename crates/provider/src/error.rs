@@ -221,7 +221,8 @@ impl ProviderError {
             Self::NotWriter { .. } => "nothing to do: the newer agent process takes the work over",
             Self::RunsHere { .. } => "leave the machine here off; reprotect from the site where it runs brings it up to date",
             Self::StillRunning { .. } => {
-                "nothing has changed; shut the machine down yourself and repeat, or use an unplanned failover, which loses what was \
+                "nothing has changed. If the guest goes down after all, later than it was waited for, it stays off until somebody starts \
+                 it. Shut the machine down yourself and repeat, or use an unplanned failover, which loses what was \
                  written after the last point"
             }
             Self::NoOldMachine { .. } => "reprotect with --location alternate: everything is copied and a new machine is made there",

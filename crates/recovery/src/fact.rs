@@ -249,11 +249,11 @@ fn changed(mut record: ItemRecord, fact: &Fact) -> Result<ItemRecord, FactRefuse
             (record.recovered_as, record.powered_on) = made_by(&record, from, *step);
             if *step == (Step::Finish { operation: Operation::Undo }) {
                 (record.chosen, record.fence) = (None, None);
-                record.state.old_machine = OldMachine::None;
+                record.state.old_machine = before_the_move(&record);
             }
             if gives_failover_up(*step) {
                 (record.chosen, record.fence) = (None, None);
-                record.state.old_machine = OldMachine::None;
+                record.state.old_machine = before_the_move(&record);
             }
         }
         Fact::Granted { generation } if *generation < record.state.generation => {
@@ -308,6 +308,11 @@ fn made_by(record: &ItemRecord, from: MainState, step: Step) -> (Option<Generati
             (source, target)
         }
     }
+}
+
+/// What the old machine was before a failover that was given up.
+fn before_the_move(record: &ItemRecord) -> OldMachine {
+    if record.recovered_as.is_some() { OldMachine::Off } else { OldMachine::None }
 }
 
 /// What it chose and proved holds no more.

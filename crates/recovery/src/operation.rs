@@ -138,13 +138,18 @@ fn allowed_in(main: MainState, item: &ItemState) -> Vec<Operation> {
         MainState::Failed { of, before } => {
             let mut allowed = before.map_or_else(Vec::new, |rest: Rest| allowed_in(rest.state(), item));
             allowed.extend([of, Operation::Unprotect]);
-            if of == Operation::ChangePoint {
+            if before.is_none() && can_be_undone(of) {
                 allowed.push(Operation::Undo);
             }
             allowed
         }
         MainState::Reconcile => vec![Operation::Resolve],
     }
+}
+
+/// Whether a failed operation that was not put back is one that an undo puts back.
+pub(crate) fn can_be_undone(of: Operation) -> bool {
+    matches!(of, Operation::ChangePoint | Operation::Failover | Operation::PlannedFailover | Operation::Failback)
 }
 
 fn protected(item: &ItemState) -> Vec<Operation> {

@@ -48,8 +48,9 @@ struct PolicyFields {
 }
 
 impl ReplicationPolicy {
-    /// The hypervisor refuses disk chains of 200 files; half of it leaves room for the base and the running overlay.
-    pub const MAX_POINTS: u32 = 96;
+    /// libvirt reads QEMU's description of a disk chain only down to 32 levels, which is some 23 files. This leaves room for the base,
+    /// the running overlay and what is pinned.
+    pub const MAX_POINTS: u32 = 16;
     /// One day: rarer points are backups.
     pub const MAX_INTERVAL_S: u32 = 86_400;
     /// One year.
@@ -126,9 +127,9 @@ impl ReplicationPolicy {
 }
 
 impl Default for ReplicationPolicy {
-    /// A point every 5 s, 24 points over 72 h.
+    /// A point every 5 s, 12 points over 72 h.
     fn default() -> Self {
-        Self { interval_s: 5, retention_points: 24, retention_window_s: 72 * 3600, bandwidth_bytes_per_s: None, app_consistent_interval_s: None }
+        Self { interval_s: 5, retention_points: 12, retention_window_s: 72 * 3600, bandwidth_bytes_per_s: None, app_consistent_interval_s: None }
     }
 }
 
@@ -158,13 +159,13 @@ mod tests {
 
     #[test]
     fn a_policy_outside_its_limits_is_refused() {
-        assert!(ReplicationPolicy::new(5, 96, 259_200, None).is_ok());
-        assert_eq!(ReplicationPolicy::new(5, 97, 259_200, None), Err(InvalidPolicy::Points { points: 97 }));
-        assert_eq!(ReplicationPolicy::new(0, 24, 259_200, None), Err(InvalidPolicy::Interval { interval_s: 0 }));
-        assert_eq!(ReplicationPolicy::new(60, 24, 59, None), Err(InvalidPolicy::Window { window_s: 59, interval_s: 60 }));
+        assert!(ReplicationPolicy::new(5, 16, 259_200, None).is_ok());
+        assert_eq!(ReplicationPolicy::new(5, 17, 259_200, None), Err(InvalidPolicy::Points { points: 17 }));
+        assert_eq!(ReplicationPolicy::new(0, 12, 259_200, None), Err(InvalidPolicy::Interval { interval_s: 0 }));
+        assert_eq!(ReplicationPolicy::new(60, 12, 59, None), Err(InvalidPolicy::Window { window_s: 59, interval_s: 60 }));
         let often = ReplicationPolicy::default().with_app_consistent(Some(4));
         assert_eq!(often, Err(InvalidPolicy::AppConsistent { app_interval_s: 4, interval_s: 5 }));
-        assert_eq!(ReplicationPolicy::new(5, 24, 60, Some(1)), Err(InvalidPolicy::Bandwidth { bytes_per_s: 1 }));
+        assert_eq!(ReplicationPolicy::new(5, 12, 60, Some(1)), Err(InvalidPolicy::Bandwidth { bytes_per_s: 1 }));
     }
 
     #[test]

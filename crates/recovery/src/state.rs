@@ -15,7 +15,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Operation;
+use crate::{Operation, operation::can_be_undone};
 
 /// Which way an item is replicated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -312,7 +312,8 @@ fn begin_after_failure(of: Operation, before: Option<Rest>, operation: Operation
     if let Some(begun) = before.and_then(|rest| begin(rest.state(), operation)) {
         return Some(begun);
     }
-    let ends = operation == Operation::Unprotect || (of, operation) == (Operation::ChangePoint, Operation::Undo);
+    let undone = operation == Operation::Undo && before.is_none() && can_be_undone(of);
+    let ends = operation == Operation::Unprotect || undone;
     if operation == of || ends { busy_state(operation) } else { None }
 }
 

@@ -35,7 +35,7 @@ pub(crate) struct Protect {
     #[arg(long, default_value = "5s", value_parser = span::parse)]
     pub(crate) interval: Duration,
     /// Most points that are kept.
-    #[arg(long, default_value_t = 24)]
+    #[arg(long, default_value_t = 12)]
     pub(crate) retention_points: u32,
     /// Over which the kept points are spread.
     #[arg(long, default_value = "72h", value_parser = span::parse)]

@@ -265,6 +265,14 @@ pub(crate) fn observe(hypervisor: &Hypervisor, dir: &Path, generation: Generatio
     let Some(record) = records(dir)?.remove(&generation) else { return Ok(RecoveredState::Absent) };
     let (token, point) = (record.token, record.point);
     let Some(since) = record.started(dir)? else { return Ok(RecoveredState::Prepared { token, point }) };
-    let power = hypervisor.by_uuid(&record.uuid)?.map_or(Ok(PowerState::Off), |vm| vm.power())?;
+    let vm = hypervisor.by_uuid(&record.uuid)?;
+    // A start that was interrupted before its last step: libvirt would forget the machine when it stops.
+    if let Some(vm) = &vm
+        && vm.active()?
+        && !vm.persistent()?
+    {
+        return Ok(RecoveredState::Prepared { token, point });
+    }
+    let power = vm.map_or(Ok(PowerState::Off), |vm| vm.power())?;
     Ok(RecoveredState::Started { token, point, since, power, standalone: record.standalone(dir) })
 }

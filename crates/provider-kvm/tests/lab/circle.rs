@@ -50,7 +50,7 @@ pub struct Circle {
 }
 
 fn every(seconds: u32) -> ReplicationPolicy {
-    ReplicationPolicy::new(seconds, 24, 3600, None).expect("the policy is within its limits")
+    ReplicationPolicy::new(seconds, 16, 3600, None).expect("the policy is within its limits")
 }
 
 impl Circle {

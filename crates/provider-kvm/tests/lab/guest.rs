@@ -149,7 +149,7 @@ impl GuestLab {
 
     /// Replicates the guest from the first site to the second one, and waits for a point.
     pub async fn protect(&self, grant_epoch: i64, app_consistent_s: Option<u32>) {
-        let policy = ReplicationPolicy::new(1, 24, 3600, None).and_then(|p| p.with_app_consistent(app_consistent_s));
+        let policy = ReplicationPolicy::new(1, 16, 3600, None).and_then(|p| p.with_app_consistent(app_consistent_s));
         self.protect_with(grant_epoch, policy.expect("the policy is within its limits")).await;
     }
 

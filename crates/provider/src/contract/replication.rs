@@ -259,7 +259,7 @@ pub(super) async fn reports_tell_what_has_changed(s: &Script<'_>) {
 
 /// A policy with an app-consistent point each second.
 fn app_consistent() -> ReplicationPolicy {
-    let policy = ReplicationPolicy::new(1, 24, 3600, None).and_then(|policy| policy.with_app_consistent(Some(1)));
+    let policy = ReplicationPolicy::new(1, 16, 3600, None).and_then(|policy| policy.with_app_consistent(Some(1)));
     policy.expect("the case's policy is within its limits")
 }
 

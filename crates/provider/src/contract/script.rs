@@ -143,7 +143,7 @@ impl<'a> Script<'a> {
         self.next_generation();
         let fenced = self.target().fence(&self.call(), &self.item, &self.lab.machine()).await;
         assert!(matches!(fenced, Ok(_) | Err(ProviderError::NoSuchMachine { .. })), "{fenced:?}");
-        let policy = ReplicationPolicy::new(1, 24, 3600, None).expect("the policy is within its limits");
+        let policy = ReplicationPolicy::new(1, 16, 3600, None).expect("the policy is within its limits");
         let endpoint = self.prepare(Base::OldMachine, &policy).await.expect("the old machine is the base");
         self.replicate(endpoint, policy, Some(returning)).await;
     }

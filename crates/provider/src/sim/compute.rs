@@ -95,7 +95,7 @@ impl Compute for SimSite {
         let asked = Asked::of(Op::Flatten, call, item, generation);
         self.effect(asked, |site, _now| {
             let blocks = site.made(item, generation).map_or(0, |m| m.image.blocks.len());
-            let autostart = site.replica(item)?.wanted.machine.autostart;
+            let autostart = site.replica(item).is_ok_and(|replica| replica.wanted.machine.autostart);
             let r = site.recovered(item, generation)?;
             if r.started.is_none() {
                 return Err(ProviderError::NotRecovered { item: item.clone(), generation });
