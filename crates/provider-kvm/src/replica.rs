@@ -10,8 +10,8 @@
 //! Invariants: 1. A point is written under a temporary name, closed, synced, renamed, and only then recorded; the record is the
 //! point. 2. What is not recorded is deleted at opening. 3. Names carry the writer, so a late process collides with nothing, and
 //! its records go to a journal that is in force no more. 4. To prune a point, the one above it is merged into its files: the
-//! points above stay right at every moment, and the merge can be repeated. 5. Nothing is merged while a machine runs on the
-//! chain, and nothing ever into the old machine's disks.
+//! points above stay right at every moment, and the merge can be repeated. 5. Nothing is merged that a
+//! machine or a copy reads from, and nothing ever into the old machine's disks.
 
 mod append;
 mod journal;
@@ -27,8 +27,10 @@ use record::Record;
 pub(crate) use record::StoredBase;
 pub(crate) use store::{ItemStore, NewPoint, is_point_file};
 
-/// Points and pruning leftovers together never make a chain longer than this; the hypervisor refuses 200.
-pub(crate) const MAX_CHAIN: usize = 160;
+/// Points never make a chain longer than this. libvirt reads QEMU's description of a machine's disks only down to 32 levels and
+/// starts none with more than some 23 images in a chain: this leaves room for an old machine's disk beneath the points, and for
+/// the disk of a machine or a copy that runs on them.
+pub(crate) const MAX_CHAIN: usize = 20;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]

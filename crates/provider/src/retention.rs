@@ -5,18 +5,23 @@
 //! ```
 //!
 //! Every provider prunes by this one function, so that a list of points looks the same everywhere. Invariants: 1. The newest
-//! point and pinned points are never chosen, nor the newest app-consistent one while the policy asks for such points. 2. What is
-//! left never exceeds the policy by more than the pinned ones and that one. 3. Age is counted by the clock of the site that holds
-//! the points.
+//! point, pinned points and held ones are never chosen, nor the newest app-consistent one while the policy asks for such points.
+//! 2. Pinned and held points count: they and the others together meet the policy. Where they leave the others no room, the newest
+//! two of the others stay all the same, one of which may be the newest app-consistent one. 3. Age is counted by the clock of the
+//! site that holds the points.
 
 use chrono::{DateTime, Utc};
 use recovery::{Consistency, PointId, ReplicationPolicy};
 
 use crate::Point;
 
-/// The next point to prune, or `None` if the policy is met. `points` is ordered by number.
+/// What the others keep where pinned and held points leave them no room: the newest point, and one to go back to.
+const OTHERS_AT_LEAST: usize = 2;
+
+/// The next point to prune, or `None` if the policy is met. `points` is ordered by number. Something reads from the files of the
+/// point `held` and of all before it, so that none of them may be merged.
 #[must_use]
-pub fn next_to_prune(points: &[Point], policy: &ReplicationPolicy, now: DateTime<Utc>) -> Option<PointId> {
+pub fn next_to_prune(points: &[Point], held: Option<PointId>, policy: &ReplicationPolicy, now: DateTime<Utc>) -> Option<PointId> {
     let (_newest, older) = points.split_last()?;
     let age_s = |p: &Point| (now - p.recorded_at).as_seconds_f64().max(0.0);
     #[expect(clippy::cast_precision_loss, reason = "a window of a year is far below 2^52 seconds")]
@@ -24,14 +29,19 @@ pub fn next_to_prune(points: &[Point], policy: &ReplicationPolicy, now: DateTime
 
     let newest_app = points.iter().rev().find(|p| p.consistency == Consistency::App).map(|p| p.id);
     let newest_app = newest_app.filter(|_| policy.app_consistent_interval_s().is_some());
-    let spare = |p: &Point| p.pins.is_empty() && newest_app != Some(p.id);
+    let stays = |p: &Point| !p.pins.is_empty() || held >= Some(p.id);
+    let spare = |p: &Point| !stays(p) && newest_app != Some(p.id);
     if let Some(expired) = older.iter().find(|p| spare(p) && age_s(p) > window_s) {
         return Some(expired.id);
     }
-    let unpinned = points.iter().filter(|p| p.pins.is_empty()).count();
+    let staying = points.iter().filter(|p| stays(p)).count();
     let allowed = usize::try_from(policy.retention_points()).unwrap_or(usize::MAX);
-    if unpinned <= allowed {
+    let (room, least) = (allowed.saturating_sub(staying), OTHERS_AT_LEAST.min(allowed));
+    if points.len() - staying <= room.max(least) {
         return None;
+    }
+    if room < least {
+        return older.iter().find(|p| spare(p)).map(|p| p.id);
     }
     // A point is worth as much as the gap that its loss would leave, seen from its age.
     let worth = |i: usize| {
@@ -60,6 +70,60 @@ mod tests {
         Point { id: PointId(id), generation, consistency: Consistency::Crash, taken_at: at, recorded_at: at, bytes: 0, pins: vec![] }
     }
 
+    /// Takes points up to this number every 5 s onto what there is, while something holds one, and prunes after each.
+    fn go_on(kept: &mut Vec<Point>, last: u64, held: Option<u64>, policy: &ReplicationPolicy) {
+        for id in kept.last().map_or(1, |p| p.id.0 + 1)..=last {
+            kept.push(point(id, id as i64 * 5));
+            let now = kept.last().unwrap().recorded_at;
+            while let Some(gone) = next_to_prune(kept, held.map(PointId), policy, now) {
+                kept.retain(|p| p.id != gone);
+            }
+        }
+    }
+
+    fn ids(points: &[Point]) -> Vec<u64> {
+        points.iter().map(|p| p.id.0).collect()
+    }
+
+    #[test]
+    fn points_that_are_held_count_and_are_never_chosen() {
+        let policy = ReplicationPolicy::new(5, 12, 86_400, None).unwrap();
+        let mut kept = vec![];
+        go_on(&mut kept, 10, None, &policy);
+        let held = ids(&kept);
+        for last in 11..=60 {
+            go_on(&mut kept, last, Some(10), &policy);
+            let left = ids(&kept);
+            assert!(left.starts_with(&held) && left.ends_with(&[last]) && left.len() <= 12, "{left:?}");
+        }
+        go_on(&mut kept, 61, None, &policy);
+        assert_eq!(kept.len(), 12);
+    }
+
+    #[test]
+    fn the_newest_two_stay_beside_held_points_that_fill_the_policy() {
+        let policy = ReplicationPolicy::new(5, 12, 600, None).unwrap();
+        let mut kept = vec![];
+        go_on(&mut kept, 30, None, &policy);
+        let held = ids(&kept);
+        assert_eq!((held.len(), held.last()), (12, Some(&30)));
+        go_on(&mut kept, 500, Some(30), &policy);
+        assert_eq!(ids(&kept), [&held[..], &[499, 500]].concat(), "age counts for none of them");
+        go_on(&mut kept, 501, None, &policy);
+        assert_eq!(ids(&kept), [499, 500, 501], "what was held is too old");
+    }
+
+    #[test]
+    fn a_pinned_point_above_those_that_are_held_stays_and_counts() {
+        let policy = ReplicationPolicy::new(5, 6, 86_400, None).unwrap();
+        let mut kept = vec![];
+        go_on(&mut kept, 5, None, &policy);
+        kept[3].pins.push(Pin("kept".into()));
+        go_on(&mut kept, 50, Some(2), &policy);
+        assert_eq!((ids(&kept).len(), &ids(&kept)[..2]), (6, &[1, 2][..]));
+        assert!(ids(&kept).contains(&4) && ids(&kept).ends_with(&[50]));
+    }
+
     /// Takes a point every `interval_s`, prunes after each, and returns the ages of what is left, newest first.
     fn ages_after(points: u64, policy: &ReplicationPolicy, pinned: &[u64]) -> Vec<i64> {
         let interval_s = i64::from(policy.interval_s());
@@ -69,7 +133,7 @@ mod tests {
             p.pins.extend(pinned.contains(&id).then(|| Pin("kept".into())));
             kept.push(p);
             let now = kept.last().unwrap().recorded_at;
-            while let Some(gone) = next_to_prune(&kept, policy, now) {
+            while let Some(gone) = next_to_prune(&kept, None, policy, now) {
                 kept.retain(|p| p.id != gone);
             }
         }
@@ -95,8 +159,8 @@ mod tests {
         assert!(ages_after(1000, &policy, &[]).iter().all(|age| *age <= 60));
         let lonely = [point(1, 0), point(2, 1)];
         let late = DateTime::UNIX_EPOCH + TimeDelta::days(9);
-        assert_eq!(next_to_prune(&lonely, &policy, late), Some(PointId(1)));
-        assert_eq!(next_to_prune(&lonely[1..], &policy, late), None);
+        assert_eq!(next_to_prune(&lonely, None, &policy, late), Some(PointId(1)));
+        assert_eq!(next_to_prune(&lonely[1..], None, &policy, late), None);
     }
 
     #[test]
@@ -116,7 +180,7 @@ mod tests {
         let late = DateTime::UNIX_EPOCH + TimeDelta::days(1);
         let left = |policy: &ReplicationPolicy, now| {
             let mut left = points.to_vec();
-            while let Some(gone) = next_to_prune(&left, policy, now) {
+            while let Some(gone) = next_to_prune(&left, None, policy, now) {
                 left.retain(|p| p.id != gone);
             }
             left.into_iter().map(|p| p.id.0).collect::<Vec<_>>()
@@ -128,6 +192,6 @@ mod tests {
 
     #[test]
     fn no_points_means_nothing_to_prune() {
-        assert_eq!(next_to_prune(&[], &ReplicationPolicy::default(), DateTime::UNIX_EPOCH), None);
+        assert_eq!(next_to_prune(&[], None, &ReplicationPolicy::default(), DateTime::UNIX_EPOCH), None);
     }
 }

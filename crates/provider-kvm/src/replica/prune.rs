@@ -7,12 +7,13 @@
 //!   record   "pruned p3": p4 has p3's files; what were p4's files are deleted
 //! ```
 //!
-//! What a copy for tests reads, its point and all beneath, is left as it is while the copy exists; points above may go.
+//! What a copy for tests reads, its point and all beneath, is left as it is while the copy exists; points above go instead, so
+//! that the chain stays short. A machine needs no such care: a replica that one runs on takes no points.
 //!
 //! Each step may be repeated, so an interrupted pruning is simply done again.
 
 use chrono::Utc;
-use provider::{Pin, Point, ProviderError, retention};
+use provider::{Point, ProviderError, retention};
 use recovery::PointId;
 
 use super::{
@@ -32,13 +33,9 @@ pub(super) fn prune(store: &ItemStore, inner: &mut Inner) -> Result<(), Provider
         if machines::dependent(&store.dir)?.is_some() || state.pruning.is_some() {
             return Ok(());
         }
-        let read = read_by_copies(store)?;
-        let pinned = |point: &Point| {
-            let pins = if read >= Some(point.id) { [&point.pins[..], &[Pin("test copy".to_owned())]].concat() } else { point.pins.clone() };
-            Point { pins, ..point.clone() }
-        };
-        let points: Vec<Point> = state.points.iter().map(|p| pinned(&p.point)).collect();
-        let Some(point) = retention::next_to_prune(&points, &state.policy, Utc::now()) else { return Ok(()) };
+        let held = read_by_copies(store)?;
+        let points: Vec<Point> = state.points.iter().map(|p| p.point.clone()).collect();
+        let Some(point) = retention::next_to_prune(&points, held, &state.policy, Utc::now()) else { return Ok(()) };
         store.record(inner, Record::Pruning { point })?;
     }
 }

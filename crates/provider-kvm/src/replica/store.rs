@@ -186,6 +186,17 @@ impl ItemStore {
         Ok(())
     }
 
+    /// Prunes what nothing holds any more. What can't be pruned now is taken up again with the next point.
+    pub(crate) fn thin(&self) {
+        let mut inner = self.lock();
+        if inner.state.is_none() {
+            return;
+        }
+        if let Err(error) = prune::prune(self, &mut inner) {
+            tracing::warn!(item = %self.item, %error, "could not prune");
+        }
+    }
+
     /// The old machine beneath the first point.
     pub(crate) fn old_machine(&self) -> Option<StoredBase> {
         self.lock().state.as_ref().and_then(|s| s.base.as_deref().cloned())

@@ -103,7 +103,7 @@ fn new_point(mark: &str) -> NewPoint {
 
 #[test]
 fn points_hold_what_was_written_into_them_and_survive_a_restart() {
-    let mut f = Fixture::new(24);
+    let mut f = Fixture::new(12);
     let first = f.append(&[("vda", 0, 1), ("vdb", 3, 9)]);
     let second = f.append(&[("vda", 0, 2), ("vda", 5, 5)]);
     f.reopen();
@@ -115,7 +115,7 @@ fn points_hold_what_was_written_into_them_and_survive_a_restart() {
 
 #[test]
 fn a_point_that_was_not_committed_is_never_offered_and_leaves_nothing() {
-    let mut f = Fixture::new(24);
+    let mut f = Fixture::new(12);
     let first = f.append(&[("vda", 0, 1)]);
     let mut torn = f.begin(false);
     torn.write("vda", 0, &[7; 4096]).unwrap();
@@ -137,7 +137,7 @@ impl Append {
 
 #[test]
 fn a_first_copy_that_was_cut_goes_on_from_what_it_has() {
-    let mut f = Fixture::new(24);
+    let mut f = Fixture::new(12);
     let mut seed = f.begin(false);
     seed.write("vda", 0, &[7; BLOCK as usize]).unwrap();
     drop(seed);
@@ -164,8 +164,8 @@ fn pruning_keeps_every_other_point_as_it_was() {
     }
     f.reopen();
     let offered = f.offered();
-    assert_eq!((offered.len(), offered[0], *offered.last().unwrap()), (4, 1, 11));
-    assert_eq!(f.files().len(), 8);
+    assert_eq!((offered.len(), offered[0], *offered.last().unwrap()), (3, 1, 11));
+    assert_eq!(f.files().len(), 6);
     for id in offered {
         let byte = u8::try_from(id).unwrap();
         assert_eq!(f.byte(PointId(id), "vda", 0), byte);
@@ -179,7 +179,7 @@ fn pruning_keeps_every_other_point_as_it_was() {
 #[test]
 fn a_pruning_that_was_interrupted_anywhere_is_completed() {
     for stop_after in 0..4 {
-        let mut f = Fixture::new(24);
+        let mut f = Fixture::new(12);
         for n in 1..=4 {
             f.append(&[("vda", 0, n), ("vda", u64::from(n), n)]);
         }
@@ -212,7 +212,7 @@ fn a_pruning_that_was_interrupted_anywhere_is_completed() {
 
 #[test]
 fn a_sealed_replica_refuses_even_an_append_that_was_begun_before() {
-    let f = Fixture::new(24);
+    let f = Fixture::new(12);
     f.append(&[("vda", 0, 1)]);
     let late = f.begin(false);
     let newer = Generation { era: 1, grant_epoch: 2 };
@@ -221,13 +221,13 @@ fn a_sealed_replica_refuses_even_an_append_that_was_begun_before() {
     assert_eq!(late.commit(new_point("m")), Err(superseded.clone()));
     assert_eq!(f.store.base(GENERATION), Err(superseded));
     assert_eq!(f.offered(), [1]);
-    prepare(&f.store, newer, 24).unwrap();
+    prepare(&f.store, newer, 12).unwrap();
     assert!(f.store.base(newer).unwrap().newest.is_some());
 }
 
 #[test]
 fn another_machine_does_not_fit_the_replica() {
-    let f = Fixture::new(24);
+    let f = Fixture::new(12);
     let mut other = machine();
     other.disks[0].capacity_bytes = 9 * MIB;
     let wanted = PrepareReplica { item: "vm".parse().unwrap(), generation: GENERATION, machine: other, policy: ReplicationPolicy::default(), base: provider::Base::Empty };
@@ -236,8 +236,36 @@ fn another_machine_does_not_fit_the_replica() {
 }
 
 #[test]
+fn a_chain_stays_short_while_a_copy_reads_from_all_it_had() {
+    let f = Fixture::new(6);
+    for n in 1..=6 {
+        f.append(&[("vda", n, 1)]);
+    }
+    let copies = f.item_dir().join("test");
+    std::fs::create_dir_all(&copies).unwrap();
+    let copy = r#"{"version":1,"generation":"e1-g1","point":6,"left_out":[]}"#;
+    std::fs::write(copies.join("copy.e1-g1-s1-r1-a1.json"), copy).unwrap();
+    let held: Vec<_> = (1..=6).map(|id| f.store.point(PointId(id)).unwrap().1).collect();
+    let stamps = |files: &[super::record::Files]| -> Vec<String> {
+        files.iter().flat_map(|files| files.values()).map(|file| crate::durable::stamp(&f.item_dir().join(file)).unwrap()).collect()
+    };
+    let before = stamps(&held);
+    for n in 7..=40 {
+        f.append(&[("vda", n, 1)]);
+        assert!(f.offered().len() <= 8, "{:?}", f.offered());
+    }
+    assert_eq!(f.offered(), [1, 2, 3, 4, 5, 6, 39, 40]);
+    assert_eq!(stamps(&held), before, "what the copy reads was not touched");
+    assert!((1..=40).all(|block| f.byte(PointId(40), "vda", block) == 1));
+    std::fs::remove_dir_all(&copies).unwrap();
+    f.store.thin();
+    assert_eq!((f.offered().len(), f.offered().last()), (6, Some(&40)));
+    assert!((1..=40).all(|block| f.byte(PointId(40), "vda", block) == 1));
+}
+
+#[test]
 fn a_late_writer_can_record_nothing() {
-    let f = Fixture::new(24);
+    let f = Fixture::new(12);
     f.append(&[("vda", 0, 1)]);
     let late = f.begin(false);
     let newer = open(f.dir.path());
@@ -249,7 +277,7 @@ fn a_late_writer_can_record_nothing() {
 
 #[test]
 fn a_dropped_replica_leaves_no_file() {
-    let f = Fixture::new(24);
+    let f = Fixture::new(12);
     f.append(&[("vda", 0, 1)]);
     assert!(f.store.begin_drop().unwrap());
     assert!(f.store.begin_drop().unwrap());
@@ -257,13 +285,13 @@ fn a_dropped_replica_leaves_no_file() {
     assert!(!f.store.begin_drop().unwrap());
     assert_eq!(crate::durable::names(&f.item_dir()).unwrap(), [""; 0]);
     assert_eq!(f.store.describe(), None);
-    prepare(&f.store, GENERATION, 24).unwrap();
+    prepare(&f.store, GENERATION, 12).unwrap();
     assert_eq!(f.append(&[("vda", 0, 1)]), PointId(1));
 }
 
 #[test]
 fn a_source_whose_machine_was_started_here_meanwhile_is_told_so() {
-    let f = Fixture::new(24);
+    let f = Fixture::new(12);
     f.append(&[("vda", 0, 1)]);
     let newer = Generation { era: 1, grant_epoch: 2 };
     f.store.seal(newer).unwrap();
@@ -286,7 +314,7 @@ fn a_source_whose_machine_was_started_here_meanwhile_is_told_so() {
     record.store_started(&f.item_dir(), since).unwrap();
     let runs_here = ProviderError::RunsHere { item: "vm".parse().unwrap(), site: "b".into(), newest: newer, since };
     assert_eq!(f.store.base(GENERATION), Err(runs_here.clone()));
-    let dropped = Fixture::new(24);
+    let dropped = Fixture::new(12);
     dropped.store.begin_drop().unwrap();
     dropped.store.end_drop().unwrap();
     assert!(matches!(dropped.store.base(GENERATION), Err(ProviderError::NoSuchReplica { .. })));

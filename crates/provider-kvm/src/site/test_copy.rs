@@ -42,7 +42,13 @@ impl TestCopies for KvmSite {
 
     async fn clean_test(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<(), ProviderError> {
         let name = item.clone();
-        self.effect("clean test", call, item, move |site, item, right| site.copies(&name, item).clean(right, generation)).await
+        self.effect("clean test", call, item, move |site, item, right| {
+            site.copies(&name, item).clean(right, generation)?;
+            // Now, and not with the next point: another copy might hold them by then.
+            item.store.thin();
+            Ok(())
+        })
+        .await
     }
 
     async fn observe_test(&self, item: &ItemName, generation: Generation) -> Result<RecoveredState, ProviderError> {

@@ -68,7 +68,7 @@ impl<'a> Script<'a> {
     }
 
     pub(super) async fn protect(&self) {
-        self.protect_keeping(24).await;
+        self.protect_keeping(12).await;
     }
 
     pub(super) async fn protect_with(&self, policy: ReplicationPolicy) {

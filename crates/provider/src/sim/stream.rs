@@ -17,7 +17,7 @@ use super::{
     machine::{Address, Blocks, Mark, SimMachine},
     state::{SimPoint, SimReplica, SiteState, State},
 };
-use crate::{Pin, Point, ProviderError, Replicate, retention};
+use crate::{Point, ProviderError, Replicate, retention};
 
 /// What the target says to a source.
 pub(super) struct Welcome {
@@ -179,11 +179,8 @@ fn add(site: &mut SiteState, item: &ItemName, new: NewPoint, now: DateTime<Utc>)
     let point = Point { id, generation, consistency, taken_at: now, recorded_at: now, bytes, pins: vec![] };
     replica.points.push(SimPoint { point, blocks, mark });
     loop {
-        let mut points: Vec<Point> = replica.points.iter().map(|p| p.point.clone()).collect();
-        for p in points.iter_mut().filter(|p| in_use.is_some_and(|used| p.id <= used)) {
-            p.pins.push(Pin("in use".to_owned()));
-        }
-        let Some(gone) = retention::next_to_prune(&points, &replica.wanted.policy, now) else { return Some(id) };
+        let points: Vec<Point> = replica.points.iter().map(|p| p.point.clone()).collect();
+        let Some(gone) = retention::next_to_prune(&points, in_use, &replica.wanted.policy, now) else { return Some(id) };
         replica.points.retain(|p| p.point.id != gone);
     }
 }
