@@ -109,6 +109,7 @@ cases! {
     a_machine_that_runs_is_not_retired,
     a_retired_machine_is_fenced_and_is_not_discarded,
     dropping_the_replica_removes_a_base_that_a_recovery_had_made,
+    dropping_a_replica_that_got_no_point_gives_back_what_a_recovery_had_made,
     a_copy_beside_replication_leaves_production_alone,
     a_copy_is_cleaned_from_any_half_made_state,
     a_second_copy_waits_until_the_first_is_cleaned,

@@ -229,6 +229,7 @@ cases! {
     turning::a_machine_that_runs_is_not_retired,
     turning::a_retired_machine_is_fenced_and_is_not_discarded,
     turning::dropping_the_replica_removes_a_base_that_a_recovery_had_made,
+    turning::dropping_a_replica_that_got_no_point_gives_back_what_a_recovery_had_made,
     copies::a_copy_beside_replication_leaves_production_alone,
     copies::a_copy_is_cleaned_from_any_half_made_state,
     copies::a_second_copy_waits_until_the_first_is_cleaned,

@@ -162,6 +162,10 @@ pub trait ReplicaStore: Send + Sync {
     /// machine whose disks were its base is known to the hypervisor again, off and without autostart, unless a recovered machine
     /// here has taken its place; one that a recovery had made and that was retired is removed with its disks.
     ///
+    /// Where no point was ever made on the base, it holds what this site wrote last and nothing has taken its place. Then one that a
+    /// recovery had made is given back too, with its disks, marks and records as they were: known again, off and without autostart,
+    /// or still retired if it was before it became the base. It may become a base again, which sends only what differs.
+    ///
     /// # Errors
     /// `StaleToken`, `PointsInUse`, `Storage`.
     async fn drop_replica(&self, call: &Call, item: &ItemName) -> Result<(), ProviderError>;

@@ -75,6 +75,13 @@ impl MachineRecord {
         durable::mark(&path).map(drop).map_err(failed("write", &path))
     }
 
+    /// Makes it true that the hypervisor has it again.
+    pub(crate) fn remove_retired(&self, dir: &Path) -> Result<(), ProviderError> {
+        let path = dir.join(format!("retired.{}", self.token));
+        durable::remove(&path).map_err(failed("remove", &path))?;
+        durable::sync_dir(dir).map_err(failed("sync", dir))
+    }
+
     /// Removes its disks and records, the one that says it exists last.
     pub(crate) fn remove(&self, dir: &Path) -> Result<(), ProviderError> {
         let marks = ["started.TOKEN.json", "standalone.TOKEN", "retired.TOKEN"].map(|n| n.replace("TOKEN", &self.token.to_string()));

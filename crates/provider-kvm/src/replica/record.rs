@@ -34,6 +34,9 @@ pub(crate) struct StoredBase {
     pub(crate) marks: Vec<String>,
     /// Names the recovered machine that it was; `None` if it was there before us.
     pub(crate) ours: Option<EffectToken>,
+    /// It was retired before it became a base.
+    #[serde(default)]
+    pub(crate) was_retired: bool,
 }
 
 /// One line of the journal.
@@ -90,6 +93,9 @@ pub(crate) struct State {
     /// What it had lain on: what is ours of it is being removed.
     #[serde(default)]
     pub(crate) leaving: Option<Box<StoredBase>>,
+    /// No point was ever made on what it had lain on: that is given back and not removed.
+    #[serde(default)]
+    pub(crate) leaving_unused: bool,
 }
 
 impl State {
@@ -128,6 +134,7 @@ impl State {
             extent_maps: BTreeMap::new(),
             base: None,
             leaving: None,
+            leaving_unused: false,
         }
     }
 
@@ -168,7 +175,10 @@ impl State {
             Record::Withdrawn => (self.withdrawn, self.sealed) = (true, true),
             Record::Removed => {
                 (self.removed, self.seeding, self.pruning) = (true, None, None);
-                self.leaving = self.base.take().or(self.leaving.take());
+                if let Some(base) = self.base.take() {
+                    // The newest point is never pruned: where there is none, there never was one.
+                    (self.leaving, self.leaving_unused) = (Some(base), self.points.is_empty());
+                }
                 self.points.clear();
             }
         }

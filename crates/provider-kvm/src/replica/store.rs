@@ -207,6 +207,11 @@ impl ItemStore {
         self.lock().state.as_ref().and_then(|s| s.leaving.as_deref().cloned())
     }
 
+    /// As [`ItemStore::leaving`], if no point was ever made on it.
+    pub(crate) fn leaving_unused(&self) -> Option<StoredBase> {
+        self.lock().state.as_ref().filter(|s| s.leaving_unused).and_then(|s| s.leaving.as_deref().cloned())
+    }
+
     /// Removes maps of which the journal knows nothing any more.
     pub(super) fn remove_unknown_maps(&self, inner: &Inner) -> Result<(), ProviderError> {
         let known: Vec<String> = self.state(inner)?.extent_maps.keys().map(map_name).collect();

@@ -346,6 +346,7 @@ fn on_old_disks(f: &Fixture) -> StoredBase {
         stamps,
         marks: vec!["sb.m".into()],
         ours: None,
+        was_retired: false,
     }
 }
 
@@ -395,6 +396,36 @@ fn a_replica_begins_anew_on_old_disks_and_its_numbers_go_on() {
 }
 
 #[test]
+fn a_base_that_got_no_point_is_told_from_one_that_got_some_however_often_it_is_dropped() {
+    for got_a_point in [false, true] {
+        let mut f = Fixture::new(3);
+        f.store.withdraw().unwrap();
+        f.store.remove_points().unwrap();
+        let base = on_old_disks(&f);
+        let generation = Generation { era: 1, grant_epoch: 2 };
+        let wanted = PrepareReplica {
+            item: "vm".parse().unwrap(),
+            generation,
+            machine: machine(),
+            policy: ReplicationPolicy::default(),
+            base: provider::Base::OldMachine,
+        };
+        f.store.prepare(wanted, Some(base.clone()), Endpoint { address: "x:1".into(), tls_name: "x".into() }).unwrap();
+        let append = f.store.begin(generation, true, &f.dir.path().join("run")).unwrap();
+        if got_a_point {
+            append.commit(NewPoint { generation, ..new_point("m") }).unwrap();
+        } else {
+            append.abandon();
+        }
+        for _ in 0..2 {
+            assert!(f.store.begin_drop().unwrap());
+            f.reopen();
+            assert_eq!((f.store.leaving(), f.store.leaving_unused().is_some()), (Some(base.clone()), !got_a_point));
+        }
+    }
+}
+
+#[test]
 fn a_journal_from_before_old_machines_is_still_read() {
     let old = r#"{"record":"prepared","generation":"e1-g1","machine":MACHINE,"policy":POLICY}"#
         .replace("MACHINE", &serde_json::to_string(&machine()).unwrap())
@@ -405,6 +436,6 @@ fn a_journal_from_before_old_machines_is_still_read() {
     let state = record::State::after(None, record).unwrap();
     let mut value = serde_json::to_value(&state).unwrap();
     let fields = value.as_object_mut().unwrap();
-    assert!(fields.remove("base").is_some() && fields.remove("leaving").is_some());
+    assert!(["base", "leaving", "leaving_unused"].iter().all(|field| fields.remove(*field).is_some()));
     assert_eq!(serde_json::from_value::<record::State>(value).unwrap(), state);
 }

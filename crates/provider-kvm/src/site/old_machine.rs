@@ -4,11 +4,13 @@
 //!   find   the newest machine that a recovery started here, else the user's own that is fenced here ─▶ journal
 //!   take   undefine, with libvirt's records of checkpoints; disks and bitmaps stay
 //!   leave  after a commit here: what a recovery had made goes, the user's own disks stay, and no fence is in force any more
-//!   back   after the replica was dropped: the user's own is defined again, off; what a recovery had made goes
+//!   back   after the replica was dropped: the user's own is defined again, off; what a recovery had made goes, unless no point
+//!          was ever made on it: then it holds what this site wrote last, and is given back as it was found
 //! ```
 //!
 //! Invariants: 1. Its definition is durable before libvirt forgets it. 2. Its disks are not written from then on. 3. Nothing is
-//! taken that runs, or that is not the item's. 4. Disks that were there before us are never removed.
+//! taken that runs, or that is not the item's. 4. Disks that were there before us are never removed, nor those of a base on which
+//! no point was ever made.
 
 use std::{collections::BTreeMap, path::{Path, PathBuf}};
 
@@ -65,13 +67,15 @@ fn recovered(hypervisor: &Hypervisor, dir: &Path, item: &ItemName, record: Machi
     if !record.standalone(dir) {
         return Err(gone(format!("the machine of generation {} still needs points", record.generation)));
     }
+    let was_retired = record.retired(dir);
     let definition = match hypervisor.by_uuid(&record.uuid)? {
         Some(vm) if vm.active()? => return Err(not_fenced(item, &vm.name, format!("it is {}", vm.power()?))),
         Some(vm) if vm.persistent()? => vm.definition()?,
         Some(_) | None => record.definition,
     };
     let disks = record.disks.into_iter().map(|(target, name)| (target, dir.join(name))).collect();
-    Ok(StoredBase { name: record.name, uuid: record.uuid, definition, disks, stamps: BTreeMap::new(), marks: vec![], ours: Some(record.token) })
+    let (stamps, marks, ours) = (BTreeMap::new(), vec![], Some(record.token));
+    Ok(StoredBase { name: record.name, uuid: record.uuid, definition, disks, stamps, marks, ours, was_retired })
 }
 
 fn original(site: &KvmSite, item: &ItemName, named_at_source: &str) -> Result<StoredBase, ProviderError> {
@@ -97,7 +101,8 @@ fn original(site: &KvmSite, item: &ItemName, named_at_source: &str) -> Result<St
         return Err(ProviderError::NoOldMachine { item: item.clone(), detail });
     }
     let disks = definition::disks(name, &definition)?.into_iter().map(|d| (d.target, PathBuf::from(d.path))).collect();
-    Ok(StoredBase { name: vm.name.clone(), uuid: vm.uuid, definition, disks, stamps: BTreeMap::new(), marks: vec![], ours: None })
+    let (stamps, marks) = (BTreeMap::new(), vec![]);
+    Ok(StoredBase { name: vm.name.clone(), uuid: vm.uuid, definition, disks, stamps, marks, ours: None, was_retired: false })
 }
 
 /// The item's machine at this site that is to stay off: by a fence, or because it was quarantined.
@@ -188,10 +193,13 @@ fn ours(dir: &Path, base: &StoredBase) -> Result<Option<MachineRecord>, Provider
     Ok(machines::records(dir)?.into_values().find(|r| Some(r.token) == base.ours))
 }
 
-/// Removes what a recovery had made of a base that nothing lies on any more.
+/// Removes what a recovery had made of a base that nothing lies on any more; gives it back if nothing ever did.
 pub(super) fn leave(site: &KvmSite, item: &Item, right: &Right<'_>) -> Result<(), ProviderError> {
-    let Some(base) = item.store.leaving() else { return Ok(()) };
     let dir = item.store.dir();
+    if let Some(base) = item.store.leaving_unused() {
+        return give_back(&site.inner.host.hypervisor, right, dir, &base);
+    }
+    let Some(base) = item.store.leaving() else { return Ok(()) };
     let Some(record) = ours(dir, &base)? else { return Ok(()) };
     if let Some(vm) = site.inner.host.hypervisor.by_uuid(&base.uuid)? {
         if vm.active()? {
@@ -206,13 +214,32 @@ pub(super) fn leave(site: &KvmSite, item: &Item, right: &Right<'_>) -> Result<()
     record.remove(dir)
 }
 
+/// Makes a machine what it was before it became a base on which no point was made.
+fn give_back(hypervisor: &Hypervisor, right: &Right<'_>, dir: &Path, base: &StoredBase) -> Result<(), ProviderError> {
+    if base.was_retired {
+        return Ok(());
+    }
+    define_again(hypervisor, right, &base.name, &base.uuid, &base.definition)?;
+    if let Some(vm) = hypervisor.by_uuid(&base.uuid)?
+        && vm.autostart()?
+    {
+        right.before("set autostart")?;
+        vm.set_autostart(false)?;
+    }
+    match ours(dir, base)? {
+        Some(record) => record.remove_retired(dir),
+        None => Ok(()),
+    }
+}
+
 /// After the replica was given up: the user's own old machine is known again, off; what recoveries had made and retired goes.
 pub(super) fn back(site: &KvmSite, item: &Item, right: &Right<'_>) -> Result<(), ProviderError> {
     leave(site, item, right)?;
     let dir = item.store.dir();
+    let unused = item.store.leaving_unused().and_then(|base| base.ours);
     let mut lives_here = false;
     for record in machines::records(dir)?.into_values() {
-        if record.retired(dir) {
+        if record.retired(dir) && Some(record.token) != unused {
             record.remove(dir)?;
         } else {
             lives_here |= record.started(dir)?.is_some();

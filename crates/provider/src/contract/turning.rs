@@ -172,3 +172,55 @@ pub(super) async fn dropping_the_replica_removes_a_base_that_a_recovery_had_made
         assert_eq!(s.lab.read_in(End::First, &s.lab.machine(), block).await, content, "block {block}");
     }
 }
+
+pub(super) async fn dropping_a_replica_that_got_no_point_gives_back_what_a_recovery_had_made(s: &Script<'_>) {
+    let there = away(s).await;
+    for block in 10..74 {
+        s.lab.write_recovered(block, 5).await;
+    }
+    s.reprotect(there).await;
+    s.lab.point_from(End::Second).await;
+    let home = s.planned_failover().await;
+    s.commit(home).await;
+    s.lab.write_in(End::First, &s.lab.machine(), 2, 22).await;
+
+    s.turn();
+    s.next_generation();
+    let (second, machine) = (s.lab.site(End::Second), s.lab.machine());
+    let kinds = [ObjectKind::Machine, ObjectKind::MachineDisk, ObjectKind::PointFile];
+    let before = s.objects(&second, &kinds).await;
+    let known = second.inspect(&machine).await.expect("the machine is inspected");
+    let policy = ::recovery::ReplicationPolicy::default();
+    begun_and_dropped(s, &policy).await;
+    assert_eq!(s.objects(&second, &kinds).await, before);
+    let back = second.inspect(&machine).await.expect("the machine is known again");
+    assert_eq!((back.power, back.autostart), (PowerState::Off, false));
+    assert_eq!((back.uuid, back.disks), (known.uuid, known.disks));
+    second.retire(&s.call(), &s.item, there).await.expect("its records are as they were");
+
+    let retired = s.objects(&second, &kinds).await;
+    begun_and_dropped(s, &policy).await;
+    assert_eq!(s.objects(&second, &kinds).await, retired);
+    assert_eq!(second.inspect(&machine).await, Err(ProviderError::NoSuchMachine { machine: machine.clone() }), "it stays retired");
+    s.turn();
+
+    s.reprotect(home).await;
+    s.lab.point_from(End::First).await;
+    let status = s.source().replication_status(&s.item).await.expect("there is a status").expect("the item is replicated");
+    assert!(status.bytes_sent_total < 16 * 65_536, "{status:?}");
+    s.planned_failover().await;
+    for (block, content) in [(1, 11), (2, 22), (10, 5), (73, 5)] {
+        assert_eq!(s.lab.read_recovered(block).await, content, "block {block}");
+    }
+}
+
+/// A reprotect that is given up before anything was sent.
+async fn begun_and_dropped(s: &Script<'_>, policy: &::recovery::ReplicationPolicy) {
+    s.target().fence(&s.call(), &s.item, &s.lab.machine()).await.expect("the old machine is off");
+    s.next_generation();
+    s.prepare(Base::OldMachine, policy).await.expect("the old machine is the base");
+    for _ in 0..2 {
+        s.target().drop_replica(&s.call(), &s.item).await.expect("the replica is dropped");
+    }
+    assert_eq!(s.target().replica(&s.item).await, Err(ProviderError::NoSuchReplica { item: s.item.clone() }));
+}

@@ -3,6 +3,7 @@
 //! ```text
 //!   known to the hypervisor, off ──adopt──▶ base ──drop_replica──▶ known again, off      a user's machine
 //!   known or retired, off ─────────adopt──▶ base ──commit, drop──▶ gone                  one that a recovery made
+//!                                             └──drop without a point──▶ as before, off
 //! ```
 //!
 //! Invariant: a machine is adopted only while it is off, and a user's only if it is fenced here as well.
@@ -49,10 +50,10 @@ fn recovered(
         return Err(ProviderError::NoOldMachine { item: item.clone(), detail });
     }
     fits(item, name, site.made(item, generation).ok_or_else(none)?, wanted)?;
-    let held = site.recovered.remove(&(item.clone(), generation)).and_then(|r| r.held);
+    let mut made = site.recovered.remove(&(item.clone(), generation)).ok_or_else(none)?;
     let origin = Origin::Recovered { item: item.clone(), generation };
-    let machine = held.or_else(|| site.take(name, &origin)).ok_or_else(none)?;
-    Ok(SimBase { name: name.to_owned(), machine })
+    let machine = made.held.take().or_else(|| site.take(name, &origin)).ok_or_else(none)?;
+    Ok(SimBase { name: name.to_owned(), machine, made: Some((generation, made)) })
 }
 
 fn original(site: &mut SiteState, item: &ItemName, wanted: &Machine) -> Result<SimBase, ProviderError> {
@@ -68,7 +69,7 @@ fn original(site: &mut SiteState, item: &ItemName, wanted: &Machine) -> Result<S
     let name = site.fences.get(item).map(|f| f.proof.machine.clone()).unwrap_or_default();
     fits(item, &name, machine, wanted)?;
     let machine = site.machines.remove(&name).ok_or_else(|| none("it is gone"))?;
-    Ok(SimBase { name, machine })
+    Ok(SimBase { name, machine, made: None })
 }
 
 /// Refuses a machine that may write, or that has other disks.

@@ -9,7 +9,7 @@ use super::{
     extents,
     machine::Origin,
     site::{Asked, Done},
-    state::{SimRecovered, SimReplica, SiteState},
+    state::{SimBase, SimRecovered, SimReplica, SiteState},
 };
 use crate::{Call, Endpoint, ExtentMap, Machine, Pin, PrepareReplica, ProviderError, Replica, ReplicaStore};
 
@@ -125,8 +125,12 @@ impl ReplicaStore for SimSite {
             for (name, displaced) in retired.into_iter().filter_map(|r| Some((r.name, r.displaced?))) {
                 site.give_back(item, &name, displaced);
             }
-            if let Some(base) = gone.base.filter(|base| base.machine.origin == Origin::Original) {
-                site.give_back(item, &base.name, base.machine);
+            match gone.base {
+                Some(SimBase { name, machine, made: None }) => site.give_back(item, &name, machine),
+                Some(SimBase { name, machine, made: Some((generation, made)) }) if gone.points.is_empty() => {
+                    site.give_back_made(item, &name, machine, generation, made);
+                }
+                Some(_) | None => {}
             }
             Done::changed(())
         })

@@ -75,6 +75,8 @@ pub(super) struct SimReplica {
 pub(super) struct SimBase {
     pub(super) name: String,
     pub(super) machine: SimMachine,
+    /// What is recorded of it, if a recovery made it: kept for the case that nothing is ever received onto it.
+    pub(super) made: Option<(Generation, SimRecovered)>,
 }
 
 #[derive(Debug)]
@@ -265,6 +267,17 @@ impl SiteState {
         } else {
             self.machines.insert(name.to_owned(), machine);
         }
+    }
+
+    /// Gives a machine back that a recovery had made: off, unless it was retired before it became a base.
+    pub(super) fn give_back_made(&mut self, item: &ItemName, name: &str, machine: SimMachine, generation: Generation, mut r: SimRecovered) {
+        let machine = SimMachine { power: crate::PowerState::Off, autostart: false, ..machine };
+        if r.retired || self.machines.contains_key(name) {
+            (r.retired, r.held) = (true, Some(machine));
+        } else {
+            self.machines.insert(name.to_owned(), machine);
+        }
+        self.recovered.insert((item.clone(), generation), r);
     }
 
     /// Refuses an older token than the greatest seen, else remembers it.
