@@ -9,7 +9,7 @@ use provider::ProviderError;
 use recovery::{Generation, PointId};
 
 use super::{
-    MAX_CHAIN, Record,
+    MAX_CHAIN, Record, prune,
     record::{Files, State},
     store::{ItemStore, NewPoint, enough_space},
 };
@@ -100,6 +100,10 @@ impl ItemStore {
         self.base(generation)?;
         enough_space(&self.dir)?;
         let mut inner = self.lock();
+        if self.state(&inner)?.points.len() >= MAX_CHAIN {
+            // What kept points from being pruned may have gone since.
+            prune::prune(self, &mut inner)?;
+        }
         let state = self.state(&inner)?;
         if state.points.len() >= MAX_CHAIN {
             return Err(ProviderError::Busy {
