@@ -119,7 +119,7 @@ fn may_discard(record: &ItemRecord, discard_writes: bool) -> Result<(), Refusal>
         "this ends machine {} at {} and discards everything it has written there{since}; nothing has changed yet. Repeat with --discard-writes \
          (discard_writes: true) to do it; how much it was will stand in the history",
         record.machine,
-        record.active_site()
+        record.target_site()
     );
     Err(Refusal::new(Code::ConfirmationNeeded, detail))
 }
