@@ -144,7 +144,8 @@ pub trait Compute: Send + Sync {
     /// `StaleToken`, `NotRecovered`, `Superseded`, `Platform`.
     async fn start_machine(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<Started, ProviderError>;
 
-    /// Stops the recovered machine hard and removes it with its disks: **what it has written is lost**. Twice is once.
+    /// Stops the recovered machine hard and removes it with its disks: **what it has written is lost**. Twice is once. One that was
+    /// retired is kept as long as there is a replica here, whose next base it may be.
     ///
     /// # Errors
     /// `StaleToken`, `Platform`, `Storage`.

@@ -217,7 +217,9 @@ pub(crate) fn discard(
     generation: Generation,
 ) -> Result<(), ProviderError> {
     let record = records(dir)?.remove(&generation);
-    if let Some(retired) = record.as_ref().filter(|r| r.retired(dir)) {
+    // The next replica may be laid on it, as long as there is one; after that it is only a leftover.
+    let kept = original_uuid.is_some();
+    if let Some(retired) = record.as_ref().filter(|r| kept && r.retired(dir)) {
         return Err(ProviderError::Platform {
             operation: "discard".to_owned(),
             target: retired.name.clone(),

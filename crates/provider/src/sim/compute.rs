@@ -37,7 +37,8 @@ impl Compute for SimSite {
     async fn discard(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<(), ProviderError> {
         let asked = Asked::of(Op::Discard, call, item, generation);
         self.effect(asked, |site, _now| {
-            if let Some(r) = site.recovered.get(&(item.clone(), generation)).filter(|r| r.retired) {
+            let kept = site.replicas.contains_key(item);
+            if let Some(r) = site.recovered.get(&(item.clone(), generation)).filter(|r| kept && r.retired) {
                 return Err(refused("discard", &r.name, "it was retired: its disks belong to the next replica".to_owned()));
             }
             let Some(r) = site.recovered.remove(&(item.clone(), generation)) else { return Done::repeated(()) };
