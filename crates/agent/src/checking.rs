@@ -4,7 +4,9 @@
 
 use std::process::ExitCode;
 
-use crate::arguments::{Check, Output};
+#[cfg(feature = "kvm")]
+use crate::arguments::Output;
+use crate::arguments::Check;
 
 /// Some machine can't be protected as it is.
 #[cfg(feature = "kvm")]
