@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use crate::demo::clock::Moment;
 use crate::demo::ledger::{Ledger, Verified};
 use crate::demo::outside;
+use crate::demo::product::Point;
 use crate::demo::stage::{MACHINE, MACHINE_IP, Stage};
 use crate::demo::voice::Voice;
 use crate::lab::{machine, net, wait};
@@ -46,13 +47,22 @@ pub(crate) fn return_of_the_dead(stage: &Stage, voice: &mut Voice) -> Result<()>
     Ok(())
 }
 
+/// The points at a site, as soon as its agent has reported some.
+fn first_points(stage: &Stage, site: &str) -> Result<Vec<Point>> {
+    wait::until(&format!("points at {site}"), PATIENCE, || {
+        let points = stage.product.points_at(MACHINE, site)?;
+        ensure!(!points.is_empty(), "none is reported yet");
+        Ok(points)
+    })
+}
+
 /// Reprotects and fails back; judges that nothing was lost on the way.
 pub(crate) fn go(stage: &Stage, voice: &mut Voice) -> Result<Homecoming> {
     voice.act("Reprotect: replicate back, onto the old machine's disk");
     let siteb = Ledger::at(&stage.lab, "siteb", MACHINE_IP)?;
     siteb.append(11)?;
     stage.product.run(&["reprotect", MACHINE, "--wait"])?;
-    let first = stage.product.points_at(MACHINE, "sitea")?.into_iter().min_by_key(|point| point.id).context("no point at site A")?;
+    let first = first_points(stage, "sitea")?.into_iter().min_by_key(|point| point.id).context("no point at site A")?;
     let view = stage.product.ask(&["get", "item", MACHINE])?;
     let disk_bytes = view["record"]["disks"][0]["size_bytes"].as_u64().context("no disk")?;
     voice.say(&format!("point {} at site A took {} KiB over the line, of a disk of {} MiB", first.id, first.bytes / 1024, disk_bytes >> 20));
@@ -77,7 +87,7 @@ pub(crate) fn go(stage: &Stage, voice: &mut Voice) -> Result<Homecoming> {
     stage.product.run(&["reprotect", MACHINE, "--wait"])?;
     let view = stage.product.ask(&["get", "item", MACHINE])?;
     ensure!(view["state"] == "protected" && view["record"]["state"]["direction"] == "forward", "the item is {}", view["state"]);
-    let points = stage.product.points_at(MACHINE, "siteb")?;
+    let points = first_points(stage, "siteb")?;
     let newest = points.iter().map(|point| point.id).max().context("no point at site B")?;
     wait::until_true("another point at site B", PATIENCE, || {
         Ok(stage.product.points_at(MACHINE, "siteb")?.iter().any(|point| point.id > newest))
