@@ -50,26 +50,11 @@ impl SimWorld {
         })
     }
 
-    /// Writes as the software of an item does, wherever its machine runs. Returns where it did.
-    pub fn write_wherever(&self, machine: &str, target: &str, block: u64, content: u64) -> Vec<SiteName> {
-        let sites: Vec<SiteName> = self.lock().sites.keys().cloned().collect();
-        sites.into_iter().filter(|site| self.write(site, machine, target, block, content)).collect()
-    }
-
     /// What a block holds of a machine that a hypervisor knows; `None` if there is no such machine.
     #[must_use]
     pub fn read(&self, site: &SiteName, machine: &str, target: &str, block: u64) -> Option<u64> {
         let address: Address = (target.to_owned(), block);
         self.with_site(site, |s| s.machines.get(machine).map(|m| m.image.read(&address)))
-    }
-
-    /// The site where a machine of that name runs and what its block holds there; of several the first.
-    #[must_use]
-    pub fn read_wherever(&self, machine: &str, target: &str, block: u64) -> Option<(SiteName, u64)> {
-        let address: Address = (target.to_owned(), block);
-        let state = self.lock();
-        let running = state.sites.iter().filter_map(|(site, s)| Some((site, s.machines.get(machine)?)));
-        running.filter(|(_, m)| m.power == PowerState::Running).map(|(site, m)| (site.clone(), m.image.read(&address))).next()
     }
 
     /// What all disks of a machine hold; `None` if there is no such machine.
