@@ -101,18 +101,15 @@ impl Compute for SimSite {
             if r.started.is_none() {
                 return Err(ProviderError::NotRecovered { item: item.clone(), generation });
             }
-            let name = r.name.clone();
+            if !r.standalone {
+                told(&*progress, "flatten", item, blocks)?;
+            }
+            let (name, changed) = (r.name.clone(), !std::mem::replace(&mut r.standalone, true));
             let origin = Origin::Recovered { item: item.clone(), generation };
             if let Some(m) = site.machines.get_mut(&name).filter(|m| m.origin == origin) {
                 m.autostart |= autostart;
             }
-            let r = site.recovered(item, generation)?;
-            if r.standalone {
-                return Done::repeated(());
-            }
-            told(&*progress, "flatten", item, blocks)?;
-            r.standalone = true;
-            Done::changed(())
+            Ok(Done { answer: (), changed })
         })
         .await
     }
