@@ -11,7 +11,7 @@
 use recovery::{Generation, ItemName};
 
 use super::{
-    machine::{Origin, SimMachine},
+    machine::{Origin, SimMachine, shape},
     state::{SimBase, SiteState},
 };
 use crate::{Base, Machine, PowerState, PrepareReplica, ProviderError};
@@ -58,15 +58,15 @@ fn recovered(
 
 fn original(site: &mut SiteState, item: &ItemName, wanted: &Machine) -> Result<SimBase, ProviderError> {
     let none = |detail: &str| ProviderError::NoOldMachine { item: item.clone(), detail: detail.to_owned() };
-    let there = site.fences.get(item).and_then(|f| site.machines.get(&f.proof.machine).filter(|m| m.uuid == f.uuid));
-    let Some(machine) = there else {
+    let fenced = site.fences.get(item).map(|f| (f.proof.machine.clone(), &f.uuid));
+    let there = fenced.and_then(|(name, uuid)| Some((site.machines.get(&name).filter(|m| m.uuid == *uuid)?, name)));
+    let Some((machine, name)) = there else {
         // Replicated from here once, and nobody has fenced it since.
         let source = site.loops.get(item).filter(|l| site.machines.contains_key(&l.wanted.machine));
         let machine = source.ok_or_else(|| none("no machine of it was ever fenced here"))?.wanted.machine.clone();
         let detail = "no fence is in force".to_owned();
         return Err(ProviderError::NotFenced { item: item.clone(), machine, detail });
     };
-    let name = site.fences.get(item).map(|f| f.proof.machine.clone()).unwrap_or_default();
     fits(item, &name, machine, wanted)?;
     let machine = site.machines.remove(&name).ok_or_else(|| none("it is gone"))?;
     Ok(SimBase { name, machine, made: None })
@@ -78,7 +78,6 @@ fn fits(item: &ItemName, name: &str, old: &SimMachine, wanted: &Machine) -> Resu
         let state = if old.autostart { "it would start with its host" } else { "it is not off" };
         return Err(ProviderError::NotFenced { item: item.clone(), machine: name.to_owned(), detail: state.to_owned() });
     }
-    let shape = |disks: &[crate::Disk]| disks.iter().map(|d| (d.target.clone(), d.capacity_bytes)).collect::<Vec<_>>();
     if shape(&old.disks) != shape(&wanted.disks) {
         let reason = "the disks of the old machine are not those of the machine".to_owned();
         return Err(ProviderError::ReplicaMismatch { item: item.clone(), reason });

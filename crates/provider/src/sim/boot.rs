@@ -57,9 +57,8 @@ pub(super) fn quarantine(state: &mut State, here: &SiteName, item: &ItemName, wh
     if let Some(site) = state.sites.get_mut(here)
         && let Some(l) = site.loops.get_mut(item)
     {
-        l.status.phase = Phase::Quarantined;
+        l.end(Phase::Quarantined);
         l.status.last_error = Some(why.to_string());
-        l.booted_at = None;
         if let Some(m) = site.machines.get_mut(&l.wanted.machine) {
             m.end();
             m.autostart = false;

@@ -22,8 +22,7 @@ impl Fence for SimSite {
             }
             let mut done = fenced(site, call, item, machine, FenceMethod::Destroyed, now)?;
             if let Some(l) = site.loops.get_mut(item).filter(|l| !l.ended()) {
-                l.status.phase = Phase::Stopped;
-                l.booted_at = None;
+                l.end(Phase::Stopped);
                 done.changed = true;
             }
             Ok(done)
@@ -60,15 +59,9 @@ impl Fence for SimSite {
 
     async fn lift_fence(&self, call: &Call, item: &ItemName, machine: &str) -> Result<(), ProviderError> {
         self.effect(Asked::on(Op::LiftFence, call, item), |site, _now| {
-            let uuid = site.machine(machine)?.uuid.clone();
-            if site.fences.get(item).is_none_or(|f| f.uuid != uuid) {
-                return Done::repeated(());
-            }
-            let Some(fence) = site.fences.remove(item) else { return Done::repeated(()) };
-            let m = site.machine(machine)?;
-            m.autostart = fence.had_autostart;
+            let Some(fence) = lifted(site, item, machine)? else { return Done::repeated(()) };
             if fence.was_running {
-                m.power = PowerState::Running;
+                site.machine(machine)?.power = PowerState::Running;
             }
             Done::changed(())
         })
@@ -77,13 +70,9 @@ impl Fence for SimSite {
 
     async fn start_source(&self, call: &Call, item: &ItemName, machine: &str) -> Result<(), ProviderError> {
         self.effect(Asked::on(Op::StartSource, call, item), |site, _now| {
-            let uuid = site.machine(machine)?.uuid.clone();
-            let fence = site.fences.get(item).is_some_and(|f| f.uuid == uuid).then(|| site.fences.remove(item)).flatten();
+            let fence = lifted(site, item, machine)?;
             let m = site.machine(machine)?;
             let changed = fence.is_some() || m.power != PowerState::Running;
-            if let Some(fence) = fence {
-                m.autostart = fence.had_autostart;
-            }
             m.power = PowerState::Running;
             Ok(Done { answer: (), changed })
         })
@@ -120,6 +109,17 @@ fn fenced(
     };
     site.fences.insert(item.clone(), fence);
     Done::changed(proof)
+}
+
+/// Ends the fence that is in force on the machine, if one is, and puts autostart back.
+fn lifted(site: &mut SiteState, item: &ItemName, machine: &str) -> Result<Option<SimFence>, ProviderError> {
+    let uuid = site.machine(machine)?.uuid.clone();
+    if site.fences.get(item).is_none_or(|f| f.uuid != uuid) {
+        return Ok(None);
+    }
+    let fence = site.fences.remove(item);
+    site.machine(machine)?.autostart = fence.as_ref().is_some_and(|f| f.had_autostart);
+    Ok(fence)
 }
 
 fn proof(machine: &str, method: FenceMethod, observed_at: DateTime<Utc>) -> FenceProof {

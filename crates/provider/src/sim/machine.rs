@@ -168,6 +168,11 @@ pub(super) fn uuid_of(original: &str, generation: Generation, kind: u8) -> Strin
     format!("{:08x}-{:04x}-4000-8{kind:03x}-{tail}", generation.grant_epoch, generation.era)
 }
 
+/// What disks must have in common to hold the same machine.
+pub(super) fn shape(disks: &[Disk]) -> Vec<(&str, u64)> {
+    disks.iter().map(|d| (d.target.as_str(), d.capacity_bytes)).collect()
+}
+
 /// Refuses what can't be protected.
 pub(super) fn protectable(machine: Machine) -> Result<Machine, ProviderError> {
     if let Some(d) = machine.disks.iter().find(|d| d.format != "qcow2") {

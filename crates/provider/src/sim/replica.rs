@@ -7,11 +7,11 @@ use super::{
     Op, SimSite, base,
     compute::refused,
     extents,
-    machine::Origin,
+    machine::{Origin, shape},
     site::{Asked, Done},
     state::{SimBase, SimRecovered, SimReplica, SiteState},
 };
-use crate::{Call, Endpoint, ExtentMap, Machine, Pin, PrepareReplica, ProviderError, Replica, ReplicaStore};
+use crate::{Call, Endpoint, ExtentMap, Pin, PrepareReplica, ProviderError, Replica, ReplicaStore};
 
 #[async_trait]
 impl ReplicaStore for SimSite {
@@ -177,9 +177,8 @@ fn prepare(site: &mut SiteState, wanted: PrepareReplica) -> Result<bool, Provide
 
 /// Opens a replica that has points to offer, or may get some.
 fn open(site: &mut SiteState, wanted: PrepareReplica) -> Result<bool, ProviderError> {
-    let shape = |m: &Machine| m.disks.iter().map(|d| (d.target.clone(), d.capacity_bytes)).collect::<Vec<_>>();
     let r = site.replica(&wanted.item)?;
-    if shape(&r.machine) != shape(&wanted.machine) {
+    if shape(&r.machine.disks) != shape(&wanted.machine.disks) {
         let reason = "its disks are not those of the machine".to_owned();
         return Err(ProviderError::ReplicaMismatch { item: wanted.item, reason });
     }

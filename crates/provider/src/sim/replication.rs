@@ -38,7 +38,8 @@ impl Replication for SimSite {
         let item = wanted.item.clone();
         self.effect(Asked::of(Op::StartReplication, call, &item, wanted.generation), |site, _now| {
             site.protectable(&wanted.machine)?;
-            if let Some(l) = site.loops.get_mut(&item) {
+            let before = site.loops.get(&item);
+            if let Some(l) = before {
                 let newest = l.wanted.generation;
                 if wanted.generation < newest {
                     return Err(ProviderError::Superseded { item: item.clone(), given: wanted.generation, newest });
@@ -48,7 +49,7 @@ impl Replication for SimSite {
                     return Done::repeated(());
                 }
             }
-            let booted_at = site.loops.get(&item).and_then(|l| l.booted_at);
+            let booted_at = before.and_then(|l| l.booted_at);
             site.loops.insert(item.clone(), SimLoop { booted_at, ..SimLoop::new(wanted) });
             Done::changed(())
         })
@@ -61,8 +62,7 @@ impl Replication for SimSite {
             let machine = site.machines.get_mut(&l.wanted.machine);
             let marked = machine.as_ref().is_some_and(|m| m.image.newest_mark().is_some());
             let changed = marked || l.status.phase != Phase::Stopped;
-            l.status.phase = Phase::Stopped;
-            l.booted_at = None;
+            l.end(Phase::Stopped);
             if let Some(m) = machine {
                 m.image.forget_appends();
             }
@@ -225,8 +225,7 @@ fn final_sync(
     let site = state.sites.entry(here.clone()).or_default();
     let l = site.loops.get_mut(item).ok_or_else(|| refused("final_sync", item.as_str(), "its loop is gone".to_owned()))?;
     l.record(&Step::Point(id), now);
-    l.status.phase = Phase::Stopped;
-    l.booted_at = None;
+    l.end(Phase::Stopped);
     l.final_point = Some(id);
     Done::changed(id)
 }

@@ -187,6 +187,12 @@ impl SimReplica {
 }
 
 impl SimLoop {
+    /// Ends it for good.
+    pub(super) fn end(&mut self, phase: Phase) {
+        self.status.phase = phase;
+        self.booted_at = None;
+    }
+
     /// Whether it will never do anything again.
     pub(super) fn ended(&self) -> bool {
         matches!(self.status.phase, Phase::Stopped | Phase::Quarantined)
