@@ -10,15 +10,19 @@
 //! a forgotten file.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use provider::{FenceProof, ProviderError};
+use chrono::Utc;
+use provider::{Applied, FenceMethod, FenceProof, PowerState, ProviderError};
 use recovery::{EffectToken, Generation, ItemName};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::durable::{self, failed};
+use crate::{
+    durable::{self, failed},
+    hypervisor::Vm,
+};
 
 /// A fence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +35,27 @@ pub(crate) struct FenceRecord {
     pub(crate) had_autostart: bool,
     /// Once it was proven.
     pub(crate) proof: Option<FenceProof>,
+}
+
+impl FenceRecord {
+    /// A fence that is not proven yet. The machine was running, or had autostart, if it is so now, was so before an earlier fence,
+    /// or before its guest was asked.
+    pub(crate) fn begun(
+        token: EffectToken,
+        machine: &str,
+        (running, autostart): (bool, bool),
+        earlier: Option<&Self>,
+        asked: Option<&Asked>,
+    ) -> Self {
+        Self {
+            version: 1,
+            token,
+            machine: machine.to_owned(),
+            was_running: running || asked.is_some() || earlier.is_some_and(|e| e.was_running),
+            had_autostart: autostart || asked.is_some_and(|a| a.had_autostart) || earlier.is_some_and(|e| e.had_autostart),
+            proof: None,
+        }
+    }
 }
 
 /// A guest that was running was asked to shut down.
@@ -116,7 +141,25 @@ fn remove(dir: &Path, start: &str) -> Result<(), ProviderError> {
         let path = dir.join(name);
         durable::remove(&path).map_err(failed("remove", &path))?;
     }
-    durable::sync_dir(dir).map_err(failed("sync", dir))
+    match durable::sync_dir(dir) {
+        // Nothing was ever kept of the item.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        synced => synced.map_err(failed("sync", dir)),
+    }
+}
+
+/// Looks at the machine now. An error if it could write. `autostart` says whether anybody starts it with its host.
+pub(crate) fn prove(vm: &Vm, autostart: bool, operation: &str, method: FenceMethod, detail: String) -> Result<FenceProof, ProviderError> {
+    let power = vm.power()?;
+    if power != PowerState::Off || autostart {
+        return Err(ProviderError::Platform {
+            operation: operation.to_owned(),
+            target: vm.name.clone(),
+            detail: format!("it is {power}, autostart is {}", if autostart { "on" } else { "off" }),
+            applied: Applied::Unknown,
+        });
+    }
+    Ok(FenceProof { machine: vm.name.clone(), method, power, autostart_off: true, observed_at: Utc::now(), detail })
 }
 
 #[cfg(test)]
@@ -138,6 +181,12 @@ mod tests {
         assert_eq!(asked(dir.path(), token(3, 1).generation()).unwrap(), None);
         forget_asked(dir.path()).unwrap();
         assert_eq!(asked(dir.path(), token(2, 9).generation()).unwrap(), None);
+    }
+
+    #[test]
+    fn there_is_nothing_to_forget_of_an_item_of_which_nothing_was_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        forget_asked(&dir.path().join("vm")).unwrap();
     }
 
     #[test]

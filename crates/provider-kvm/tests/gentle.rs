@@ -2,17 +2,11 @@
 
 mod lab;
 
-use std::{
-    fs,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{fs, process::Command, time::Duration};
 
-use lab::{End, GuestLab, call, runtime, wait_until};
+use lab::{End, GuestLab, Other, call, other, runtime, wait_until};
 use provider::{FenceMethod, FenceState, Phase, PowerState, ProviderError};
 use recovery::Consistency;
-use serde::{Deserialize, Serialize};
-use switchback_provider_kvm::{KvmConfig, KvmSite, TlsIdentity};
 
 const PATIENT: Duration = Duration::from_secs(60);
 
@@ -154,62 +148,14 @@ fn a_guest_that_can_not_be_frozen_gets_crash_consistent_points_and_the_reason_is
     });
 }
 
-const ORDER: &str = "SWITCHBACK_TEST_AGENT";
-
-/// What the other process opens.
-#[derive(Serialize, Deserialize)]
-struct Order {
-    site: String,
-    libvirt_uri: String,
-    storage_dir: String,
-    state_dir: String,
-    identity: [String; 4],
-}
-
-/// The other process: an agent that goes on with its loops until it is killed.
 #[test]
 fn the_agent_that_is_killed() {
-    let Ok(order) = std::env::var(ORDER) else { return };
-    let order: Order = serde_json::from_str(&order).expect("the order can be read");
-    let [ca_pem, cert_pem, key_pem, name] = order.identity;
-    let site = KvmSite::open(KvmConfig {
-        site: order.site.parse().expect("the site has a name"),
-        libvirt_uri: order.libvirt_uri,
-        storage_dir: order.storage_dir.into(),
-        state_dir: order.state_dir.into(),
-        data_listen: ([127, 0, 0, 1], 0).into(),
-        tls: TlsIdentity { ca_pem, cert_pem, key_pem, name },
-        autostart_patience: provider::AUTOSTART_PATIENCE,
-    });
-    let _open = site.expect("the site opens");
-    loop {
-        std::thread::park();
-    }
+    other::agent_until_killed();
 }
 
 /// Another agent for the lab's source, which stops itself before a step.
-fn agent_that_stops_before(step: &str, config: &KvmConfig) -> Child {
-    let TlsIdentity { ca_pem, cert_pem, key_pem, name } = config.tls.clone();
-    let order = Order {
-        site: config.site.to_string(),
-        libvirt_uri: config.libvirt_uri.clone(),
-        storage_dir: config.storage_dir.display().to_string(),
-        state_dir: config.state_dir.display().to_string(),
-        identity: [ca_pem, cert_pem, key_pem, name],
-    };
-    let mut command = Command::new(std::env::current_exe().expect("this test has a program"));
-    command.args(["--exact", "the_agent_that_is_killed", "--nocapture"]);
-    command.env(ORDER, serde_json::to_string(&order).expect("the order is written"));
-    command.env("SWITCHBACK_PAUSE_BEFORE", step).stdin(Stdio::null()).stdout(Stdio::null());
-    let child = command.spawn().expect("the other process starts");
-    let stat = format!("/proc/{}/stat", child.id());
-    wait_until(&format!("the other process to stop before {step}"), || {
-        let line = fs::read_to_string(&stat).ok()?;
-        let state = line.rsplit_once(") ")?.1.chars().next()?;
-        assert_ne!(state, 'Z', "the other process ended without coming to {step}");
-        (state == 'T').then_some(())
-    });
-    child
+fn agent_that_stops_before(step: &str, lab: &GuestLab) -> Other {
+    Other::stopped_before(step, "the_agent_that_is_killed", lab.config(End::Source), ())
 }
 
 #[test]
@@ -218,10 +164,9 @@ fn an_agent_that_is_killed_before_the_thaw_leaves_a_guest_that_the_next_one_thaw
         let Some(lab) = GuestLab::new("an_agent_that_is_killed_before_the_thaw", "") else { return };
         lab.protect(1, Some(1)).await;
         lab.close(End::Source);
-        let mut killed = agent_that_stops_before("thaw", &lab.config(End::Source));
+        let killed = agent_that_stops_before("thaw", &lab);
         assert_eq!(frozen(&lab).as_deref(), Some("frozen"));
-        killed.kill().expect("the other process is killed");
-        killed.wait().expect("it ends");
+        killed.kill();
         assert_eq!(frozen(&lab).as_deref(), Some("frozen"), "nothing in the guest ends it");
         lab.open(End::Source);
         wait_until("the guest to be thawed", || frozen(&lab).filter(|state| state == "thawed"));
@@ -236,13 +181,11 @@ fn an_agent_that_was_stopped_before_the_freeze_and_comes_late_leaves_no_frozen_g
         let Some(lab) = GuestLab::new("an_agent_that_was_stopped_before_the_freeze", "") else { return };
         lab.protect(1, Some(1)).await;
         lab.close(End::Source);
-        let mut late = agent_that_stops_before("freeze", &lab.config(End::Source));
+        let late = agent_that_stops_before("freeze", &lab);
         lab.open(End::Source);
         lab.source().stop_replication(&call(2, 1, 1), &lab.item()).await.expect("replication stops");
-        let pid = late.id().to_string();
-        assert!(Command::new("kill").args(["-CONT", &pid]).status().expect("kill can be started").success());
-        late.kill().expect("the other process is killed");
-        late.wait().expect("it ends");
+        late.go_on();
+        late.kill();
         wait_until("nothing to be owed", || {
             let owed = fs::read_dir(lab.dir(End::Source, "agent").join("frozen")).expect("it can be listed").count();
             (owed == 0).then_some(())

@@ -11,30 +11,19 @@
 
 mod lab;
 
-use std::{
-    fs,
-    process::{Child, Command, Stdio},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use lab::{End, KvmLab, requirements, wait_until};
+use lab::{End, KvmLab, Other, call, generation, other, requirements, runtime, token};
 use provider::{
     Call, FenceState, NetworkChoice, PowerState, PrepareReplica, RecoverMachine, Replicate, Site, contract::Lab,
 };
-use recovery::{EffectToken, Generation, PointId, ReplicationPolicy};
+use recovery::{EffectToken, PointId, ReplicationPolicy};
 use serde::{Deserialize, Serialize};
-use switchback_provider_kvm::{KvmConfig, KvmSite, TlsIdentity};
-
-const ORDER: &str = "SWITCHBACK_TEST_LATE_CALL";
+use switchback_provider_kvm::KvmConfig;
 
 /// What the other process is to do.
 #[derive(Serialize, Deserialize)]
 struct Order {
-    site: String,
-    libvirt_uri: String,
-    storage_dir: String,
-    state_dir: String,
-    identity: [String; 4],
     item: String,
     token: EffectToken,
     point: Option<PointId>,
@@ -50,26 +39,11 @@ enum What {
     Lift,
 }
 
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime starts")
-}
-
 /// The other process: it does what its order says, whatever comes of it.
 #[test]
 fn the_process_that_is_stopped() {
-    let Ok(order) = std::env::var(ORDER) else { return };
-    let order: Order = serde_json::from_str(&order).expect("the order can be read");
-    let [ca_pem, cert_pem, key_pem, name] = order.identity;
-    let site = KvmSite::open(KvmConfig {
-        site: order.site.parse().expect("the site has a name"),
-        libvirt_uri: order.libvirt_uri,
-        storage_dir: order.storage_dir.into(),
-        state_dir: order.state_dir.into(),
-        data_listen: ([127, 0, 0, 1], 0).into(),
-        tls: TlsIdentity { ca_pem, cert_pem, key_pem, name },
-        autostart_patience: provider::AUTOSTART_PATIENCE,
-    });
-    let site: Arc<dyn Site> = Arc::new(site.expect("the site opens"));
+    let Some((site, order)) = other::ordered::<Order>() else { return };
+    let site: Arc<dyn Site> = Arc::new(site);
     let item = order.item.parse().expect("the item has a name");
     let (call, generation) = (Call::new(order.token, "late"), order.token.generation());
     let outcome = runtime().block_on(async {
@@ -88,60 +62,16 @@ fn the_process_that_is_stopped() {
     println!("the late call gave {outcome:?}");
 }
 
-/// The other process, stopped.
-struct Stopped(Child);
-
-impl Stopped {
-    fn before(step: &str, config: &KvmConfig, order: (What, EffectToken, Option<PointId>), item: &str) -> Self {
-        let (what, token, point) = order;
-        let TlsIdentity { ca_pem, cert_pem, key_pem, name } = config.tls.clone();
-        let order = Order {
-            site: config.site.to_string(),
-            libvirt_uri: config.libvirt_uri.clone(),
-            storage_dir: config.storage_dir.display().to_string(),
-            state_dir: config.state_dir.display().to_string(),
-            identity: [ca_pem, cert_pem, key_pem, name],
-            item: item.to_owned(),
-            token,
-            point,
-            what,
-        };
-        let mut command = Command::new(std::env::current_exe().expect("this test has a program"));
-        command.args(["--exact", "the_process_that_is_stopped", "--nocapture"]);
-        command.env(ORDER, serde_json::to_string(&order).expect("the order is written"));
-        command.env("SWITCHBACK_PAUSE_BEFORE", step).stdin(Stdio::null()).stdout(Stdio::piped());
-        let child = command.spawn().expect("the other process starts");
-        let stat = format!("/proc/{}/stat", child.id());
-        wait_until(&format!("the other process to stop before {step}"), || {
-            let line = fs::read_to_string(&stat).ok()?;
-            let state = line.rsplit_once(") ")?.1.chars().next()?;
-            assert_ne!(state, 'Z', "the other process ended without coming to {step}");
-            (state == 'T').then_some(())
-        });
-        Self(child)
-    }
-
-    /// Lets it go on to its end.
-    fn go_on(self) {
-        let pid = self.0.id().to_string();
-        let continued = Command::new("kill").args(["-CONT", &pid]).status().expect("kill can be started");
-        assert!(continued.success());
-        let output = self.0.wait_with_output().expect("the other process ends");
-        println!("{}", String::from_utf8_lossy(&output.stdout));
-        assert!(output.status.success());
-    }
+/// Another process that has stopped before a step.
+fn stopped_before(step: &str, config: KvmConfig, order: (What, EffectToken, Option<PointId>), item: &str) -> Other {
+    let (what, token, point) = order;
+    Other::stopped_before(step, "the_process_that_is_stopped", config, Order { item: item.to_owned(), token, point, what })
 }
 
-fn token(grant_epoch: i64, seq: i64, attempt: i64) -> EffectToken {
-    EffectToken { era: 1, grant_epoch, seq, run_epoch: 1, attempt }
-}
-
-fn call(grant_epoch: i64, seq: i64, attempt: i64) -> Call {
-    Call::new(token(grant_epoch, seq, attempt), "late-calls")
-}
-
-fn generation(grant_epoch: i64) -> Generation {
-    Generation { era: 1, grant_epoch }
+/// Lets it go on to its end.
+fn go_on(stopped: Other) {
+    stopped.go_on();
+    assert!(stopped.end().success());
 }
 
 /// A lab with one point in which block 1 holds 11, sealed for generation 2.
@@ -174,22 +104,22 @@ async fn discard(lab: &KvmLab, call: &Call, grant_epoch: i64) {
 }
 
 /// Stops a target's process before a step, takes over, and hands both back.
-fn overtaken(lab: &KvmLab, step: &str, order: (What, EffectToken, Option<PointId>)) -> Stopped {
+fn overtaken(lab: &KvmLab, step: &str, order: (What, EffectToken, Option<PointId>)) -> Other {
     lab.close(End::Target);
-    let stopped = Stopped::before(step, &lab.target_config(), order, &lab.machine());
+    let stopped = stopped_before(step, lab.target_config(), order, &lab.machine());
     lab.open(End::Target);
     stopped
 }
 
 /// Lets the stopped process go on; what exists is the same afterwards, once the agent has been restarted.
-async fn nothing_changes(lab: &KvmLab, stopped: Stopped, blocks: &[(u64, u8)]) {
+async fn nothing_changes(lab: &KvmLab, stopped: Other, blocks: &[(u64, u8)]) {
     let before = lab.target().inventory().await.expect("there is an inventory");
     let names = |inventory: provider::Inventory| {
         let ours = inventory.objects.into_iter().filter(|o| o.item == Some(lab.item()));
         // A journal is named by its writer, which is another one after each restart.
         ours.map(|o| (o.kind, o.name)).filter(|(_, name)| !name.contains("journal-w")).collect::<Vec<_>>()
     };
-    stopped.go_on();
+    go_on(stopped);
     for (block, content) in blocks {
         assert_eq!(lab.read_recovered(*block).await, *content, "block {block}");
     }
@@ -279,11 +209,11 @@ async fn fence_state(lab: &KvmLab) -> FenceState {
 fn a_fence_that_comes_late_does_not_end_a_machine_that_was_let_go_since() {
     runtime().block_on(async {
         let Some(lab) = source_left("a_fence_that_comes_late_does_not_end_a_machine_that_was_let_go_since") else { return };
-        let stopped = Stopped::before("destroy", &lab.source_config(), (What::Fence, token(2, 1, 1), None), &lab.machine());
+        let stopped = stopped_before("destroy", lab.source_config(), (What::Fence, token(2, 1, 1), None), &lab.machine());
         lab.open(End::Source);
         lab.source().fence(&call(2, 1, 2), &lab.item(), &lab.machine()).await.expect("the machine is fenced");
         lab.source().lift_fence(&call(2, 2, 1), &lab.item(), &lab.machine()).await.expect("the fence is lifted");
-        stopped.go_on();
+        go_on(stopped);
         assert_eq!(lab.source_state(), "running");
         assert_eq!(fence_state(&lab).await, FenceState::Open { power: PowerState::Running, autostart: true });
     });
@@ -296,11 +226,11 @@ fn a_lift_that_comes_late_starts_nothing_that_was_fenced_again() {
         lab.open(End::Source);
         lab.source().fence(&call(2, 1, 1), &lab.item(), &lab.machine()).await.expect("the machine is fenced");
         lab.close(End::Source);
-        let stopped = Stopped::before("create", &lab.source_config(), (What::Lift, token(2, 2, 1), None), &lab.machine());
+        let stopped = stopped_before("create", lab.source_config(), (What::Lift, token(2, 2, 1), None), &lab.machine());
         lab.open(End::Source);
         lab.source().lift_fence(&call(2, 2, 2), &lab.item(), &lab.machine()).await.expect("the fence is lifted");
         lab.source().fence(&call(3, 1, 1), &lab.item(), &lab.machine()).await.expect("the machine is fenced again");
-        stopped.go_on();
+        go_on(stopped);
         assert_eq!(lab.source_state(), "shut off");
         assert!(matches!(fence_state(&lab).await, FenceState::Fenced { .. }));
     });

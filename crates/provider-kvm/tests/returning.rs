@@ -4,87 +4,31 @@
 
 mod lab;
 
-use std::{
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
-use lab::{End, GuestLab, call, generation, runtime, wait_until};
+use lab::{End, GuestLab, Other, call, generation, other, runtime, wait_until};
 use provider::{FenceState, NetworkChoice, Phase, PowerState, RecoverMachine, SourceMachine};
 use recovery::PointId;
-use serde::{Deserialize, Serialize};
-use switchback_provider_kvm::{KvmConfig, KvmSite, TlsIdentity};
+use switchback_provider_kvm::KvmConfig;
 
-const ORDER: &str = "SWITCHBACK_TEST_RETURN";
-
-/// What the other process opens.
-#[derive(Serialize, Deserialize)]
-struct Order {
-    site: String,
-    libvirt_uri: String,
-    storage_dir: String,
-    state_dir: String,
-    identity: [String; 4],
-    patience_ms: u64,
-}
-
-/// The other process: the agent of a host that has booted, until it is killed.
 #[test]
 fn the_agent_of_a_host_that_has_booted() {
-    let Ok(order) = std::env::var(ORDER) else { return };
-    let order: Order = serde_json::from_str(&order).expect("the order can be read");
-    let [ca_pem, cert_pem, key_pem, name] = order.identity;
-    let site = KvmSite::open(KvmConfig {
-        site: order.site.parse().expect("the site has a name"),
-        libvirt_uri: order.libvirt_uri,
-        storage_dir: order.storage_dir.into(),
-        state_dir: order.state_dir.into(),
-        data_listen: ([127, 0, 0, 1], 0).into(),
-        tls: TlsIdentity { ca_pem, cert_pem, key_pem, name },
-        autostart_patience: Duration::from_millis(order.patience_ms),
-    });
-    let _open = site.expect("the site opens");
-    loop {
-        std::thread::park();
-    }
+    other::agent_until_killed();
 }
 
-/// The agent of a host that has booted. It goes with this.
-struct Booted(Child);
-
-impl Booted {
-    /// The host of the lab's source dies with its machine and its agent, and boots.
-    fn after_death(lab: &GuestLab, boot: &str, patience: Duration) -> Self {
-        lab.close(End::Source);
-        if lab.state(End::Source, &lab.name) != "shut off" {
-            lab.virsh(End::Source, &["destroy", &lab.name]);
-        }
-        Self::agent(lab, boot, patience)
-    }
-
-    fn agent(lab: &GuestLab, boot: &str, patience: Duration) -> Self {
-        let config = lab.config(End::Source);
-        let TlsIdentity { ca_pem, cert_pem, key_pem, name } = config.tls.clone();
-        let order = Order {
-            site: config.site.to_string(),
-            libvirt_uri: config.libvirt_uri.clone(),
-            storage_dir: config.storage_dir.display().to_string(),
-            state_dir: config.state_dir.display().to_string(),
-            identity: [ca_pem, cert_pem, key_pem, name],
-            patience_ms: u64::try_from(patience.as_millis()).expect("a patience is short"),
-        };
-        let mut command = Command::new(std::env::current_exe().expect("this test has a program"));
-        command.args(["--exact", "the_agent_of_a_host_that_has_booted", "--nocapture"]);
-        command.env(ORDER, serde_json::to_string(&order).expect("the order is written")).env("SWITCHBACK_BOOT_ID", boot);
-        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("the other process starts"))
-    }
+/// The host of the lab's source has booted, and its agent runs until this goes.
+fn booted(lab: &GuestLab, boot: &str, patience: Duration) -> Other {
+    let config = KvmConfig { autostart_patience: patience, ..lab.config(End::Source) };
+    Other::spawn("the_agent_of_a_host_that_has_booted", config, (), ("SWITCHBACK_BOOT_ID", boot))
 }
 
-impl Drop for Booted {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
+/// The host dies with its machine and its agent, and boots.
+fn booted_after_death(lab: &GuestLab, boot: &str, patience: Duration) -> Other {
+    lab.close(End::Source);
+    if lab.state(End::Source, &lab.name) != "shut off" {
+        lab.virsh(End::Source, &["destroy", &lab.name]);
     }
+    booted(lab, boot, patience)
 }
 
 const LONG: Duration = Duration::from_secs(600);
@@ -115,11 +59,11 @@ fn a_machine_whose_host_boots_is_started_when_the_target_takes_its_points() {
     runtime().block_on(async {
         let Some(lab) = GuestLab::new("a_machine_whose_host_boots_is_started", "") else { return };
         lab.protect(1, None).await;
-        let booted = Booted::after_death(&lab, "second boot", LONG);
+        let agent = booted_after_death(&lab, "second boot", LONG);
         lab.until_state(End::Source, &lab.name, "running");
-        drop(booted);
+        drop(agent);
         assert!(!lab.flag(), "the agent goes on to decide");
-        let again = Booted::after_death(&lab, "third boot", LONG);
+        let again = booted_after_death(&lab, "third boot", LONG);
         lab.until_state(End::Source, &lab.name, "running");
         drop(again);
         assert_eq!(lab.ask(End::Source, "verify")["bad"], 0);
@@ -152,13 +96,13 @@ fn a_machine_that_was_started_elsewhere_is_quarantined_when_its_host_boots() {
         start_at_target(&lab, 2, point).await;
         let seen = lab.until_report(End::Target, "a report that it runs", |r| r.recovered == Some(PowerState::Running));
         assert!(seen.replica.is_some());
-        let booted = Booted::agent(&lab, "second boot", Duration::from_millis(1));
+        let agent = booted(&lab, "second boot", Duration::from_millis(1));
         let record = lab.dir(End::Source, "agent").join("fence").join(&lab.name);
         wait_until("the quarantine", || {
             let fences = std::fs::read_dir(&record).ok()?.filter_map(|e| std::fs::read_to_string(e.ok()?.path()).ok());
             fences.into_iter().any(|text| text.contains("quarantined by")).then_some(())
         });
-        drop(booted);
+        drop(agent);
         lab.open(End::Source);
         quarantined(&lab).await;
 
@@ -177,7 +121,7 @@ fn a_machine_whose_target_is_silent_is_started_when_the_patience_ends() {
         let Some(lab) = GuestLab::new("a_machine_whose_target_is_silent_is_started", "") else { return };
         lab.protect(1, None).await;
         lab.close(End::Target);
-        let patient = Booted::after_death(&lab, "second boot", LONG);
+        let patient = booted_after_death(&lab, "second boot", LONG);
         let loops = lab.dir(End::Source, "agent").join("source").join(&lab.name);
         wait_until("the agent to take over", || {
             let names = std::fs::read_dir(&loops).ok()?.filter_map(|e| e.ok()?.file_name().into_string().ok());
@@ -185,7 +129,7 @@ fn a_machine_whose_target_is_silent_is_started_when_the_patience_ends() {
         });
         assert_eq!(lab.state(End::Source, &lab.name), "shut off", "it waits");
         drop(patient);
-        let _impatient = Booted::agent(&lab, "third boot", Duration::from_secs(2));
+        let _impatient = booted(&lab, "third boot", Duration::from_secs(2));
         lab.until_state(End::Source, &lab.name, "running");
     });
 }
@@ -197,7 +141,7 @@ fn a_machine_that_is_being_failed_over_waits_however_silent_the_target_becomes_a
         lab.protect(1, None).await;
         lab.close(End::Source);
         let point = seal(&lab, 2).await;
-        let booted = Booted::after_death(&lab, "second boot", Duration::from_secs(1));
+        let agent = booted_after_death(&lab, "second boot", Duration::from_secs(1));
         let loops = lab.dir(End::Source, "agent").join("source").join(&lab.name);
         let says = |what: &str| {
             let texts = std::fs::read_dir(&loops).ok()?.filter_map(|e| std::fs::read_to_string(e.ok()?.path()).ok());
@@ -205,14 +149,14 @@ fn a_machine_that_is_being_failed_over_waits_however_silent_the_target_becomes_a
         };
         wait_until("the loop to know of the failover", || says("superseded"));
         lab.close(End::Target);
-        drop(booted);
-        let booted = Booted::agent(&lab, "third boot", Duration::from_millis(1));
+        drop(agent);
+        let agent = booted(&lab, "third boot", Duration::from_millis(1));
         wait_until("another agent's record", || std::fs::metadata(loops.join("loop-w3.json")).ok());
         assert_eq!(lab.state(End::Source, &lab.name), "shut off");
         lab.open(End::Target);
         start_at_target(&lab, 2, point).await;
         wait_until("the loop to know of the machine", || says("quarantined"));
-        drop(booted);
+        drop(agent);
         lab.open(End::Source);
         quarantined(&lab).await;
     });

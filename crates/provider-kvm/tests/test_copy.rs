@@ -4,16 +4,12 @@
 
 mod lab;
 
-use std::{
-    fs,
-    process::{Child, Command, Stdio},
-};
+use std::{fs, process::Command};
 
-use lab::{End, GuestLab, call, generation, runtime, wait_until};
-use provider::{ObjectKind, PowerState, ProviderError, RecoverTest, RecoveredState, TestStarted};
-use recovery::{Check, Consistency, EffectToken, Generation, ItemName, PointId, ReplicationPolicy};
+use lab::{End, GuestLab, Other, call, generation, other, runtime, token};
+use provider::{Call, ObjectKind, PowerState, ProviderError, RecoverTest, RecoveredState, TestCopies, TestStarted};
+use recovery::{Check, Consistency, EffectToken, ItemName, PointId, ReplicationPolicy};
 use serde::{Deserialize, Serialize};
-use switchback_provider_kvm::{KvmConfig, KvmSite, TlsIdentity};
 
 /// A lab with a replicated guest, seen from the target's network.
 async fn replicated(case: &str, lab: GuestLab) -> (GuestLab, PointId) {
@@ -184,16 +180,9 @@ fn a_copy_is_cleaned_after_libvirt_was_killed_and_started_again() {
     });
 }
 
-const ORDER: &str = "SWITCHBACK_TEST_COPY";
-
 /// What the other process is to do.
 #[derive(Serialize, Deserialize)]
 struct Order {
-    site: String,
-    libvirt_uri: String,
-    storage_dir: String,
-    state_dir: String,
-    identity: [String; 4],
     item: ItemName,
     token: EffectToken,
     point: Option<PointId>,
@@ -202,22 +191,10 @@ struct Order {
 /// The other process: it makes a copy, or starts one, whatever comes of it.
 #[test]
 fn the_process_that_is_stopped() {
-    let Ok(order) = std::env::var(ORDER) else { return };
-    let order: Order = serde_json::from_str(&order).expect("the order can be read");
-    let [ca_pem, cert_pem, key_pem, name] = order.identity;
-    let site = KvmSite::open(KvmConfig {
-        site: order.site.parse().expect("the site has a name"),
-        libvirt_uri: order.libvirt_uri,
-        storage_dir: order.storage_dir.into(),
-        state_dir: order.state_dir.into(),
-        data_listen: ([127, 0, 0, 1], 0).into(),
-        tls: TlsIdentity { ca_pem, cert_pem, key_pem, name },
-        autostart_patience: provider::AUTOSTART_PATIENCE,
-    });
-    let site: std::sync::Arc<dyn provider::Site> = std::sync::Arc::new(site.expect("the site opens"));
-    let (call, item, generation): (_, _, Generation) = (provider::Call::new(order.token, "late"), order.item, order.token.generation());
+    let Some((site, Order { item, token, point })) = other::ordered() else { return };
+    let (call, generation) = (Call::new(token, "late"), token.generation());
     let outcome = runtime().block_on(async {
-        match order.point {
+        match point {
             Some(point) => site.recover_test(&call, RecoverTest { item, generation, point }).await.map(|made| format!("{made:?}")),
             None => site.start_test(&call, &item, generation).await.map(|started| format!("{started:?}")),
         }
@@ -225,32 +202,9 @@ fn the_process_that_is_stopped() {
     println!("the late call gave {outcome:?}");
 }
 
-fn stopped_before(step: &str, lab: &GuestLab, config: &KvmConfig, order: (i64, i64, Option<PointId>)) -> Child {
-    let TlsIdentity { ca_pem, cert_pem, key_pem, name } = config.tls.clone();
-    let (grant_epoch, seq, point) = order;
-    let order = Order {
-        site: config.site.to_string(),
-        libvirt_uri: config.libvirt_uri.clone(),
-        storage_dir: config.storage_dir.display().to_string(),
-        state_dir: config.state_dir.display().to_string(),
-        identity: [ca_pem, cert_pem, key_pem, name],
-        item: lab.item(),
-        token: EffectToken { era: 1, grant_epoch, seq, run_epoch: 1, attempt: 1 },
-        point,
-    };
-    let mut command = Command::new(std::env::current_exe().expect("this test has a program"));
-    command.args(["--exact", "the_process_that_is_stopped", "--nocapture"]);
-    command.env(ORDER, serde_json::to_string(&order).expect("the order is written"));
-    command.env("SWITCHBACK_PAUSE_BEFORE", step).stdin(Stdio::null()).stdout(Stdio::inherit());
-    let child = command.spawn().expect("the other process starts");
-    let stat = format!("/proc/{}/stat", child.id());
-    wait_until(&format!("the other process to stop before {step}"), || {
-        let line = fs::read_to_string(&stat).ok()?;
-        let state = line.rsplit_once(") ")?.1.chars().next()?;
-        assert_ne!(state, 'Z', "the other process ended without coming to {step}");
-        (state == 'T').then_some(())
-    });
-    child
+fn stopped_before(step: &str, lab: &GuestLab, (grant_epoch, seq, point): (i64, i64, Option<PointId>)) -> Other {
+    let order = Order { item: lab.item(), token: token(grant_epoch, seq, 1), point };
+    Other::stopped_before(step, "the_process_that_is_stopped", lab.config(End::Target), order)
 }
 
 #[test]
@@ -270,17 +224,18 @@ fn an_agent_that_dies_or_comes_late_at_any_step_leaves_nothing_that_cleaning_doe
                 }
             };
             lab.close(End::Target);
-            let mut other = stopped_before(step, &lab, &lab.config(End::Target), order);
-            if dies {
-                other.kill().expect("it is killed");
-            }
+            let other = stopped_before(step, &lab, order);
+            let late = if dies {
+                other.kill();
+                None
+            } else {
+                Some(other)
+            };
             lab.open(End::Target);
             clean(&lab, grant_epoch).await;
-            if !dies {
-                assert!(Command::new("kill").args(["-CONT", &other.id().to_string()]).status().expect("kill can be started").success());
-            }
-            other.wait().expect("it ends");
-            if !dies {
+            if let Some(late) = late {
+                late.go_on();
+                late.end();
                 // The next test failover begins by cleaning, too.
                 grant_epoch += 1;
                 clean(&lab, grant_epoch).await;

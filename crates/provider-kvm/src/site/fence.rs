@@ -7,8 +7,7 @@ mod gentle;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use chrono::Utc;
-use provider::{Applied, Call, Fence, FenceMethod, FenceProof, FenceState, PowerState, ProviderError};
+use provider::{Call, Fence, FenceMethod, FenceProof, FenceState, PowerState, ProviderError};
 use recovery::ItemName;
 
 use super::{KvmSite, old_machine};
@@ -19,8 +18,6 @@ use crate::{
     hypervisor::Vm,
     source::{Autostart, Source},
 };
-
-pub(crate) use crate::fenced::{in_force, lift};
 
 /// What belongs to the fence of one item.
 struct Ground<'a> {
@@ -54,23 +51,8 @@ impl<'a> Ground<'a> {
 
 /// Looks at the machine now. An error if it could write.
 fn prove(ground: &Ground<'_>, vm: &Vm, method: FenceMethod) -> Result<FenceProof, ProviderError> {
-    let (power, autostart) = (vm.power()?, ground.autostart_of(vm)?);
-    if power != PowerState::Off || autostart {
-        return Err(ProviderError::Platform {
-            operation: "fence".to_owned(),
-            target: vm.name.clone(),
-            detail: format!("it is {power}, autostart is {}", if autostart { "on" } else { "off" }),
-            applied: Applied::Unknown,
-        });
-    }
-    Ok(FenceProof {
-        machine: vm.name.clone(),
-        method,
-        power,
-        autostart_off: true,
-        observed_at: Utc::now(),
-        detail: format!("libvirt says that {} ({}) is off and has no autostart", vm.name, vm.uuid),
-    })
+    let detail = format!("libvirt says that {} ({}) is off and has no autostart", vm.name, vm.uuid);
+    record::prove(vm, ground.autostart_of(vm)?, "fence", method, detail)
 }
 
 /// Starts a machine that was fenced. Paused at first: if another call has come meanwhile, which may have fenced it again, what
@@ -91,6 +73,28 @@ fn let_run(vm: &Vm, right: &Right<'_>) -> Result<(), ProviderError> {
     Ok(())
 }
 
+/// Ends the fence that is in force, if one is, with autostart as it was. The machine runs if it did before, or if it `must`.
+fn undo(site: &KvmSite, right: &Right<'_>, machine: &str, must_run: bool) -> Result<(), ProviderError> {
+    let vm = site.inner.host.hypervisor.by_name(machine)?;
+    let ground = Ground::of(site, right.item);
+    let fence = record::in_force(&ground.dir)?;
+    let was_running = match &fence {
+        Some(fence) => fence.was_running,
+        // A guest that went down after it was waited for is no fence, but it was running.
+        None => record::asked(&ground.dir, right.call.token.generation())?.is_some() && !vm.active()?,
+    };
+    if fence.as_ref().is_some_and(|fence| fence.had_autostart) {
+        ground.restore_autostart(&vm)?;
+    }
+    if was_running || must_run {
+        let_run(&vm, right)?;
+    }
+    if fence.is_some() {
+        record::lift(&ground.dir, right.call.token)?;
+    }
+    record::forget_asked(&ground.dir)
+}
+
 #[async_trait]
 impl Fence for KvmSite {
     async fn fence(&self, call: &Call, item: &ItemName, machine: &str) -> Result<FenceProof, ProviderError> {
@@ -107,14 +111,7 @@ impl Fence for KvmSite {
             let (running, autostart) = (vm.active()?, ground.autostart_of(&vm)?);
             let earlier = record::in_force(&ground.dir)?;
             let asked = record::asked(&ground.dir, right.call.token.generation())?;
-            let mut fence = FenceRecord {
-                version: 1,
-                token: right.call.token,
-                machine,
-                was_running: running || asked.is_some() || earlier.as_ref().is_some_and(|e| e.was_running),
-                had_autostart: autostart || asked.is_some_and(|a| a.had_autostart) || earlier.as_ref().is_some_and(|e| e.had_autostart),
-                proof: None,
-            };
+            let mut fence = FenceRecord::begun(right.call.token, &machine, (running, autostart), earlier.as_ref(), asked.as_ref());
             record::store(&ground.dir, &fence)?;
             if let Some(source) = &ground.source {
                 source.halt()?;
@@ -168,47 +165,12 @@ impl Fence for KvmSite {
     }
 
     async fn lift_fence(&self, call: &Call, item: &ItemName, machine: &str) -> Result<(), ProviderError> {
-        let (name, machine) = (item.clone(), machine.to_owned());
-        self.effect("lift fence", call, item, move |site, _item, right| {
-            let vm = site.inner.host.hypervisor.by_name(&machine)?;
-            let ground = Ground::of(site, &name);
-            let Some(fence) = record::in_force(&ground.dir)? else {
-                // A guest that went down after it was waited for is no fence, but it was running.
-                if record::asked(&ground.dir, right.call.token.generation())?.is_some() {
-                    if !vm.active()? {
-                        let_run(&vm, right)?;
-                    }
-                    record::forget_asked(&ground.dir)?;
-                }
-                return Ok(());
-            };
-            if fence.had_autostart {
-                ground.restore_autostart(&vm)?;
-            }
-            if fence.was_running {
-                let_run(&vm, right)?;
-            }
-            record::lift(&ground.dir, right.call.token)?;
-            record::forget_asked(&ground.dir)
-        })
-        .await
+        let machine = machine.to_owned();
+        self.effect("lift fence", call, item, move |site, _item, right| undo(site, right, &machine, false)).await
     }
 
     async fn start_source(&self, call: &Call, item: &ItemName, machine: &str) -> Result<(), ProviderError> {
-        let (name, machine) = (item.clone(), machine.to_owned());
-        self.effect("start source", call, item, move |site, _item, right| {
-            let vm = site.inner.host.hypervisor.by_name(&machine)?;
-            let ground = Ground::of(site, &name);
-            let fence = record::in_force(&ground.dir)?;
-            if fence.as_ref().is_some_and(|fence| fence.had_autostart) {
-                ground.restore_autostart(&vm)?;
-            }
-            let_run(&vm, right)?;
-            if fence.is_some() {
-                record::lift(&ground.dir, right.call.token)?;
-            }
-            record::forget_asked(&ground.dir)
-        })
-        .await
+        let machine = machine.to_owned();
+        self.effect("start source", call, item, move |site, _item, right| undo(site, right, &machine, true)).await
     }
 }

@@ -18,10 +18,10 @@ use chrono::Utc;
 use provider::{Disk, FenceMethod, FenceProof, Phase, PowerState, PrepareReplica, ProviderError};
 use recovery::ItemName;
 
-use super::{Item, KvmSite, fence};
+use super::{Item, KvmSite};
 use crate::{
     definition,
-    durable,
+    durable, fenced,
     guard::Right,
     hypervisor::{Hypervisor, Vm},
     machines::{self, MachineRecord},
@@ -107,8 +107,8 @@ fn original(site: &KvmSite, item: &ItemName, named_at_source: &str) -> Result<St
 
 /// The item's machine at this site that is to stay off: by a fence, or because it was quarantined.
 pub(super) fn fenced(site: &KvmSite, item: &ItemName) -> Result<Option<String>, ProviderError> {
-    let dir = site.inner.host.config.state_dir.join("fence").join(item.as_str());
-    if let Some(record) = fence::in_force(&dir)? {
+    let dir = fenced::dir(&site.inner.host.config.state_dir, item);
+    if let Some(record) = fenced::in_force(&dir)? {
         return Ok(Some(record.machine));
     }
     let quarantined = site.inner.source(item).filter(|source| source.status().phase == Phase::Quarantined);
@@ -176,9 +176,9 @@ pub(super) fn take(site: &KvmSite, item: &Item, right: &Right<'_>, base: &Stored
 
 /// A machine that was recovered here was accepted: whatever was fenced here before is not there any more, or lies beside it.
 pub(super) fn accepted(site: &KvmSite, right: &Right<'_>) -> Result<(), ProviderError> {
-    let dir = site.inner.host.config.state_dir.join("fence").join(right.item.as_str());
-    if fence::in_force(&dir)?.is_some() {
-        fence::lift(&dir, right.call.token)?;
+    let dir = fenced::dir(&site.inner.host.config.state_dir, right.item);
+    if fenced::in_force(&dir)?.is_some() {
+        fenced::lift(&dir, right.call.token)?;
     }
     machines::aside_forget(&site.inner.host.config.storage_dir.join(right.item.as_str()))
 }

@@ -11,8 +11,7 @@
 //! runs elsewhere: less than any call of that generation, more than any of an older one. 3. A machine that a recovery made here
 //! under that generation or a newer one is not touched.
 
-use chrono::Utc;
-use provider::{Applied, FenceMethod, FenceProof, PowerState, ProviderError};
+use provider::{FenceMethod, ProviderError};
 use recovery::{EffectToken, Generation, ItemName};
 
 use super::{autostart::Autostart, worker::Tools};
@@ -58,14 +57,9 @@ fn store_begun(
     let dir = fenced::dir(tools.guard.state_dir(), item);
     durable::make_dir(&dir).map_err(failed("make directory", &dir))?;
     let earlier = fenced::in_force(&dir)?;
-    let record = FenceRecord {
-        version: 1,
-        token: EffectToken { era: newest.era, grant_epoch: newest.grant_epoch, seq: 0, run_epoch: 0, attempt: 0 },
-        machine: vm.name.clone(),
-        was_running: vm.active()? || earlier.as_ref().is_some_and(|e| e.was_running),
-        had_autostart: vm.autostart()? || autostart.held()? || earlier.as_ref().is_some_and(|e| e.had_autostart),
-        proof: None,
-    };
+    let token = EffectToken { era: newest.era, grant_epoch: newest.grant_epoch, seq: 0, run_epoch: 0, attempt: 0 };
+    let now = (vm.active()?, vm.autostart()? || autostart.held()?);
+    let record = FenceRecord::begun(token, &vm.name, now, earlier.as_ref(), None);
     fenced::store(&dir, &record)?;
     Ok(record)
 }
@@ -91,23 +85,9 @@ pub(super) fn quarantine(
         tools.guard.about_to("destroy");
         vm.power_off(&processes)?;
     }
-    let (power, flag) = (vm.power()?, vm.autostart()?);
-    if power != PowerState::Off || flag {
-        return Err(ProviderError::Platform {
-            operation: "quarantine".to_owned(),
-            target: machine.to_owned(),
-            detail: format!("it is {power}, autostart is {}", if flag { "on" } else { "off" }),
-            applied: Applied::Unknown,
-        });
-    }
-    record.proof = Some(FenceProof {
-        machine: machine.to_owned(),
-        method: if running { FenceMethod::Destroyed } else { FenceMethod::AlreadyOff },
-        power,
-        autostart_off: true,
-        observed_at: Utc::now(),
-        detail: format!("quarantined by this site's agent, because generation {newest} runs elsewhere; libvirt says that it is off"),
-    });
+    let method = if running { FenceMethod::Destroyed } else { FenceMethod::AlreadyOff };
+    let detail = format!("quarantined by this site's agent, because generation {newest} runs elsewhere; libvirt says that it is off");
+    record.proof = Some(fenced::prove(&vm, vm.autostart()?, "quarantine", method, detail)?);
     fenced::store(&fenced::dir(tools.guard.state_dir(), item), &record)
 }
 

@@ -21,8 +21,12 @@ pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime starts")
 }
 
+pub fn token(grant_epoch: i64, seq: i64, attempt: i64) -> EffectToken {
+    EffectToken { era: 1, grant_epoch, seq, run_epoch: 1, attempt }
+}
+
 pub fn call(grant_epoch: i64, seq: i64, attempt: i64) -> Call {
-    Call::new(EffectToken { era: 1, grant_epoch, seq, run_epoch: 1, attempt }, "test")
+    Call::new(token(grant_epoch, seq, attempt), "test")
 }
 
 pub fn generation(grant_epoch: i64) -> Generation {

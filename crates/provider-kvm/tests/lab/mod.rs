@@ -6,6 +6,7 @@ pub mod circle;
 mod heeding;
 mod line;
 mod machine;
+pub mod other;
 mod sites;
 
 use std::{
@@ -21,9 +22,10 @@ use provider::{Endpoint, Phase, Site, contract::{End as Side, Lab}};
 use switchback_provider_kvm::{KvmConfig, KvmSite};
 use recovery::{ItemName, PointId};
 
-pub use guest::{GuestLab, call, generation, runtime, said};
+pub use guest::{GuestLab, call, generation, runtime, said, token};
 use line::Line;
 pub use machine::{DISK_BYTES, Machine};
+pub use other::Other;
 pub use sites::{Place, Sites, requirements, xtask};
 
 /// Emulated machines on a busy host are slow, not dead.

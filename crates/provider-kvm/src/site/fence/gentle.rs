@@ -53,11 +53,7 @@ pub(super) fn shut_down(ground: &Ground<'_>, right: &Right<'_>, vm: &Vm, patienc
                 (_, Some(_)) if vm.shut_itself_down()? => FenceMethod::ShutDown,
                 (_, Some(_) | None) => FenceMethod::AlreadyOff,
             };
-            let was = Was {
-                running: asked.is_some() || earlier.as_ref().is_some_and(|e| e.was_running),
-                autostart: asked.is_some_and(|a| a.had_autostart) || earlier.is_some_and(|e| e.had_autostart),
-            };
-            settle(ground, right, vm, method, was)
+            settle(ground, right, vm, method, (earlier.as_ref(), asked.as_ref()))
         }
         PowerState::Paused => Err(refused(vm, Applied::No, "it is paused, so its guest can't hear; resume it, then repeat".to_owned())),
         PowerState::Running => {
@@ -65,7 +61,7 @@ pub(super) fn shut_down(ground: &Ground<'_>, right: &Right<'_>, vm: &Vm, patienc
                 let detail = format!("its definition says on_poweroff={other}, so it would not stay off; change that to destroy, then repeat");
                 return Err(refused(vm, Applied::No, detail));
             }
-            let had_autostart = ground.autostart_of(vm)? || earlier.is_some_and(|e| e.had_autostart);
+            let had_autostart = ground.autostart_of(vm)? || earlier.as_ref().is_some_and(|e| e.had_autostart);
             let asked = Asked { version: 1, token: right.call.token, machine: vm.name.clone(), had_autostart };
             record::store_asked(&ground.dir, &asked)?;
             persuade(right, vm, patience)?;
@@ -73,7 +69,7 @@ pub(super) fn shut_down(ground: &Ground<'_>, right: &Right<'_>, vm: &Vm, patienc
                 let detail = "it ended, but not because its guest shut down; look at its log before it is started again".to_owned();
                 return Err(refused(vm, Applied::Unknown, detail));
             }
-            settle(ground, right, vm, FenceMethod::ShutDown, Was { running: true, autostart: had_autostart })
+            settle(ground, right, vm, FenceMethod::ShutDown, (earlier.as_ref(), Some(&asked)))
         }
     }
 }
@@ -82,18 +78,15 @@ fn refused(vm: &Vm, applied: Applied, detail: String) -> ProviderError {
     ProviderError::Platform { operation: "shut down".to_owned(), target: vm.name.clone(), detail, applied }
 }
 
-/// How a machine was before.
-#[derive(Debug, Clone, Copy)]
-struct Was {
-    running: bool,
-    autostart: bool,
-}
-
 /// Makes it a fence that the machine is off; or, if it is not off any more, leaves everything as it was.
-fn settle(ground: &Ground<'_>, right: &Right<'_>, vm: &Vm, method: FenceMethod, was: Was) -> Result<FenceProof, ProviderError> {
-    let had_autostart = was.autostart || ground.autostart_of(vm)?;
-    let machine = vm.name.clone();
-    let fence = FenceRecord { version: 1, token: right.call.token, machine, was_running: was.running, had_autostart, proof: None };
+fn settle(
+    ground: &Ground<'_>,
+    right: &Right<'_>,
+    vm: &Vm,
+    method: FenceMethod,
+    (earlier, asked): (Option<&FenceRecord>, Option<&Asked>),
+) -> Result<FenceProof, ProviderError> {
+    let fence = FenceRecord::begun(right.call.token, &vm.name, (false, ground.autostart_of(vm)?), earlier, asked);
     right.before("autostart")?;
     record::store(&ground.dir, &fence)?;
     ground.autostart.release()?;
@@ -107,7 +100,7 @@ fn settle(ground: &Ground<'_>, right: &Right<'_>, vm: &Vm, method: FenceMethod, 
             Ok(proof)
         }
         Err(error) => {
-            if had_autostart {
+            if fence.had_autostart {
                 ground.restore_autostart(vm)?;
             }
             record::withdraw(&ground.dir, right.call.token)?;
