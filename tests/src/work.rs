@@ -1,10 +1,10 @@
 //! What can be done to a scene's item: by which workflow, with which input, and after what.
 
-use recovery::{ItemRecord, MainState, Operation, PointChoice, ReplicationPolicy, Rest};
+use recovery::{ItemRecord, Location, MainState, Operation, PointChoice, ReplicationPolicy, Rest, Sync};
 use serde_json::Value;
 use workflows::{
-    Acceptance, ChangePointInput, CleanTestInput, CommitInput, FailoverInput, Location, PlannedInput, ProtectInput, ReprotectInput, Sync,
-    TestFailoverInput, UndoInput, UnprotectInput,
+    Acceptance, ChangePointInput, CleanTestInput, CommitInput, FailoverInput, PlannedInput, ProtectInput, ReprotectInput, TestFailoverInput, UndoInput,
+    UnprotectInput,
 };
 
 use crate::{ITEM, Scene, item, now, site};

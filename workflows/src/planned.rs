@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use recovery::{Fact, ItemName, MainState, OldMachine, Operation, PointChoice, PointId, Rest};
+use recovery::{Fact, ItemName, MainState, OldMachine, Operation, PointChoice, PointId, Rest, Sync};
 use sdk::{CallError, Context, Failure, Saga, TimeoutKind, Workflow};
 use serde::{Deserialize, Serialize};
 
@@ -27,17 +27,6 @@ use crate::{
 
 /// How long an agent may take to pick a step up, before the planned failover is given up.
 const PICK_UP: Duration = Duration::from_secs(60);
-
-/// When a failback copies what it has to copy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Sync {
-    /// The machine was replicated back while it ran; only what is missing is copied while it is off.
-    #[default]
-    BeforeFailover,
-    /// Nothing was copied yet; all of it is copied while the machine is off, without comparing.
-    DuringFailover,
-}
 
 /// What to move.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -185,4 +174,3 @@ async fn replica_from_nothing(item: &Tracked, saga: &mut Saga, prepare: PrepareR
     saga.step(ctx.call(source.clone(), &start), ctx.call(source, &StopReplication { item: name })).await?;
     Ok(())
 }
-

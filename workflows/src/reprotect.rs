@@ -6,7 +6,7 @@
 //! overlays on them. 3. What fails or is cancelled leaves the old machine as it was, off; one that a
 //! recovery had made stays the base of the replica, for the next try.
 
-use recovery::{Fact, ItemName, Operation, PointId};
+use recovery::{Fact, ItemName, Location, Operation, PointId};
 use sdk::{Context, Failure, Saga, Workflow};
 use serde::{Deserialize, Serialize};
 
@@ -16,17 +16,6 @@ use crate::{
     site_queue,
     tracked::Tracked,
 };
-
-/// Where the item will be able to go back to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Location {
-    /// To the disks of its old machine: only what differs is sent.
-    #[default]
-    Original,
-    /// To a new machine at the old site, whether or not the old one exists: everything is sent.
-    Alternate,
-}
 
 /// What to reprotect.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -10,7 +10,9 @@
 //! A POST may carry `Idempotency-Key`: repeated with it, the same request gets its first answer again.
 
 use chrono::{DateTime, Utc};
-use recovery::{Check, ItemRecord, OldMachineSeen, Operation, PointChoice, RecoveryPoint, ReplicationPolicy, Seen, SiteName};
+use recovery::{
+    Check, ItemRecord, Location, OldMachineSeen, Operation, PointChoice, RecoveryPoint, ReplicationPolicy, Seen, SiteName, Sync,
+};
 use sdk::RunId;
 use serde::{Deserialize, Serialize};
 
@@ -132,17 +134,6 @@ pub fn default_shut_down_ms() -> u64 {
 /// Longest time a guest may be given to shut down: one hour; beyond it somebody has to look.
 pub const MAX_SHUT_DOWN_MS: u64 = 3_600_000;
 
-/// When a failback copies what it has to copy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Sync {
-    /// While the machine runs, by reprotect; only what is missing is copied while it is off.
-    #[default]
-    BeforeFailover,
-    /// All of it while the machine is off, without comparing; for an item that is not replicated.
-    DuringFailover,
-}
-
 /// Recovers a failed-over item again, from another point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -170,17 +161,6 @@ pub struct ReprotectRequest {
     /// Onto what.
     #[serde(default)]
     pub location: Location,
-}
-
-/// Where the item will be able to go back to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Location {
-    /// To the disks of its old machine: only what differs is sent.
-    #[default]
-    Original,
-    /// To a new machine at the old site: everything is sent.
-    Alternate,
 }
 
 /// Starts an isolated copy.

@@ -19,6 +19,7 @@ mod point;
 pub mod policy;
 mod seen;
 mod state;
+mod way_back;
 
 pub use check::{Check, InvalidCheck};
 pub use fact::{Fact, FactRefused, apply, fold};
@@ -29,3 +30,4 @@ pub use point::{InvalidChoice, NoPoint, PointChoice, RecoveryPoint, resolve};
 pub use policy::{InvalidPolicy, ReplicationPolicy};
 pub use seen::{OldMachineSeen, Seen, alarms, old_machine};
 pub use state::{Direction, FailoverKind, MainState, NotAllowed, Rest, Retreat, Stand, Step};
+pub use way_back::{Location, Sync};

@@ -74,7 +74,7 @@ async fn metrics(caller: Caller, State(app): State<App>) -> Result<Response, Ref
         let label = if gauge.label.is_empty() { String::new() } else { format!("{{state=\"{}\"}}", gauge.label) };
         text += &format!("switchback_{}{label} {}\n", gauge.name, gauge.value);
     }
-    let alarmed = items::views(&app, None).await?.iter().filter(|item| !item.alarms.is_empty()).count();
+    let alarmed = items::alarmed(&app).await?;
     text += &format!("switchback_items_running_at_both_sites {alarmed}\n");
     for queue in app.store.queues().await? {
         let name = queue.queue.replace(['"', '\\', '\n'], "_");

@@ -48,14 +48,14 @@ pub(super) async fn failover(client: &Client, output: Output, arguments: Failove
 }
 
 pub(super) async fn planned_failover(client: &Client, output: Output, arguments: PlannedFailover) -> Result<ExitCode> {
-    let request = PlannedRequest { shut_down_ms: shut_down_ms(arguments.shutting_down)?, sync: api::items::Sync::BeforeFailover };
+    let request = PlannedRequest { shut_down_ms: shut_down_ms(arguments.shutting_down)?, sync: recovery::Sync::BeforeFailover };
     begin(client, output, &arguments.item, "planned-failover", &request, arguments.waiting).await
 }
 
 pub(super) async fn failback(client: &Client, output: Output, arguments: Failback) -> Result<ExitCode> {
     let sync = match arguments.sync {
-        Sync::BeforeFailover => api::items::Sync::BeforeFailover,
-        Sync::DuringFailover => api::items::Sync::DuringFailover,
+        Sync::BeforeFailover => recovery::Sync::BeforeFailover,
+        Sync::DuringFailover => recovery::Sync::DuringFailover,
     };
     let request = PlannedRequest { shut_down_ms: shut_down_ms(arguments.shutting_down)?, sync };
     begin(client, output, &arguments.item, "failback", &request, arguments.waiting).await
@@ -77,8 +77,8 @@ pub(super) async fn undo(client: &Client, output: Output, arguments: Discarding)
 
 pub(super) async fn reprotect(client: &Client, output: Output, arguments: Reprotect) -> Result<ExitCode> {
     let location = match arguments.location {
-        Location::Original => api::items::Location::Original,
-        Location::Alternate => api::items::Location::Alternate,
+        Location::Original => recovery::Location::Original,
+        Location::Alternate => recovery::Location::Alternate,
     };
     begin(client, output, &arguments.item, "reprotect", &ReprotectRequest { location }, arguments.waiting).await
 }

@@ -5,11 +5,11 @@
 use api::{
     Code,
     items::{
-        AcceptUnfenced, ChangePointRequest, FailoverRequest, Location, MAX_SHUT_DOWN_MS, PlainRequest, PlannedRequest, ProtectRequest, ReprotectRequest, Sync,
+        AcceptUnfenced, ChangePointRequest, FailoverRequest, MAX_SHUT_DOWN_MS, PlainRequest, PlannedRequest, ProtectRequest, ReprotectRequest,
         TestFailoverRequest, UndoRequest,
     },
 };
-use recovery::{ItemName, ItemRecord, Operation, PointChoice, RecoveryPoint, resolve};
+use recovery::{ItemName, ItemRecord, Operation, PointChoice, RecoveryPoint, Sync, resolve};
 use serde_json::Value;
 use workflows::{
     Acceptance, ChangePointInput, FailoverInput, PlannedInput, ProtectInput, ReprotectInput, TestFailoverInput, UndoInput,
@@ -61,7 +61,6 @@ pub(super) fn plain(body: &[u8], input: &impl serde::Serialize) -> Result<Value,
     json(input)
 }
 
-
 pub(super) fn planned(name: &ItemName, operation: Operation, body: &[u8]) -> Result<Value, Refusal> {
     let PlannedRequest { shut_down_ms, sync } = read(body)?;
     if !(1_000..=MAX_SHUT_DOWN_MS).contains(&shut_down_ms) {
@@ -71,10 +70,6 @@ pub(super) fn planned(name: &ItemName, operation: Operation, body: &[u8]) -> Res
     if operation == Operation::PlannedFailover && sync == Sync::DuringFailover {
         return Err(Refusal::new(Code::InvalidRequest, "only a failback can copy everything while the machine is off"));
     }
-    let sync = match sync {
-        Sync::BeforeFailover => workflows::Sync::BeforeFailover,
-        Sync::DuringFailover => workflows::Sync::DuringFailover,
-    };
     json(&PlannedInput { item: name.clone(), shut_down_ms, sync })
 }
 
@@ -95,10 +90,6 @@ pub(super) fn undo(record: Option<&ItemRecord>, body: &[u8]) -> Result<Value, Re
 
 pub(super) fn reprotect(name: &ItemName, body: &[u8]) -> Result<Value, Refusal> {
     let ReprotectRequest { location } = read(body)?;
-    let location = match location {
-        Location::Original => workflows::Location::Original,
-        Location::Alternate => workflows::Location::Alternate,
-    };
     json(&ReprotectInput { item: name.clone(), location })
 }
 

@@ -171,7 +171,18 @@ fn offered(state: &ItemState) -> Vec<Operation> {
     allowed_operations(state).into_iter().filter(|operation| operation.offered()).collect()
 }
 
-pub(super) async fn views(app: &App, name: Option<&ItemName>) -> Result<Vec<ItemView>, Refusal> {
+/// How many items have an alarm. Asked at every scrape: points and replication are not loaded for it.
+pub(super) async fn alarmed(app: &App) -> Result<usize, Refusal> {
+    let machines = app.store.machines(None).await?;
+    let mut count = 0;
+    for row in app.store.items(None).await? {
+        let raised = alarms(&record(&row.record)?, row.running_since, &seen_of(&row, &machines)?);
+        count += usize::from(!raised.is_empty());
+    }
+    Ok(count)
+}
+
+async fn views(app: &App, name: Option<&ItemName>) -> Result<Vec<ItemView>, Refusal> {
     let wanted = name.map(ItemName::as_str);
     let points = app.store.points(wanted).await?;
     let replication = app.store.replication(wanted).await?;
@@ -186,7 +197,7 @@ fn view(row: &ItemRow, points: &[PointRow], replication: &[ReplicationRow], mach
     let offered_here: Vec<&PointRow> = offered_here.collect();
     let source = record.source_site().as_str();
     let status = replication.iter().find(|status| status.item == row.name && status.site == source);
-    let seen = machines.iter().filter(|seen| seen.item == row.name).map(seen).collect::<Result<Vec<_>, _>>()?;
+    let seen = seen_of(row, machines)?;
     Ok(ItemView {
         old_machine: old_machine(&record, row.running_since, &seen),
         alarms: alarms(&record, row.running_since, &seen),
@@ -206,6 +217,10 @@ fn view(row: &ItemRow, points: &[PointRow], replication: &[ReplicationRow], mach
 fn replication_view(row: &ReplicationRow) -> Result<ReplicationView, Refusal> {
     let status = serde_json::from_value(row.status.clone()).map_err(unreadable)?;
     Ok(ReplicationView { site: site(&row.site)?, status, reported_at: row.reported_at })
+}
+
+fn seen_of(row: &ItemRow, machines: &[MachinesRow]) -> Result<Vec<Seen>, Refusal> {
+    machines.iter().filter(|machines| machines.item == row.name).map(seen).collect()
 }
 
 fn seen(row: &MachinesRow) -> Result<Seen, Refusal> {
