@@ -26,6 +26,7 @@ fn start(sim: &Simulation, program: &str, number: u64) -> RunId {
         workflow_id: format!("{program}-{number}"),
         requested_by: "ada".into(),
         trace: None,
+        parent: None,
     };
     until_stored(|| sim.store.start_run(StartRun { run, start: start.clone() }));
     run
@@ -256,5 +257,92 @@ fn random_chaos_changes_no_programs_outcome() {
         for seed in 1..=40 {
             assert_eq!(outcome(seed, chaos), calm, "{program} seed {seed}");
         }
+    }
+}
+
+/// The runs of a family, by what they are about.
+fn states(sim: &Simulation) -> Vec<(String, RunState)> {
+    let mut states: Vec<_> = sim.store.runs().into_iter().map(|(_, run)| (run.workflow_id, run.state)).collect();
+    states.sort_by(|a, b| a.0.cmp(&b.0));
+    states
+}
+
+fn child_of(sim: &Simulation, about: &str) -> RunId {
+    sim.store.runs().into_iter().find(|(_, run)| run.workflow_id == about).unwrap().0
+}
+
+#[test]
+fn a_child_is_carried_out_once_and_its_result_arrives_through_a_hundred_seeds_of_crashes() {
+    switchback_tests::for_each(&(1..=100).collect::<Vec<u64>>(), |seed| {
+        let (mut sim, world) = stage(seed, Chaos { crash_per_mille: 20, pause_per_mille: 5, lose_per_mille: 20 });
+        let run = start(&sim, "one-child", 1);
+        let ended = finish(&mut sim, run);
+        assert_eq!(ended.state, RunState::Completed, "seed {seed}: {:?}", ended.failure);
+        assert_eq!(output(&sim, run), json!(["C", "A", "B"]), "seed {seed}");
+        assert_eq!(sim.store.runs().len(), 2, "seed {seed}");
+        assert!(world.counts().len() == 3, "seed {seed}");
+        assert_eq!(sim.store.leftovers(), 0, "seed {seed}");
+    });
+}
+
+#[test]
+fn who_cancels_a_parent_cancels_the_child_which_puts_everything_back_first() {
+    let (mut sim, world) = calm();
+    let run = start(&sim, "parent-of-a-stopped", 1);
+    sim.run_until(100_000, |_| world.counts().contains_key("set a")).unwrap();
+    until_stored(|| sim.store.send(run, Message::Cancel { by: "ada".into(), reason: "enough".into() }));
+    assert_eq!(finish(&mut sim, run).state, RunState::Cancelled);
+    assert_eq!(states(&sim), [("parent-of-a-stopped-1".to_owned(), RunState::Cancelled), ("the-child".to_owned(), RunState::Cancelled)]);
+    assert_eq!(world.calls(), ["set a", "unset a"]);
+}
+
+#[test]
+fn a_parent_may_stop_its_child_and_hears_how_it_ended() {
+    let (mut sim, world) = calm();
+    let run = start(&sim, "parent-that-stops", 1);
+    assert_eq!(finish(&mut sim, run).state, RunState::Completed);
+    assert_eq!((output(&sim, run), world.calls()), (json!("cancelled"), vec!["set a".to_owned(), "unset a".to_owned()]));
+}
+
+#[test]
+fn the_close_policy_decides_which_children_end_with_their_parent() {
+    let (mut sim, world) = calm();
+    let run = start(&sim, "parent-that-ends", 1);
+    finish(&mut sim, run);
+    let (stopped, left) = (child_of(&sim, "stopped"), child_of(&sim, "left"));
+    assert_eq!(finish(&mut sim, stopped).state, RunState::Cancelled);
+    assert_eq!(finish(&mut sim, left).state, RunState::Completed);
+    assert_eq!(output(&sim, run), json!([stopped, left]));
+    assert!(world.calls().is_empty() || world.calls() == ["set a", "unset a"]);
+    assert_eq!(sim.store.leftovers(), 0);
+}
+
+#[test]
+fn a_second_child_about_the_same_is_refused_and_the_first_is_named() {
+    let (mut sim, _) = calm();
+    let run = start(&sim, "twins", 1);
+    finish(&mut sim, run);
+    assert_eq!(output(&sim, run), json!(true));
+}
+
+#[test]
+fn a_quorum_counts_each_sender_once_and_one_that_is_against_ends_it() {
+    let vote = |by: &str, key: &str, body: u32| Message::Signal { name: "go".into(), key: key.into(), body: json!(body), by: by.into() };
+    let cases: [(&[Message], &str, usize); 4] = [
+        (&[vote("ada", "1", 1), vote("ada", "2", 1), vote("bob", "3", 7), vote("bob", "4", 1)], "reached", 2),
+        (&[vote("ada", "1", 1), vote("bob", "2", 0), vote("eve", "3", 1)], "refused", 2),
+        (&[vote("ada", "1", 1), vote("ada", "2", 1)], "timed_out", 1),
+        (&[], "timed_out", 0),
+    ];
+    for (number, (votes, decided, counted)) in (1..).zip(cases) {
+        let (mut sim, _) = calm();
+        let run = start(&sim, "asks-for-two", number);
+        for vote in votes {
+            until_stored(|| sim.store.send(run, vote.clone()));
+        }
+        finish(&mut sim, run);
+        let quorum = output(&sim, run);
+        assert_eq!((&quorum["decided"], quorum["votes"].as_array().unwrap().len()), (&json!(decided), counted), "{votes:?}");
+        assert_eq!(sim.store.leftovers(), 0);
     }
 }

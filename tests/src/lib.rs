@@ -154,7 +154,7 @@ impl Scene {
         self.started += 1;
         let run = RunId(Uuid::from_u64_pair(0x0190_0000_0000_7000 + self.started, 0x8000_0000_0000_0000));
         let start =
-            Message::Start { workflow: workflow.into(), input, workflow_id: about.into(), requested_by: "ada".into(), trace: None };
+            Message::Start { workflow: workflow.into(), input, workflow_id: about.into(), requested_by: "ada".into(), trace: None, parent: None };
         let answer = until_stored(|| self.sim.store.start_run(StartRun { run, start: start.clone() }));
         assert_eq!(answer, Started::New, "run {workflow} starts");
         run

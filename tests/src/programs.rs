@@ -16,7 +16,8 @@ use engine::{
     sim::{Chaos, Simulation},
 };
 use sdk::{
-    Activity, ActivityOptions, AppError, CallError, Context, Effect, Failure, Registry, Retry, Scope, TaskQueue, Timeouts, Workflow,
+    Activity, ActivityOptions, AppError, CallError, ChildError, ClosePolicy, Context, Effect, Failure, Quorum, Registry, Retry, RunId, Scope, Signal,
+    TaskQueue, Timeouts, Vote, Workflow,
     join::{First, join_all, race},
 };
 use serde::{Deserialize, Serialize};
@@ -247,6 +248,41 @@ program!(HoldsASignal, "holds-a-signal", |ctx| -> Option<u32> {
     held.await
 });
 
+program!(OneChild, "one-child", |ctx| -> Vec<String> {
+    let child = ctx.child::<AllAtOnce>("the-child", &(), ClosePolicy::Cancel).await?;
+    Ok(child.ended().await?)
+});
+program!(ParentOfAStopped, "parent-of-a-stopped", |ctx| -> () {
+    let child = ctx.child::<CancelledInTheMiddle>("the-child", &(), ClosePolicy::Cancel).await?;
+    Ok(child.ended().await?)
+});
+program!(ParentThatStops, "parent-that-stops", |ctx| -> String {
+    let child = ctx.child::<CancelledInTheMiddle>("the-child", &(), ClosePolicy::Leave).await?;
+    ctx.sleep(Duration::from_secs(5)).await?;
+    child.cancel("enough");
+    Ok(match child.ended().await {
+        Err(ChildError::Cancelled(failure)) => failure.code,
+        other => format!("{other:?}"),
+    })
+});
+program!(ParentThatEnds, "parent-that-ends", |ctx| -> (RunId, RunId) {
+    let stopped = ctx.child::<CancelledInTheMiddle>("stopped", &(), ClosePolicy::Cancel).await?;
+    let left = ctx.child::<Sleeps>("left", &(), ClosePolicy::Leave).await?;
+    Ok((stopped.run(), left.run()))
+});
+program!(Twins, "twins", |ctx| -> bool {
+    let first = ctx.child::<Sleeps>("twin", &(), ClosePolicy::Cancel).await?;
+    Ok(matches!(ctx.child::<Sleeps>("twin", &(), ClosePolicy::Cancel).await, Err(ChildError::AlreadyOpen(open)) if open == first.run()))
+});
+program!(AsksForTwo, "asks-for-two", |ctx| -> Quorum<u32> {
+    let judge = |vote: &Signal<u32>| match vote.body {
+        0 => Vote::Against,
+        1 => Vote::For,
+        _ => Vote::Ignored,
+    };
+    ctx.quorum("go", 2, Duration::from_secs(600), judge).await
+});
+
 /// All programs.
 #[must_use]
 pub fn programs() -> Registry {
@@ -265,6 +301,12 @@ pub fn programs() -> Registry {
         .with::<ReachesForTokio>()
         .with::<CallsNobody>()
         .with::<HoldsASignal>()
+        .with::<OneChild>()
+        .with::<ParentOfAStopped>()
+        .with::<ParentThatStops>()
+        .with::<ParentThatEnds>()
+        .with::<Twins>()
+        .with::<AsksForTwo>()
 }
 
 /// A simulation of the programs: one worker, one agent, and the world that the agent acts on.

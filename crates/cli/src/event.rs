@@ -1,6 +1,6 @@
 //! An event in words: one line for people, with the epoch that wrote it.
 
-use sdk::{Command, Event, EventBody, Inbound, Outcome, Seq};
+use sdk::{ChildEnd, Command, Event, EventBody, Inbound, Outcome, Seq};
 use serde_json::Value;
 
 use crate::output::visible;
@@ -40,6 +40,9 @@ fn of_inbound(inbound: &Inbound, history: &[Event]) -> String {
             let each: Vec<String> = grants.iter().map(|grant| format!("{} at grant epoch {}", grant.resource, grant.epoch)).collect();
             each.join(", ")
         }
+        Inbound::ChildStarted { of } => child(*of, history),
+        Inbound::ChildRefused { of, open } => format!("{}: run {open} is about the same", child(*of, history)),
+        Inbound::ChildClosed { of, end } => format!("{} {}", child(*of, history), of_end(end)),
         Inbound::CancelRequested { by, reason } => format!("by {by}: {reason}"),
     }
 }
@@ -53,6 +56,8 @@ fn of_command(command: &Command, history: &[Event]) -> String {
         Command::TimerStarted { due_at, label } => format!("{label}, due {}", due_at.format("%H:%M:%SZ")),
         Command::TimerCancelled { of } | Command::LocksReleased { of } => format!("of event {of}"),
         Command::LocksRequested { resources } => resources.join(", "),
+        Command::ChildRequested { child, workflow, workflow_id, .. } => format!("{workflow} of {workflow_id} as run {child}"),
+        Command::ChildCancelRequested { of, reason } => format!("{}: {reason}", child(*of, history)),
         Command::Recorded { fact, .. } => of_fact(fact),
         Command::PointOfNoReturn { reason } | Command::CancelRefused { reason } => reason.clone(),
         Command::RunCompleted { output } => compact(output),
@@ -65,6 +70,22 @@ fn activity(of: Seq, history: &[Event]) -> String {
     match scheduled {
         Some(EventBody::Command(Command::ActivityScheduled { activity, .. })) => activity.clone(),
         Some(EventBody::Command(_) | EventBody::Inbound(_)) | None => format!("task {of}"),
+    }
+}
+
+fn child(of: Seq, history: &[Event]) -> String {
+    let asked = history.iter().find(|event| event.seq == of).map(|event| &event.body);
+    match asked {
+        Some(EventBody::Command(Command::ChildRequested { workflow, child, .. })) => format!("{workflow}, run {child}"),
+        Some(EventBody::Command(_) | EventBody::Inbound(_)) | None => format!("child of event {of}"),
+    }
+}
+
+fn of_end(end: &ChildEnd) -> String {
+    match end {
+        ChildEnd::Completed { output } => format!("is completed: {}", compact(output)),
+        ChildEnd::Failed { failure } => format!("has failed: {failure}"),
+        ChildEnd::Cancelled { failure } => format!("was cancelled: {failure}"),
     }
 }
 

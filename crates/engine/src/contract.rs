@@ -2,6 +2,7 @@
 //!
 //! A case is a sentence; it panics where the sentence does not hold.
 
+mod children;
 mod leases;
 mod messages;
 mod scenes;
@@ -53,6 +54,12 @@ cases! {
     turns::a_closed_run_leaves_no_tasks_timers_or_locks,
     turns::a_run_that_has_ended_is_not_set_aside,
     turns::a_suspended_run_is_not_claimed_and_keeps_its_messages,
+    children::a_child_is_started_with_its_parents_turn_and_tells_its_end,
+    children::a_child_is_refused_while_an_open_run_is_about_the_same,
+    children::a_turn_that_asks_for_a_child_and_is_sent_twice_starts_it_once,
+    children::the_end_of_a_parent_stops_the_children_that_end_with_it_and_no_others,
+    children::a_child_is_told_to_stop_once_however_often_it_is_asked,
+    children::a_run_may_start_its_own_successor_in_the_turn_that_ends_it,
     messages::one_open_run_for_each_workflow_id,
     messages::starting_the_same_run_twice_starts_it_once,
     messages::a_message_counts_once_while_it_waits,

@@ -3,6 +3,7 @@
 //! Invariants: 1. Each call is one atomic step under one mutex. 2. Before and after each step it yields, and faults may
 //! strike there: a caller that is dropped between has crashed before or after its write, and an answer may be lost.
 
+mod children;
 mod rows;
 mod runs;
 mod tasks;

@@ -6,7 +6,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sdk::{ActivityOptions, Effect, Failure, Grant, Hash, History, Lease, Message, Outcome, RunId, Scope, Seq, TaskQueue, Token, WorkerId};
+use sdk::{ActivityOptions, ChildEnd, ClosePolicy, Effect, Failure, Grant, Hash, History, Lease, Message, Outcome, RunId, Scope, Seq, TaskQueue, Token, WorkerId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::Duration;
@@ -133,6 +133,39 @@ pub struct LockRow {
     pub resources: Vec<String>,
 }
 
+/// A run to be started for this one, unless an open run has its workflow id.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ChildRow {
+    /// The event that asks for it.
+    pub seq: Seq,
+    /// Its id.
+    pub child: RunId,
+    /// What becomes of it when its parent ends.
+    pub close: ClosePolicy,
+    /// `Message::Start`, which names its workflow and what it is about.
+    pub start: Message,
+}
+
+/// A child to be asked to stop.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ChildCancel {
+    /// The event that asked for the child.
+    pub of: Seq,
+    /// `Message::Cancel`.
+    pub cancel: Message,
+}
+
+/// How a run ends, or is set aside.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Close {
+    /// Its state from now on.
+    pub state: RunState,
+    /// Why it failed or was set aside.
+    pub problem: Option<Failure>,
+    /// What its parent hears; `None` if it is set aside.
+    pub end: Option<ChildEnd>,
+}
+
 /// A fact for the caller's projection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProjectionRow {
@@ -144,7 +177,7 @@ pub struct ProjectionRow {
     pub seq: Seq,
 }
 
-/// How a run ends, or is set aside.
+/// How a run stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
@@ -187,8 +220,13 @@ pub struct TurnWrite {
     pub release_locks: Vec<Seq>,
     /// Facts for the projection.
     pub projections: Vec<ProjectionRow>,
-    /// Ends or suspends the run. Ending deletes its tasks, timers and messages and frees its locks.
-    pub close: Option<(RunState, Option<Failure>)>,
+    /// Runs to start; each is answered by a message, started or refused.
+    pub children: Vec<ChildRow>,
+    /// Children to be asked to stop; one that has ended is left alone.
+    pub cancel_children: Vec<ChildCancel>,
+    /// Ends or suspends the run. Ending deletes its tasks, timers and messages, frees its locks, tells its parent and asks those of
+    /// its children to stop that are to end with it.
+    pub close: Option<Close>,
 }
 
 /// Who wrote an event.

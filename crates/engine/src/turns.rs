@@ -1,9 +1,9 @@
 //! From a turn of the workflow to the rows that the store writes for it.
 
 use chrono::{DateTime, Utc};
-use sdk::{Command, EventBody, Failure, History, Inbound, Message, Registry, Seq, StoredEvent, replay};
+use sdk::{ChildEnd, Command, EventBody, Failure, History, Inbound, Message, Parent, Registry, Seq, StoredEvent, replay};
 
-use crate::{ClaimedRun, EventRow, InboxRow, LockRow, ProjectionRow, RunState, TaskRow, TimerRow, TurnWrite};
+use crate::{ChildCancel, ChildRow, ClaimedRun, Close, EventRow, InboxRow, LockRow, ProjectionRow, RunState, TaskRow, TimerRow, TurnWrite};
 
 /// Histories longer than this are not replayed a second time before each commit: it would cost more than it finds.
 const SHADOW_LIMIT_EVENTS: usize = 10_000;
@@ -40,11 +40,11 @@ pub fn prepare(registry: &Registry, history: &History, claimed: &ClaimedRun, inb
             Err(error) => return suspended(claimed, stamp, &Failure::fatal("not-deterministic", error.to_string())),
         }
     }
-    let trace = trace_parent(history, inbox);
+    let origin = Origin::of(history, inbox);
     let mut write = empty(claimed, stamp);
     write.consumed = turn.consumed;
     for stored in &turn.events {
-        add(&mut write, stored, trace.as_ref(), inbox);
+        add(&mut write, stored, &origin, inbox);
     }
     Prepared { write, adds: turn.events }
 }
@@ -53,7 +53,7 @@ pub fn prepare(registry: &Registry, history: &History, claimed: &ClaimedRun, inb
 #[must_use]
 pub fn suspended(claimed: &ClaimedRun, stamp: replay::Stamp, why: &Failure) -> Prepared {
     let mut write = empty(claimed, stamp);
-    write.close = Some((RunState::Suspended, Some(why.clone())));
+    write.close = Some(Close { state: RunState::Suspended, problem: Some(why.clone()), end: None });
     Prepared { write, adds: Vec::new() }
 }
 
@@ -71,20 +71,33 @@ fn empty(claimed: &ClaimedRun, stamp: replay::Stamp) -> TurnWrite {
         locks: Vec::new(),
         release_locks: Vec::new(),
         projections: Vec::new(),
+        children: Vec::new(),
+        cancel_children: Vec::new(),
         close: None,
     }
 }
 
-/// W3C trace parent of the request that started the run.
-pub(crate) fn trace_parent(history: &History, inbox: &[InboxRow]) -> Option<String> {
-    let begun = history.events.first().map(|first| &first.event.body);
-    if let Some(EventBody::Inbound(Inbound::RunStarted { trace, .. })) = begun {
-        return trace.clone();
-    }
-    inbox.iter().find_map(|row| if let Message::Start { trace, .. } = &row.message { trace.clone() } else { None })
+/// What a run hands on to those whom it asks for something.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Origin {
+    /// Who asked for it.
+    pub(crate) requested_by: String,
+    /// W3C trace parent of the request that started it.
+    pub(crate) trace: Option<String>,
 }
 
-fn add(write: &mut TurnWrite, stored: &StoredEvent, trace: Option<&String>, inbox: &[InboxRow]) {
+impl Origin {
+    pub(crate) fn of(history: &History, inbox: &[InboxRow]) -> Self {
+        let begun = history.events.first().map(|first| &first.event.body);
+        if let Some(EventBody::Inbound(Inbound::RunStarted { trace, requested_by, .. })) = begun {
+            return Self { requested_by: requested_by.clone(), trace: trace.clone() };
+        }
+        let start = inbox.iter().find_map(|row| if let Message::Start { trace, requested_by, .. } = &row.message { Some((requested_by, trace)) } else { None });
+        start.map(|(requested_by, trace)| Self { requested_by: requested_by.clone(), trace: trace.clone() }).unwrap_or_default()
+    }
+}
+
+fn add(write: &mut TurnWrite, stored: &StoredEvent, origin: &Origin, inbox: &[InboxRow]) {
     let event = &stored.event;
     write.events.push(EventRow {
         seq: event.seq,
@@ -94,11 +107,11 @@ fn add(write: &mut TurnWrite, stored: &StoredEvent, trace: Option<&String>, inbo
         hash: stored.hash,
     });
     if let EventBody::Command(command) = &event.body {
-        want(write, event.seq, command, trace, inbox);
+        want(write, event.seq, command, origin, inbox);
     }
 }
 
-fn want(write: &mut TurnWrite, seq: Seq, command: &Command, trace: Option<&String>, inbox: &[InboxRow]) {
+fn want(write: &mut TurnWrite, seq: Seq, command: &Command, origin: &Origin, inbox: &[InboxRow]) {
     match command {
         Command::ActivityScheduled { activity, queue, input, options, effect, scope, grant, .. } => write.tasks.push(TaskRow {
             seq,
@@ -109,7 +122,7 @@ fn want(write: &mut TurnWrite, seq: Seq, command: &Command, trace: Option<&Strin
             effect: *effect,
             scope: *scope,
             grant: grant.clone(),
-            trace: trace.cloned(),
+            trace: origin.trace.clone(),
         }),
         Command::ActivityCancelRequested { of } => write.cancel_tasks.push(*of),
         Command::TimerStarted { due_at, .. } => write.timers.push(TimerRow { seq, due_at: *due_at }),
@@ -119,10 +132,33 @@ fn want(write: &mut TurnWrite, seq: Seq, command: &Command, trace: Option<&Strin
         Command::Recorded { projection, fact } => {
             write.projections.push(ProjectionRow { projection: projection.clone(), fact: fact.clone(), seq });
         }
+        Command::ChildRequested { child, workflow, workflow_id, input, close } => {
+            let start = Message::Start {
+                workflow: workflow.clone(),
+                input: input.clone(),
+                workflow_id: workflow_id.clone(),
+                requested_by: origin.requested_by.clone(),
+                trace: origin.trace.clone(),
+                parent: Some(Parent { run: write.run, seq }),
+            };
+            write.children.push(ChildRow { seq, child: *child, close: *close, start });
+        }
+        Command::ChildCancelRequested { of, reason } => {
+            let cancel = Message::Cancel { by: format!("run {}", write.run), reason: reason.clone() };
+            write.cancel_children.push(ChildCancel { of: *of, cancel });
+        }
         Command::PointOfNoReturn { .. } | Command::CancelRefused { .. } => {}
-        Command::RunCompleted { .. } => write.close = Some((RunState::Completed, None)),
-        Command::RunFailed { failure } => write.close = Some((RunState::Failed, Some(failure.clone()))),
-        Command::RunCancelled { failure } => write.close = Some((RunState::Cancelled, Some(failure.clone()))),
+        Command::RunCompleted { output } => {
+            write.close = Some(Close { state: RunState::Completed, problem: None, end: Some(ChildEnd::Completed { output: output.clone() }) });
+        }
+        Command::RunFailed { failure } => {
+            let end = Some(ChildEnd::Failed { failure: failure.clone() });
+            write.close = Some(Close { state: RunState::Failed, problem: Some(failure.clone()), end });
+        }
+        Command::RunCancelled { failure } => {
+            let end = Some(ChildEnd::Cancelled { failure: failure.clone() });
+            write.close = Some(Close { state: RunState::Cancelled, problem: Some(failure.clone()), end });
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use sdk::{Failure, History, Lease, Registry, RunId, WorkerId, replay};
 use uuid::Uuid;
 
 use crate::{
-    ClaimedRun, CommitError, InboxRow, Store, StoreError, Writer,
+    ClaimedRun, Close, CommitError, InboxRow, Store, StoreError, Writer,
     adapters::Blocking,
     turns::{self, Prepared},
 };
@@ -326,7 +326,7 @@ impl<S: Store> Worker<S> {
         let registry = self.registry.clone();
         self.blocking.run(Box::new(move || {
             let span = tracing::info_span!("turn", run = %claimed.run, run_epoch = claimed.epoch, messages = inbox.len());
-            crate::trace::adopt(&span, turns::trace_parent(&history, &inbox).as_deref());
+            crate::trace::adopt(&span, turns::Origin::of(&history, &inbox).trace.as_deref());
             let _entered = span.entered();
             let turn = turns::prepare(&registry, &history, &claimed, &inbox, stamp);
             drop(answer.send(turn));
@@ -420,8 +420,8 @@ impl<S: Store> Worker<S> {
             // Locks are asked for or free again: grant them at once.
             self.swept = None;
         }
-        if let Some((state, failure)) = &turn.write.close {
-            tracing::info!(%run, ?state, failure = failure.as_ref().map(ToString::to_string), "a run has ended or is set aside");
+        if let Some(Close { state, problem, .. }) = &turn.write.close {
+            tracing::info!(%run, ?state, failure = problem.as_ref().map(ToString::to_string), "a run has ended or is set aside");
             self.runs.remove(&run);
             return;
         }
@@ -517,6 +517,7 @@ mod tests {
                 workflow_id: "a".into(),
                 requested_by: "tester".into(),
                 trace: None,
+                parent: None,
             };
             self.store.start_run(StartRun { run, start }).await.unwrap();
             run

@@ -5,7 +5,7 @@
 use std::{cell::RefCell, future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
 use chrono::{DateTime, Utc};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{Activity, Call, Command, Failure, Grant, RunId, Saga, Seq, TaskQueue, machine::Machine};
@@ -39,6 +39,12 @@ impl Context {
     #[must_use]
     pub fn requested_by(&self) -> String {
         self.machine.borrow().requested_by.clone()
+    }
+
+    /// Which run asked for it, if one did.
+    #[must_use]
+    pub fn parent(&self) -> Option<crate::Parent> {
+        self.machine.borrow().parent
     }
 
     /// Time of the last delivered event; the same in every replay.
@@ -96,40 +102,6 @@ impl Context {
         .await
     }
 
-    /// Waits for the next signal of this name, at most `timeout`; `None` when the time is up.
-    /// Signals are buffered from the start of the run, each (name, key) counts once.
-    ///
-    /// # Errors
-    /// [`Cancelled`]; a body of another type is a failure of code `bad-signal`.
-    pub async fn signal<T: DeserializeOwned>(&self, name: &str, timeout: Duration) -> Result<Option<T>, Failure> {
-        let mut timer = None;
-        let body = poll_fn(|_| {
-            if self.cancelled() {
-                self.drop_timer(timer);
-                return Poll::Ready(Err(Failure::from(Cancelled)));
-            }
-            let buffered = self.machine.borrow_mut().take_signal(name);
-            if let Some(body) = buffered {
-                if let Some(of) = timer {
-                    return self.signal_in_time(of, body);
-                }
-                return Poll::Ready(Ok(Some(body)));
-            }
-            match timer {
-                None => match self.start_timer(timeout, name) {
-                    Ok(seq) => timer = Some(seq),
-                    Err(cancelled) => return Poll::Ready(Err(cancelled.into())),
-                },
-                Some(of) if self.machine.borrow_mut().take_fired(of) => return Poll::Ready(Ok(None)),
-                Some(_) => {}
-            }
-            Poll::Pending
-        })
-        .await?;
-        let read = |body| serde_json::from_value(body).map_err(|e| Failure::fatal("bad-signal", format!("signal {name} can't be read: {e}")));
-        body.map(read).transpose()
-    }
-
     /// Waits until all of these are locked for this run; gives the context under that lock. The locks end with the run.
     ///
     /// # Errors
@@ -180,29 +152,13 @@ impl Context {
         !self.shielded && self.machine.borrow().cancel.is_some()
     }
 
-    fn start_timer(&self, time: Duration, label: &str) -> Result<Seq, Cancelled> {
+    pub(crate) fn start_timer(&self, time: Duration, label: &str) -> Result<Seq, Cancelled> {
         if self.cancelled() {
             return Err(Cancelled);
         }
         let mut machine = self.machine.borrow_mut();
         let due_at = machine.now + time.min(crate::call::LONGEST);
         Ok(machine.command(Command::TimerStarted { due_at, label: label.into() }))
-    }
-
-    fn drop_timer(&self, timer: Option<Seq>) {
-        let mut machine = self.machine.borrow_mut();
-        // One that has fired meanwhile is gone from the store: to cancel it would ask for a row that never comes back.
-        if let Some(of) = timer.filter(|of| !machine.take_fired(*of)) {
-            machine.command(Command::TimerCancelled { of });
-        }
-    }
-
-    fn signal_in_time(&self, timer: Seq, body: serde_json::Value) -> Poll<Result<Option<serde_json::Value>, Failure>> {
-        let mut machine = self.machine.borrow_mut();
-        if !machine.take_fired(timer) {
-            machine.command(Command::TimerCancelled { of: timer });
-        }
-        Poll::Ready(Ok(Some(body)))
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{ActivityOptions, Effect, Failure, Scope, Seq, TaskQueue, WorkerId};
+use crate::{ActivityOptions, Effect, Failure, RunId, Scope, Seq, TaskQueue, WorkerId};
 
 /// One line of a history, with who wrote it under which epochs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,16 +86,67 @@ pub enum Outcome {
     },
 }
 
+/// Which run asked for this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// The run.
+    pub run: RunId,
+    /// Its event that asked.
+    pub seq: Seq,
+}
+
+/// What becomes of a child that is open when its parent ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClosePolicy {
+    /// It is asked to stop and to put back what it did.
+    Cancel,
+    /// It goes on.
+    Leave,
+}
+
+/// How a child ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "end", rename_all = "snake_case")]
+pub enum ChildEnd {
+    /// Well.
+    Completed {
+        /// Typed by its workflow.
+        output: Value,
+    },
+    /// Badly.
+    Failed {
+        /// Why.
+        failure: Failure,
+    },
+    /// On request.
+    Cancelled {
+        /// What was left behind, if a compensation failed.
+        failure: Failure,
+    },
+}
+
 /// Something that happened to the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the fields are those of the message of the same name")]
 pub enum Inbound {
-    RunStarted { workflow: String, input: Value, workflow_id: String, requested_by: String, trace: Option<String> },
+    RunStarted {
+        workflow: String,
+        input: Value,
+        workflow_id: String,
+        requested_by: String,
+        trace: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<Parent>,
+    },
     ActivityFinished { of: Seq, #[serde(rename = "result")] outcome: Outcome },
     TimerFired { of: Seq },
     SignalReceived { name: String, key: String, body: Value, by: String },
     LocksGranted { of: Seq, grants: Vec<Grant> },
+    ChildStarted { of: Seq },
+    ChildRefused { of: Seq, open: RunId },
+    ChildClosed { of: Seq, #[serde(rename = "result")] end: ChildEnd },
     CancelRequested { by: String, reason: String },
 }
 
@@ -148,6 +199,26 @@ pub enum Command {
     LocksReleased {
         /// The request's event.
         of: Seq,
+    },
+    /// Start another execution, unless an open run is about the same.
+    ChildRequested {
+        /// Its id, which follows from ours.
+        child: RunId,
+        /// Registered name of its workflow.
+        workflow: String,
+        /// What it is about; at most one open run has it.
+        workflow_id: String,
+        /// Its input.
+        input: Value,
+        /// What becomes of it when we end.
+        close: ClosePolicy,
+    },
+    /// Ask that child to stop.
+    ChildCancelRequested {
+        /// The event that asked for it.
+        of: Seq,
+        /// Why.
+        reason: String,
     },
     /// A fact for the caller's projection, opaque to the engine.
     Recorded {
@@ -204,6 +275,9 @@ impl Inbound {
             Self::TimerFired { .. } => "timer_fired",
             Self::SignalReceived { .. } => "signal_received",
             Self::LocksGranted { .. } => "locks_granted",
+            Self::ChildStarted { .. } => "child_started",
+            Self::ChildRefused { .. } => "child_refused",
+            Self::ChildClosed { .. } => "child_closed",
             Self::CancelRequested { .. } => "cancel_requested",
         }
     }
@@ -220,6 +294,8 @@ impl Command {
             Self::TimerCancelled { .. } => "timer_cancelled",
             Self::LocksRequested { .. } => "locks_requested",
             Self::LocksReleased { .. } => "locks_released",
+            Self::ChildRequested { .. } => "child_requested",
+            Self::ChildCancelRequested { .. } => "child_cancel_requested",
             Self::Recorded { .. } => "recorded",
             Self::PointOfNoReturn { .. } => "point_of_no_return",
             Self::CancelRefused { .. } => "cancel_refused",

@@ -157,6 +157,7 @@ mod tests {
             workflow_id: "item:db9".into(),
             requested_by: "ada".into(),
             trace: None,
+            parent: None,
         };
         let granted = Inbound::LocksGranted { of: Seq(1), grants: vec![Grant { resource: "item:db9".into(), epoch: 3, era: 1 }] };
         let failed = Outcome::Failed { failure: Failure::retryable("busy", "the disk is busy").not_applied(), attempts: 2 };

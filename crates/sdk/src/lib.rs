@@ -11,6 +11,7 @@
 
 pub mod activity;
 pub mod call;
+pub mod child;
 pub mod context;
 pub mod event;
 pub mod failure;
@@ -21,15 +22,18 @@ mod machine;
 pub mod message;
 pub mod replay;
 pub mod saga;
+pub mod signal;
 pub mod workflow;
 
 pub use activity::{Activity, ActivityOptions, AppError, Effect, Never, Retry, Scope, Timeouts};
 pub use call::{Call, CallError};
+pub use child::{Child, ChildError};
 pub use context::{Cancelled, Context};
-pub use event::{Command, Event, EventBody, Grant, Inbound, Outcome};
+pub use event::{ChildEnd, ClosePolicy, Command, Event, EventBody, Grant, Inbound, Outcome, Parent};
 pub use failure::{Applied, Failure, TimeoutKind};
 pub use history::{Hash, History, HistoryError, StoredEvent};
 pub use ids::{Lease, RunId, Seq, TaskQueue, Token, WorkerId};
 pub use message::Message;
 pub use saga::Saga;
+pub use signal::{Decided, Quorum, Signal, Vote};
 pub use workflow::{Registry, Workflow};

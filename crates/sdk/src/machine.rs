@@ -10,13 +10,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::{Command, Grant, Inbound, Outcome, RunId, Seq};
+use crate::{ChildEnd, Command, Grant, Inbound, Outcome, RunId, Seq, Signal};
 
 pub(crate) struct Machine {
     pub(crate) run: RunId,
     pub(crate) now: DateTime<Utc>,
     pub(crate) requested_by: String,
     pub(crate) workflow_id: String,
+    pub(crate) parent: Option<crate::Parent>,
     pub(crate) cancel: Option<String>,
     pub(crate) no_return: Option<String>,
     pub(crate) ids_given: u64,
@@ -25,7 +26,9 @@ pub(crate) struct Machine {
     finished: BTreeMap<Seq, Outcome>,
     fired: BTreeSet<Seq>,
     granted: BTreeMap<Seq, Vec<Grant>>,
-    signals: BTreeMap<String, VecDeque<Value>>,
+    begun: BTreeMap<Seq, Begun>,
+    ended: BTreeMap<Seq, ChildEnd>,
+    signals: BTreeMap<String, VecDeque<Signal<Value>>>,
     open: BTreeMap<Seq, Open>,
 }
 
@@ -35,6 +38,17 @@ enum Open {
     Activity,
     Timer,
     Locks,
+    /// Whether it was started is not known yet.
+    Child,
+    /// It was started and has not ended.
+    RunningChild,
+}
+
+/// What became of the wish for a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begun {
+    Started,
+    Refused(RunId),
 }
 
 impl Machine {
@@ -44,6 +58,7 @@ impl Machine {
             now: DateTime::UNIX_EPOCH,
             requested_by: String::new(),
             workflow_id: String::new(),
+            parent: None,
             cancel: None,
             no_return: None,
             ids_given: 0,
@@ -52,6 +67,8 @@ impl Machine {
             finished: BTreeMap::new(),
             fired: BTreeSet::new(),
             granted: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            ended: BTreeMap::new(),
             signals: BTreeMap::new(),
             open: BTreeMap::new(),
         }
@@ -63,6 +80,8 @@ impl Machine {
             Inbound::ActivityFinished { of, .. } => self.open.get(of) == Some(&Open::Activity),
             Inbound::TimerFired { of } => self.open.get(of) == Some(&Open::Timer),
             Inbound::LocksGranted { of, .. } => self.open.get(of) == Some(&Open::Locks),
+            Inbound::ChildStarted { of } | Inbound::ChildRefused { of, .. } => self.open.get(of) == Some(&Open::Child),
+            Inbound::ChildClosed { of, .. } => self.open.get(of) == Some(&Open::RunningChild),
             Inbound::RunStarted { .. } | Inbound::SignalReceived { .. } | Inbound::CancelRequested { .. } => true,
         }
     }
@@ -71,7 +90,8 @@ impl Machine {
         self.now = at;
         self.next = seq.next();
         match inbound {
-            Inbound::RunStarted { requested_by, workflow_id, .. } => {
+            Inbound::RunStarted { requested_by, workflow_id, parent, .. } => {
+                self.parent = parent;
                 self.requested_by = requested_by;
                 self.workflow_id = workflow_id;
             }
@@ -87,7 +107,21 @@ impl Machine {
                 self.open.remove(&of);
                 self.granted.insert(of, grants);
             }
-            Inbound::SignalReceived { name, body, .. } => self.signals.entry(name).or_default().push_back(body),
+            Inbound::ChildStarted { of } => {
+                self.open.insert(of, Open::RunningChild);
+                self.begun.insert(of, Begun::Started);
+            }
+            Inbound::ChildRefused { of, open } => {
+                self.open.remove(&of);
+                self.begun.insert(of, Begun::Refused(open));
+            }
+            Inbound::ChildClosed { of, end } => {
+                self.open.remove(&of);
+                self.ended.insert(of, end);
+            }
+            Inbound::SignalReceived { name, key, body, by } => {
+                self.signals.entry(name).or_default().push_back(Signal { key, by, at, body });
+            }
             Inbound::CancelRequested { by, reason } => match &self.no_return {
                 Some(why) => {
                     let reason = why.clone();
@@ -105,8 +139,10 @@ impl Machine {
             Command::ActivityScheduled { .. } => drop(self.open.insert(seq, Open::Activity)),
             Command::TimerStarted { .. } => drop(self.open.insert(seq, Open::Timer)),
             Command::LocksRequested { .. } => drop(self.open.insert(seq, Open::Locks)),
+            Command::ChildRequested { .. } => drop(self.open.insert(seq, Open::Child)),
             Command::TimerCancelled { of } | Command::LocksReleased { of } => drop(self.open.remove(of)),
             Command::ActivityCancelRequested { .. }
+            | Command::ChildCancelRequested { .. }
             | Command::Recorded { .. }
             | Command::PointOfNoReturn { .. }
             | Command::CancelRefused { .. }
@@ -135,7 +171,20 @@ impl Machine {
         self.granted.remove(&of)
     }
 
-    pub(crate) fn take_signal(&mut self, name: &str) -> Option<Value> {
+    pub(crate) fn take_begun(&mut self, of: Seq) -> Option<Begun> {
+        self.begun.remove(&of)
+    }
+
+    pub(crate) fn take_ended(&mut self, of: Seq) -> Option<ChildEnd> {
+        self.ended.remove(&of)
+    }
+
+    /// Where the next command will stand.
+    pub(crate) fn next_seq(&self) -> Seq {
+        self.next
+    }
+
+    pub(crate) fn take_signal(&mut self, name: &str) -> Option<Signal<Value>> {
         self.signals.get_mut(name)?.pop_front()
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Grant, Inbound, Outcome, Seq};
+use crate::{ChildEnd, Grant, Inbound, Outcome, Parent, RunId, Seq};
 
 /// A message to a run. Its key makes it count once, for ever.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub enum Message {
         requested_by: String,
         /// W3C trace parent of the request.
         trace: Option<String>,
+        /// The run that asked for it, if one did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<Parent>,
     },
     /// An activity ended.
     Finished {
@@ -52,6 +55,26 @@ pub enum Message {
         /// Epoch per resource.
         grants: Vec<Grant>,
     },
+    /// A child was started.
+    ChildStarted {
+        /// The event that asked for it.
+        of: Seq,
+    },
+    /// A child was not started: an open run is about the same.
+    ChildRefused {
+        /// The event that asked for it.
+        of: Seq,
+        /// That run.
+        open: RunId,
+    },
+    /// A child ended.
+    ChildClosed {
+        /// The event that asked for it.
+        of: Seq,
+        /// How.
+        #[serde(rename = "result")]
+        end: ChildEnd,
+    },
     /// Somebody wants the run to stop.
     Cancel {
         /// Who.
@@ -71,6 +94,8 @@ impl Message {
             Self::TimerDue { of } => format!("timer:{of}"),
             Self::Signal { name, key, .. } => format!("signal:{name}:{key}"),
             Self::Granted { of, .. } => format!("lock:{of}"),
+            Self::ChildStarted { of } | Self::ChildRefused { of, .. } => format!("child:{of}"),
+            Self::ChildClosed { of, .. } => format!("child-end:{of}"),
             Self::Cancel { .. } => "cancel".into(),
         }
     }
@@ -79,13 +104,16 @@ impl Message {
     #[must_use]
     pub fn into_inbound(self) -> Inbound {
         match self {
-            Self::Start { workflow, input, workflow_id, requested_by, trace } => {
-                Inbound::RunStarted { workflow, input, workflow_id, requested_by, trace }
+            Self::Start { workflow, input, workflow_id, requested_by, trace, parent } => {
+                Inbound::RunStarted { workflow, input, workflow_id, requested_by, trace, parent }
             }
             Self::Finished { of, outcome } => Inbound::ActivityFinished { of, outcome },
             Self::TimerDue { of } => Inbound::TimerFired { of },
             Self::Signal { name, key, body, by } => Inbound::SignalReceived { name, key, body, by },
             Self::Granted { of, grants } => Inbound::LocksGranted { of, grants },
+            Self::ChildStarted { of } => Inbound::ChildStarted { of },
+            Self::ChildRefused { of, open } => Inbound::ChildRefused { of, open },
+            Self::ChildClosed { of, end } => Inbound::ChildClosed { of, end },
             Self::Cancel { by, reason } => Inbound::CancelRequested { by, reason },
         }
     }

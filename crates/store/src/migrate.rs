@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use refinery::Runner;
+use refinery::{Runner, Target as Until};
 use tokio_postgres::Client;
 
 use crate::{Lost, OpenError, pool::Target};
@@ -37,6 +37,14 @@ pub struct Migrated {
 /// # Errors
 /// [`OpenError`]; nothing was changed then.
 pub async fn run(target: &Target) -> Result<Migrated, OpenError> {
+    run_to(target, known()).await
+}
+
+/// The same up to an older schema: what a build of that time left behind. For tests of migrations.
+///
+/// # Errors
+/// [`OpenError`]; nothing was changed then.
+pub async fn run_to(target: &Target, to: i32) -> Result<Migrated, OpenError> {
     let mut client = connected(target).await?;
     let failed = |attempted| move |error: tokio_postgres::Error| failure(target, attempted, error.into());
     client.batch_execute("set statement_timeout = 0").await.map_err(failed("lifting the time limit"))?;
@@ -46,12 +54,12 @@ pub async fn run(target: &Target) -> Result<Migrated, OpenError> {
     if from > known {
         return Err(OpenError::Newer { address: target.address().to_owned(), found: from, known });
     }
-    if from < known {
-        let migrated = runner().run_async(&mut client).await;
+    if from < to {
+        let migrated = runner().set_target(Until::Version(to)).run_async(&mut client).await;
         migrated.map_err(|source| OpenError::Migration { address: target.address().to_owned(), source: Box::new(source) })?;
     }
     client.batch_execute(include_str!("../sql/note_store.sql")).await.map_err(failed("noting whose database this is"))?;
-    Ok(Migrated { from, to: known })
+    Ok(Migrated { from, to })
 }
 
 /// Checks that the schema is the one of this build.

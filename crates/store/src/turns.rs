@@ -3,8 +3,8 @@
 //! Invariants: 1. Whatever the caller hands in arrives in that one call; an absent list is left out rather than sent empty.
 //! 2. U+0000, which Postgres keeps in no text, arrives as U+FFFD in the rows beside the events; the events have it as it was.
 
-use engine::{CommitError, RunState, TaskRow, TurnWrite};
-use sdk::Lease;
+use engine::{ChildRow, CommitError, RunState, TaskRow, TurnWrite};
+use sdk::{Lease, Message};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -72,7 +72,10 @@ fn rest(turns: &[TurnWrite]) -> Value {
     };
     for turn in turns {
         let run = turn.run.0;
-        add("close", turn.close.iter().map(|(state, problem)| json!({"run": run, "state": state_word(state), "problem": problem})).collect());
+        let closed = |close: &engine::Close| json!({"run": run, "state": state_word(&close.state), "problem": close.problem, "result": close.end});
+        add("close", turn.close.iter().map(closed).collect());
+        add("children", turn.children.iter().map(|child| child_row(run, child)).collect());
+        add("cancel_children", turn.cancel_children.iter().map(|told| json!({"run": run, "seq": told.of, "body": told.cancel})).collect());
         add("tasks", turn.tasks.iter().map(|task| task_row(run, turn.run_epoch, task)).collect());
         add("cancel_tasks", turn.cancel_tasks.iter().map(|seq| json!({"run": run, "seq": seq})).collect());
         add("timers", turn.timers.iter().map(|timer| json!({"run": run, "seq": timer.seq, "due_at": timer.due_at})).collect());
@@ -114,6 +117,22 @@ fn task_row(run: Uuid, run_epoch: i64, task: &TaskRow) -> Value {
         "heartbeat_ms": limits.heartbeat_ms,
         "queue_ms": limits.queue_ms,
         "total_ms": limits.total_ms,
+    })
+}
+
+fn child_row(run: Uuid, row: &ChildRow) -> Value {
+    // The table refuses a row of nulls: what is no start does not come from the engine.
+    let Message::Start { workflow, workflow_id, requested_by, trace, .. } = &row.start else { return json!({"run": run}) };
+    json!({
+        "run": run,
+        "seq": row.seq,
+        "child": row.child,
+        "on_parent_close": word(&row.close),
+        "workflow": workflow,
+        "workflow_id": workflow_id,
+        "requested_by": requested_by,
+        "trace": trace,
+        "body": row.start,
     })
 }
 

@@ -20,7 +20,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 async fn owned_run(store: &PgStore, about: &str) -> (Lease, RunId, i64) {
     let run = RunId(Uuid::now_v7());
     let start =
-        Message::Start { workflow: "case".into(), input: json!(null), workflow_id: about.into(), requested_by: "ada".into(), trace: None };
+        Message::Start { workflow: "case".into(), input: json!(null), workflow_id: about.into(), requested_by: "ada".into(), trace: None, parent: None };
     store.start_run(StartRun { run, start }).await.unwrap();
     let lease = store.open_lease(WorkerId(Uuid::now_v7()), Duration::from_secs(10)).await.unwrap();
     let claimed = store.claim_runs(lease, 10).await.unwrap().remove(0);
@@ -41,6 +41,8 @@ fn turn(run: RunId, run_epoch: i64) -> TurnWrite {
         locks: vec![],
         release_locks: vec![],
         projections: vec![],
+        children: vec![],
+        cancel_children: vec![],
         close: None,
     }
 }
@@ -189,7 +191,7 @@ async fn a_suspended_run_that_is_resumed_is_claimed_again() {
     let lab = PgLab::new().await;
     let (lease, run, epoch) = owned_run(&lab.store, "a").await;
     let mut write = turn(run, epoch);
-    write.close = Some((engine::RunState::Suspended, Some(Failure::fatal("replay-differs", "event 3"))));
+    write.close = Some(engine::Close { state: engine::RunState::Suspended, problem: Some(Failure::fatal("replay-differs", "event 3")), end: None });
     lab.store.commit_turns(lease, &[write]).await.unwrap();
     let seen = lab.store.runs(&RunFilter { run: Some(run), limit: 1, ..RunFilter::default() }).await.unwrap().remove(0);
     assert_eq!((seen.state.as_str(), seen.problem.unwrap().code.as_str()), ("suspended", "replay-differs"));

@@ -63,7 +63,7 @@ impl Scene {
 }
 
 fn start() -> Message {
-    Message::Start { workflow: "case".into(), input: json!(null), workflow_id: "a".into(), requested_by: "tester".into(), trace: None }
+    Message::Start { workflow: "case".into(), input: json!(null), workflow_id: "a".into(), requested_by: "tester".into(), trace: None, parent: None }
 }
 
 fn empty(run: RunId, run_epoch: i64, turn: Uuid) -> TurnWrite {
@@ -80,6 +80,8 @@ fn empty(run: RunId, run_epoch: i64, turn: Uuid) -> TurnWrite {
         locks: vec![],
         release_locks: vec![],
         projections: vec![],
+        children: vec![],
+        cancel_children: vec![],
         close: None,
     }
 }
@@ -197,7 +199,7 @@ async fn a_row_that_the_store_refuses_says_so_and_a_suspension_goes_through() {
     let answer = scene.store().commit_turns(scene.lease, &[turn]).await;
     assert!(matches!(&answer, Err(CommitError::Bad(why)) if why == "no projection is called nowhere"), "{answer:?}");
     let mut suspended = empty(scene.claimed.run, scene.claimed.epoch, Uuid::now_v7());
-    suspended.close = Some((RunState::Suspended, None));
+    suspended.close = Some(engine::Close { state: RunState::Suspended, problem: None, end: None });
     scene.store().commit_turns(scene.lease, &[suspended]).await.unwrap();
 }
 
@@ -205,7 +207,7 @@ async fn a_row_that_the_store_refuses_says_so_and_a_suspension_goes_through() {
 async fn what_is_owned_is_told_after_a_claim_in_flight_has_ended() {
     let scene = Scene::new().await;
     let run = RunId(Uuid::now_v7());
-    let start = Message::Start { workflow: "w".into(), input: json!({}), workflow_id: "late".into(), requested_by: "a".into(), trace: None };
+    let start = Message::Start { workflow: "w".into(), input: json!({}), workflow_id: "late".into(), requested_by: "a".into(), trace: None, parent: None };
     scene.store().start_run(StartRun { run, start }).await.unwrap();
     let claim = scene.lab.database.client().await;
     claim.batch_execute("begin").await.unwrap();

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sdk::{
-    ActivityOptions, Command, Effect, Event, EventBody, Grant, History, Inbound, Lease, Message, Outcome, Retry, RunId, Scope, Seq, TaskQueue, Timeouts,
+    ActivityOptions, ChildEnd, Command, Effect, Event, EventBody, Failure, Grant, History, Inbound, Lease, Message, Outcome, Retry, RunId, Scope, Seq, TaskQueue, Timeouts,
     WorkerId,
 };
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{ClaimedRun, ClaimedTask, EventRow, RunState, StartRun, Started, Store, TaskRow, TurnWrite};
+use crate::{ClaimedRun, ClaimedTask, Close, EventRow, RunState, StartRun, Started, Store, TaskRow, TurnWrite};
 
 pub(super) const TTL: Duration = Duration::from_secs(10);
 
@@ -24,7 +24,7 @@ pub(super) fn new_run() -> RunId {
 }
 
 pub(super) fn start_message(about: &str) -> Message {
-    Message::Start { workflow: "case".into(), input: json!({"n": 1}), workflow_id: about.into(), requested_by: "tester".into(), trace: None }
+    Message::Start { workflow: "case".into(), input: json!({"n": 1}), workflow_id: about.into(), requested_by: "tester".into(), trace: None, parent: None }
 }
 
 /// A run of which the start message waits.
@@ -83,6 +83,8 @@ impl Hand {
             locks: vec![],
             release_locks: vec![],
             projections: vec![],
+            children: vec![],
+            cancel_children: vec![],
             close: None,
         }
     }
@@ -155,13 +157,17 @@ pub(super) async fn outcome(store: &impl Store, run: RunId) -> Outcome {
         .into_iter()
         .filter_map(|row| match row.message {
             Message::Finished { outcome, .. } => Some(outcome),
-            Message::Start { .. } | Message::TimerDue { .. } | Message::Signal { .. } | Message::Granted { .. } | Message::Cancel { .. } => None,
+            Message::ChildStarted { .. } | Message::ChildRefused { .. } | Message::ChildClosed { .. } | Message::Start { .. } | Message::TimerDue { .. } | Message::Signal { .. } | Message::Granted { .. } | Message::Cancel { .. } => None,
         })
         .collect();
     assert_eq!(found.len(), 1, "one outcome waits: {found:?}");
     found.into_iter().next().unwrap()
 }
 
-pub(super) fn completed() -> Option<(RunState, Option<sdk::Failure>)> {
-    Some((RunState::Completed, None))
+pub(super) fn set_aside() -> Option<Close> {
+    Some(Close { state: RunState::Suspended, problem: Some(Failure::fatal("replay-differs", "event 3")), end: None })
+}
+
+pub(super) fn completed() -> Option<Close> {
+    Some(Close { state: RunState::Completed, problem: None, end: Some(ChildEnd::Completed { output: json!("well") }) })
 }

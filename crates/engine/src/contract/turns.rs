@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use sdk::{Failure, Message, Seq};
+use sdk::{Message, Seq};
 use uuid::Uuid;
 
 use super::{StoreLab, scenes::*};
-use crate::{CommitError, LeaseStore, LockRow, RunState, RunStore, Sent, Sweeps, TaskStore, TimerRow, Writer};
+use crate::{CommitError, LeaseStore, LockRow, RunStore, Sent, Sweeps, TaskStore, TimerRow, Writer};
 
 pub(super) async fn a_turn_is_stored_whole_and_its_chain_holds(lab: &impl StoreLab) {
     let store = lab.store();
@@ -107,7 +107,7 @@ pub(super) async fn a_run_that_has_ended_is_not_set_aside(lab: &impl StoreLab) {
     let run = claimed.run;
     let mut hand = Hand::new(lease, claimed);
     let mut late = hand.empty(Uuid::now_v7());
-    late.close = Some((RunState::Suspended, Some(Failure::fatal("replay-differs", "event 3"))));
+    late.close = set_aside();
     let mut write = hand.turn(start_message("a"), vec![]);
     write.close = completed();
     store.commit_turns(lease, &[write]).await.unwrap();
@@ -120,7 +120,7 @@ pub(super) async fn a_suspended_run_is_not_claimed_and_keeps_its_messages(lab: &
     let (lease, claimed) = owning(store.as_ref(), "a").await;
     let run = claimed.run;
     let mut write = Hand::new(lease, claimed).empty(Uuid::now_v7());
-    write.close = Some((RunState::Suspended, Some(Failure::fatal("replay-differs", "event 3"))));
+    write.close = set_aside();
     store.commit_turns(lease, &[write]).await.unwrap();
     lab.advance(Duration::from_secs(60)).await;
     let other = store.open_lease(worker(), TTL).await.unwrap();

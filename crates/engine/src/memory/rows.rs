@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sdk::{Failure, Hash, Lease, Message, RunId, Seq, WorkerId};
+use sdk::{ClosePolicy, Failure, Hash, Lease, Message, Parent, RunId, Seq, WorkerId};
 use serde_json::Value;
 
 use crate::{ProjectionRow, RunState, StoreError, TaskRow, Writer};
@@ -16,6 +16,8 @@ pub struct MemoryRun {
     pub workflow_id: String,
     /// Registered name.
     pub workflow: String,
+    /// Which run asked for it, and what becomes of it when that ends.
+    pub parent: Option<(Parent, ClosePolicy)>,
     /// Owner's lease.
     pub owner: Option<Lease>,
     /// Run epoch.

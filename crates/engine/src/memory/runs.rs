@@ -55,7 +55,7 @@ impl Sweeps for MemoryStore {
 }
 
 impl State {
-    fn start_run(&mut self, start: StartRun) -> Started {
+    pub(super) fn start_run(&mut self, start: StartRun) -> Started {
         let Message::Start { workflow, workflow_id, .. } = &start.start else { return Started::New };
         if self.runs.contains_key(&start.run) {
             return Started::New;
@@ -67,6 +67,7 @@ impl State {
         let run = MemoryRun {
             workflow_id: workflow_id.clone(),
             workflow: workflow.clone(),
+            parent: None,
             owner: None,
             epoch: 0,
             state: RunState::Open,
@@ -187,9 +188,9 @@ impl State {
                 run.events.push((event.bytes.clone(), event.hash, Writer { lease, turn: turn.turn }));
                 run.msg_keys.extend(event.msg_key.clone());
             }
-            if let Some((state, failure)) = &turn.close {
-                run.state = state.clone();
-                run.failure = failure.clone();
+            if let Some(close) = &turn.close {
+                run.state = close.state.clone();
+                run.failure = close.problem.clone();
                 run.owner = None;
             }
         }
@@ -214,8 +215,12 @@ impl State {
             self.free_locks(turn.run, Some(*seq));
         }
         self.projections.extend(turn.projections.iter().map(|row| (turn.run, row.clone())));
-        if matches!(turn.close, Some((RunState::Completed | RunState::Failed | RunState::Cancelled, _))) {
+        // In this order a run may start its own successor in the turn that ends it.
+        turn.children.iter().for_each(|row| self.start_child(turn.run, row));
+        turn.cancel_children.iter().for_each(|row| self.cancel_child(turn.run, row));
+        if let Some(close) = turn.close.as_ref().filter(|close| close.end.is_some()) {
             self.clear(turn.run);
+            self.ended(turn.run, close);
         }
     }
 

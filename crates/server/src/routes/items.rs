@@ -124,6 +124,7 @@ async fn begun(app: &App, caller: &Caller, name: &ItemName, operation: Operation
         workflow_id: item_workflow_id(name),
         requested_by: caller.name.clone(),
         trace: telemetry::traceparent(),
+        parent: None,
     };
     let run = RunId(Uuid::now_v7());
     match app.store.start_run(StartRun { run, start }).await? {

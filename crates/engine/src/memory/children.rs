@@ -1,0 +1,52 @@
+//! Children in the store in memory: how they are started, and what their parents hear.
+
+use sdk::{ClosePolicy, Message, Parent, RunId};
+
+use super::{MemoryRun, State};
+use crate::{ChildCancel, ChildRow, Close, RunState, StartRun, Started};
+
+impl State {
+    pub(super) fn start_child(&mut self, parent: RunId, row: &ChildRow) {
+        let started = self.start_run(StartRun { run: row.child, start: row.start.clone() });
+        let answer = match started {
+            Started::New => {
+                if let Some(run) = self.runs.get_mut(&row.child) {
+                    run.parent = Some((Parent { run: parent, seq: row.seq }, row.close));
+                }
+                Message::ChildStarted { of: row.seq }
+            }
+            Started::AlreadyOpen(open) => Message::ChildRefused { of: row.seq, open },
+        };
+        self.tell(parent, answer);
+    }
+
+    pub(super) fn cancel_child(&mut self, parent: RunId, row: &ChildCancel) {
+        let ours = |run: &MemoryRun| run.parent.is_some_and(|(p, _)| p == Parent { run: parent, seq: row.of });
+        let child = self.runs.iter().find(|(_, run)| ours(run)).map(|(id, _)| *id);
+        if let Some(child) = child {
+            self.tell(child, row.cancel.clone());
+        }
+    }
+
+    /// Tells the parent of a run that has ended, and asks those of its children to stop that end with it.
+    pub(super) fn ended(&mut self, run: RunId, close: &Close) {
+        let Some(end) = &close.end else { return };
+        if let Some((parent, _)) = self.runs.get(&run).and_then(|ended| ended.parent) {
+            self.tell(parent.run, Message::ChildClosed { of: parent.seq, end: end.clone() });
+        }
+        let with_it = |child: &MemoryRun| child.parent.is_some_and(|(parent, close)| parent.run == run && close == ClosePolicy::Cancel);
+        let children: Vec<RunId> = self.runs.iter().filter(|(_, child)| with_it(child)).map(|(id, _)| *id).collect();
+        for child in children {
+            let reason = "the run that asked for it has ended".to_owned();
+            self.tell(child, Message::Cancel { by: format!("run {run}"), reason });
+        }
+    }
+
+    /// A message to a run that is open; others hear nothing any more.
+    fn tell(&mut self, run: RunId, message: Message) {
+        let open = self.runs.get(&run).is_some_and(|run| matches!(run.state, RunState::Open | RunState::Suspended));
+        if open {
+            self.post(run, message);
+        }
+    }
+}
