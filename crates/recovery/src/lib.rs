@@ -18,7 +18,9 @@ mod operation;
 mod point;
 pub mod policy;
 mod seen;
+pub mod span;
 mod state;
+pub mod trigger;
 mod way_back;
 
 pub use check::{Check, InvalidCheck};

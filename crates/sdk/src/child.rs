@@ -95,7 +95,7 @@ where
     ///
     /// # Errors
     /// [`ChildError`].
-    pub async fn ended(self) -> Result<W::Output, ChildError> {
+    pub async fn ended(&self) -> Result<W::Output, ChildError> {
         let mut told = false;
         let end = poll_fn(|_| {
             let ended = self.ctx.machine.borrow_mut().take_ended(self.of);
