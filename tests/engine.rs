@@ -346,3 +346,14 @@ fn a_quorum_counts_each_sender_once_and_one_that_is_against_ends_it() {
         assert_eq!(sim.store.leftovers(), 0);
     }
 }
+
+#[test]
+fn a_run_that_hands_over_is_followed_by_one_about_the_same() {
+    let (mut sim, _) = calm();
+    let first = start(&sim, "hands-over", 1);
+    sim.run_until(100_000, |store| store.runs().iter().filter(|(_, run)| run.state == RunState::Completed).count() == 2).unwrap();
+    let second = sim.store.runs().into_iter().find(|(id, _)| *id != first).unwrap();
+    assert_eq!(second.1.workflow_id, "hands-over-1");
+    assert_eq!((output(&sim, first), output(&sim, second.0)), (json!(false), json!(true)));
+    assert_eq!(sim.store.leftovers(), 0);
+}

@@ -10,6 +10,7 @@ pub mod lab;
 pub mod place;
 pub mod product;
 pub mod programs;
+pub mod watch;
 mod work;
 
 use std::{
@@ -40,7 +41,7 @@ use uuid::Uuid;
 pub use work::Work;
 use workflows::{
     ItemChange,
-    declared::{LoadItem, SiteError},
+    declared::{LoadEvidence, LoadItem, SiteError},
 };
 
 /// Name of the machine in every scene.
@@ -56,6 +57,8 @@ pub struct Scene {
     pub sim: Simulation,
     /// The outside world.
     pub world: SimWorld,
+    /// Monitoring.
+    pub watch: watch::Watch,
     started: u64,
 }
 
@@ -86,16 +89,21 @@ impl Scene {
         for name in ["a", "b"] {
             add_agent(&mut sim, &world, name);
         }
-        let store = sim.store.clone();
-        sim.agent(vec![TaskQueue::new("server")], move || ActivityRegistry::default().with::<LoadItem, _>(FromProjection(store.clone())));
+        let watch = watch::Watch::default();
+        let (store, seen) = (sim.store.clone(), watch.clone());
+        sim.agent(vec![TaskQueue::new("server")], move || {
+            let evidence = watch::FromWatch(seen.clone(), store.clone());
+            ActivityRegistry::default().with::<LoadItem, _>(FromProjection(store.clone())).with::<LoadEvidence, _>(evidence)
+        });
         sim.worker(workflows::registry());
         sim.worker(workflows::registry());
-        let moving = world.clone();
+        let (moving, watching, store) = (world.clone(), watch.clone(), sim.store.clone());
         sim.on_tick(move || {
             ["a", "b"].into_iter().for_each(|name| judge::write(&moving, &site(name)));
             moving.replicate_all();
+            watching.sweep(&store);
         });
-        Self { sim, world, started: 0 }
+        Self { sim, world, watch, started: 0 }
     }
 
     /// A scene in which `work` is the next thing to do.

@@ -274,6 +274,13 @@ program!(Twins, "twins", |ctx| -> bool {
     let first = ctx.child::<Sleeps>("twin", &(), ClosePolicy::Cancel).await?;
     Ok(matches!(ctx.child::<Sleeps>("twin", &(), ClosePolicy::Cancel).await, Err(ChildError::AlreadyOpen(open)) if open == first.run()))
 });
+program!(HandsOver, "hands-over", |ctx| -> bool {
+    let successor = ctx.parent().is_some();
+    if !successor {
+        ctx.succeeded_by::<HandsOver>(&())?;
+    }
+    Ok(successor)
+});
 program!(AsksForTwo, "asks-for-two", |ctx| -> Quorum<u32> {
     let judge = |vote: &Signal<u32>| match vote.body {
         0 => Vote::Against,
@@ -306,6 +313,7 @@ pub fn programs() -> Registry {
         .with::<ParentThatStops>()
         .with::<ParentThatEnds>()
         .with::<Twins>()
+        .with::<HandsOver>()
         .with::<AsksForTwo>()
 }
 

@@ -5,6 +5,7 @@
 mod machines;
 mod replicas;
 mod test_copies;
+mod triggers;
 
 use recovery::{ItemName, ItemRecord};
 use sdk::{Activity, ActivityOptions, AppError, Effect, Retry, Scope, Timeouts};
@@ -19,6 +20,7 @@ pub use replicas::{
     StartReplication, StopReplication, UnpinPoint, WithdrawPoints,
 };
 pub use test_copies::{CheckTest, CleanTest, RecoverTest, StartTest, StartedTest};
+pub use triggers::{LoadEvidence, Look};
 
 /// Why a site will not do it, however often it is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,9 +62,15 @@ impl Activity for LoadItem {
     type Output = Option<ItemRecord>;
     type Error = SiteError;
     fn options() -> ActivityOptions {
-        ActivityOptions { retry: Retry { max_attempts: 1_000, first_ms: 200, factor: 1.5, max_ms: 5_000 }, timeouts: Timeouts { start_to_close_ms: 10_000, ..Timeouts::default() } }
+        READ
     }
 }
+
+/// For reading beside the store: as long as it takes.
+pub(crate) const READ: ActivityOptions = ActivityOptions {
+    retry: Retry { max_attempts: 1_000, first_ms: 200, factor: 1.5, max_ms: 5_000 },
+    timeouts: Timeouts { queue_ms: None, start_to_close_ms: 10_000, total_ms: None, heartbeat_ms: None },
+};
 
 /// For quick calls to a hypervisor: several attempts, a minute each.
 pub(crate) const CALL: ActivityOptions = ActivityOptions {

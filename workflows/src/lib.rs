@@ -21,6 +21,7 @@ pub mod protect;
 pub mod reprotect;
 pub mod test_failover;
 mod tracked;
+pub mod trigger;
 pub mod undo;
 pub mod unprotect;
 
@@ -34,6 +35,7 @@ pub use protect::{Protect, ProtectInput, Protected};
 pub use reprotect::{Reprotect, ReprotectInput, Reprotected};
 pub use test_failover::{TestFailover, TestFailoverInput, Tested};
 pub use tracked::{ITEM_PROJECTION, ItemChange, item_workflow_id, site_queue};
+pub use trigger::{Ballot, Evaluated, Note, TRIGGER_PROJECTION, Trigger, TriggerInput, TriggerNote, trigger_workflow_id};
 pub use undo::{Undo, UndoInput, Undone};
 pub use unprotect::{Unprotect, UnprotectInput, Unprotected};
 
@@ -52,4 +54,5 @@ pub fn registry() -> sdk::Registry {
         .with::<TestFailover>()
         .with::<CleanTestFailover>()
         .with::<Unprotect>()
+        .with::<Trigger>()
 }

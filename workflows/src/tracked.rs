@@ -36,7 +36,7 @@ pub fn site_queue(site: &SiteName) -> TaskQueue {
 }
 
 /// Queue of what is carried out beside the store.
-fn server_queue() -> TaskQueue {
+pub(crate) fn server_queue() -> TaskQueue {
     TaskQueue::new("server")
 }
 

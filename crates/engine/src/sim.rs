@@ -103,6 +103,12 @@ impl Simulation {
         self.switch.clone()
     }
 
+    /// From now on other things go wrong.
+    pub fn chaos(&mut self, chaos: Chaos) {
+        self.chaos = chaos;
+        self.faults.chaos(chaos);
+    }
+
     /// Called each time the clock moves: what the outside world does by itself.
     pub fn on_tick(&mut self, tick: impl FnMut() + 'static) {
         self.tick = Box::new(tick);

@@ -59,20 +59,40 @@ impl Context {
         if self.cancelled() {
             return Err(ChildError::Left);
         }
-        let input = serde_json::to_value(input).map_err(|error| ChildError::Unreadable(error.to_string()))?;
-        let (of, run) = {
-            let mut machine = self.machine.borrow_mut();
-            let (of, at_ms) = (machine.next_seq(), u64::try_from(machine.now.timestamp_millis()).unwrap_or(0));
-            let child = RunId::of_child(machine.run, of, at_ms);
-            let workflow_id = workflow_id.into();
-            (machine.command(Command::ChildRequested { child, workflow: W::NAME.into(), workflow_id, input, close }), child)
-        };
+        let (of, run) = self.wish::<W>(workflow_id.into(), input, close)?;
         // The answer is there with the next message, whoever is being cancelled: it comes from the transaction that stores the wish.
         let begun = poll_fn(|_| self.machine.borrow_mut().take_begun(of).map_or(Poll::Pending, Poll::Ready)).await;
         match begun {
             Begun::Started => Ok(Child { ctx: self.clone(), of, run, close, declared: PhantomData }),
             Begun::Refused(open) => Err(ChildError::AlreadyOpen(open)),
         }
+    }
+}
+
+impl Context {
+    /// Asks for a run that takes this one's place, under the same workflow id: the last thing that a run does before it ends. It is
+    /// started in the transaction that ends this one. For runs that would grow for ever.
+    ///
+    /// # Errors
+    /// [`ChildError::Unreadable`] if its input can't be written.
+    pub fn succeeded_by<W: Workflow>(&self, input: &W::Input) -> Result<RunId, ChildError>
+    where
+        W::Input: Serialize,
+    {
+        let workflow_id = self.machine.borrow().workflow_id.clone();
+        self.wish::<W>(workflow_id, input, ClosePolicy::Leave).map(|(_, run)| run)
+    }
+
+    fn wish<W: Workflow>(&self, workflow_id: String, input: &W::Input, close: ClosePolicy) -> Result<(Seq, RunId), ChildError>
+    where
+        W::Input: Serialize,
+    {
+        let input = serde_json::to_value(input).map_err(|error| ChildError::Unreadable(error.to_string()))?;
+        let mut machine = self.machine.borrow_mut();
+        let (of, at_ms) = (machine.next_seq(), u64::try_from(machine.now.timestamp_millis()).unwrap_or(0));
+        let child = RunId::of_child(machine.run, of, at_ms);
+        machine.command(Command::ChildRequested { child, workflow: W::NAME.into(), workflow_id, input, close });
+        Ok((of, child))
     }
 }
 

@@ -123,6 +123,11 @@ impl Context {
         Ok(Quorum { decided: Decided::Reached, votes })
     }
 
+    /// Forgets the signals of this name that have come so far: for signals that only say "look again".
+    pub fn forget_signals(&self, name: &str) {
+        while self.machine.borrow_mut().take_signal(name).is_some() {}
+    }
+
     fn drop_timer(&self, timer: Option<Seq>) {
         let mut machine = self.machine.borrow_mut();
         // One that has fired meanwhile is gone from the store: to cancel it would ask for a row that never comes back.

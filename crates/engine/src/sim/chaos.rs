@@ -141,14 +141,18 @@ impl CrashSwitch {
 
 pub(super) struct SeededFaults {
     rng: Mutex<Rng>,
-    chaos: Chaos,
+    lose_per_mille: AtomicU64,
     switch: CrashSwitch,
     lost: AtomicU64,
 }
 
 impl SeededFaults {
     pub(super) fn new(seed: u64, chaos: Chaos, switch: CrashSwitch) -> Self {
-        Self { rng: Mutex::new(Rng::new(seed ^ 0xFA17)), chaos, switch, lost: AtomicU64::new(0) }
+        Self { rng: Mutex::new(Rng::new(seed ^ 0xFA17)), lose_per_mille: AtomicU64::new(chaos.lose_per_mille), switch, lost: AtomicU64::new(0) }
+    }
+
+    pub(super) fn chaos(&self, chaos: Chaos) {
+        self.lose_per_mille.store(chaos.lose_per_mille, Ordering::SeqCst);
     }
 
     pub(super) fn lost(&self) -> u64 {
@@ -156,7 +160,7 @@ impl SeededFaults {
     }
 
     fn loses(&self) -> bool {
-        let lost = self.rng.lock().is_ok_and(|mut rng| rng.strikes(self.chaos.lose_per_mille));
+        let lost = self.rng.lock().is_ok_and(|mut rng| rng.strikes(self.lose_per_mille.load(Ordering::SeqCst)));
         if lost {
             self.lost.fetch_add(1, Ordering::SeqCst);
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::TriggerName;
 use crate::{MainState, Side, SiteName};
 
 /// Names one occurrence of an alert: the same alert that fires again later is another one.
@@ -124,4 +125,16 @@ pub struct Evidence {
     pub switches: Vec<KillSwitch>,
     /// Since when alerts flap; until somebody unlocks it.
     pub flap_locked_at: Option<DateTime<Utc>>,
+}
+
+impl Evidence {
+    /// The kill switch that reaches a policy, if one is on.
+    #[must_use]
+    pub fn kill_switch(&self, policy: &TriggerName) -> Option<&KillSwitch> {
+        self.switches.iter().find(|switch| match &switch.scope {
+            SwitchScope::All => true,
+            SwitchScope::Site(site) => self.item.as_ref().is_some_and(|item| item.site == *site),
+            SwitchScope::Policy(name) => name == policy.as_str(),
+        })
+    }
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{AlertKey, AlertSeen, AlertState, Evidence, Matcher, Mode, SwitchScope, TriggerPolicy};
+use super::{AlertKey, AlertSeen, AlertState, Evidence, Matcher, Mode, TriggerPolicy};
 use crate::Side;
 
 /// Between two looks at what passes without a word: another run that ends, a switch that is turned.
@@ -167,11 +167,7 @@ fn guards(policy: &TriggerPolicy, evidence: &Evidence, told: &mut Told) {
     let window = policy.maintenance.iter().find_map(|window| window.lasts(evidence.at).map(|until| (window, until)));
     let why = window.as_ref().map_or_else(|| "no maintenance now".to_owned(), |(w, until)| format!("maintenance until {}: {}", clock(*until), w.reason));
     told.blocks("maintenance", window.is_some(), window.map(|(_, until)| until), why);
-    let switch = evidence.switches.iter().find(|switch| match &switch.scope {
-        SwitchScope::All => true,
-        SwitchScope::Site(site) => evidence.item.as_ref().is_some_and(|item| item.site == *site),
-        SwitchScope::Policy(name) => name == policy.name.as_str(),
-    });
+    let switch = evidence.kill_switch(&policy.name);
     let why = switch.map_or_else(|| "no kill switch is on".to_owned(), |s| format!("{} turned the kill switch on at {}: {}", s.by, clock(s.since), s.reason));
     told.blocks("kill-switch", switch.is_some(), None, why);
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::{
     MainState,
-    trigger::{ItemSeen, KillSwitch, LastFailover},
+    trigger::{ItemSeen, KillSwitch, LastFailover, SwitchScope},
 };
 
 const POLICY: &str = "
