@@ -7,32 +7,33 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("crates/sdk", &[]),
     ("crates/recovery", &[]),
     ("crates/telemetry", &[]),
+    ("crates/alerts", &[]),
     ("crates/xtask", &[]),
     ("crates/engine", &["sdk"]),
-    ("crates/store", &["sdk", "engine", "recovery"]),
+    ("crates/store", &["sdk", "engine", "recovery", "alerts"]),
     ("crates/provider", &["recovery"]),
     ("crates/provider-kvm", &["provider", "recovery"]),
     ("crates/activities", &["sdk", "engine", "provider", "recovery", "workflows"]),
     ("workflows", &["sdk", "recovery"]),
-    ("crates/api", &["sdk", "recovery"]),
+    ("crates/api", &["sdk", "recovery", "alerts"]),
     ("crates/agent", &["api", "sdk", "engine", "activities", "provider", "provider-kvm", "recovery", "workflows", "telemetry"]),
-    ("crates/cli", &["api", "server", "workflows", "recovery", "sdk", "telemetry"]),
+    ("crates/cli", &["api", "server", "workflows", "recovery", "sdk", "telemetry", "alerts"]),
     (
         "crates/server",
-        &["api", "sdk", "engine", "store", "recovery", "provider", "activities", "workflows", "telemetry"],
+        &["api", "sdk", "engine", "store", "recovery", "provider", "activities", "workflows", "telemetry", "alerts"],
     ),
 ];
 
 /// Suites may use whatever they test.
 const TESTS: &str = "tests";
 
-const OURS: [&str; 13] = [
+const OURS: [&str; 14] = [
     "sdk", "engine", "store", "recovery", "provider", "provider-kvm", "activities", "api", "server", "telemetry",
-    "workflows", "cli", "agent",
+    "workflows", "cli", "agent", "alerts",
 ];
 
 /// Crates that must do without an asynchronous runtime, and the start of the names that would bring one.
-const PURE: [&str; 3] = ["crates/sdk", "crates/recovery", "workflows"];
+const PURE: [&str; 4] = ["crates/sdk", "crates/recovery", "crates/alerts", "workflows"];
 const RUNTIMES: [&str; 3] = ["tokio", "async-std", "smol"];
 
 pub(crate) fn check(place: &Place<'_>, text: &str, found: &mut Vec<Finding>) {
