@@ -23,6 +23,8 @@ mod sql;
 mod sweeps;
 mod tasks;
 pub mod testing;
+pub mod trigger_sources;
+pub mod triggers;
 mod turns;
 
 pub use error::{Lost, OpenError};

@@ -71,4 +71,19 @@ queries! {
     BEGIN_REQUEST = "begin_request", "noting a request";
     END_REQUEST = "end_request", "keeping an answer";
     GAUGES = "gauges", "measuring the engine";
+    TRIGGER_SOURCE = "trigger_source", "looking for a source of alerts";
+    TRIGGER_SOURCES = "trigger_sources", "reading sources of alerts";
+    ADD_TRIGGER_SOURCE = "add_trigger_source", "making a source of alerts";
+    ADD_TRIGGER_SECRET = "add_trigger_secret", "adding a secret";
+    DROP_OLD_TRIGGER_SECRET = "drop_old_trigger_secret", "dropping an old secret";
+    ENABLE_TRIGGER_SOURCE = "enable_trigger_source", "enabling or disabling a source of alerts";
+    REMOVE_TRIGGER_SOURCE = "remove_trigger_source", "removing a source of alerts";
+    SET_TRIGGER_LISTENERS = "set_trigger_listeners", "noting who listens to sources of alerts";
+    TAKE_DELIVERY = "take_delivery", "storing a delivery";
+    TRIGGER_DELIVERIES = "trigger_deliveries", "reading deliveries";
+    TRIGGER_DELIVERY_BODY = "trigger_delivery_body", "reading a delivery's body";
+    TRIGGER_ALERTS = "trigger_alerts", "reading alerts";
+    TRIGGER_WAKES = "trigger_wakes", "reading what a policy has not looked at";
+    PRUNE_DELIVERIES = "prune_deliveries", "forgetting old deliveries";
+    PRUNE_ALERTS = "prune_alerts", "forgetting old alerts";
 }
