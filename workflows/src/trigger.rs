@@ -37,8 +37,10 @@ pub const APPROVAL: &str = "approval";
 const MOST_LOOKS: u32 = 300;
 /// Longest wait for a word, when nothing but a word can change anything.
 const LONG: Duration = Duration::from_secs(86_400);
-/// Before another try, when somebody else got the item first.
-const BUSY: Duration = Duration::from_secs(5);
+/// Between two looks at what passes without a word, such as another run that has the item; twice as long each time …
+const AGAIN: Duration = Duration::from_secs(5);
+/// … up to this.
+const AGAIN_AT_MOST: Duration = Duration::from_secs(600);
 
 /// Which policy to evaluate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,7 +174,7 @@ impl Workflow for Trigger {
     type Output = Evaluated;
 
     async fn run(ctx: Context, input: TriggerInput) -> Result<Evaluated, Failure> {
-        let mut evaluation = Evaluation { ctx: ctx.clone(), policy: input.policy.clone(), asking: None, rounds: 0, agreed: None, about: Vec::new() };
+        let mut evaluation = Evaluation { ctx: ctx.clone(), policy: input.policy.clone(), asking: None, rounds: 0, agreed: None, about: Vec::new(), blocked: Default::default() };
         let ended = evaluation.evaluated().await;
         if ended.as_ref().is_err_and(|failure| failure.code == "cancelled") && !evaluation.about.is_empty() {
             let alerts = std::mem::take(&mut evaluation.about);
@@ -194,6 +196,8 @@ struct Evaluation {
     agreed: Option<Vec<String>>,
     /// The alerts of the last look.
     about: Vec<i64>,
+    /// What blocked the last looks, and how long was waited because of it.
+    blocked: (String, Duration),
 }
 
 impl Evaluation {
@@ -214,7 +218,8 @@ impl Evaluation {
                     Some(Evaluated::Quiet { why })
                 }
                 Verdict::Wait { until } => self.woken(Some(until)).await?,
-                Verdict::Blocked { until, .. } => self.woken(until).await?,
+                Verdict::Blocked { until: Some(until), .. } => self.woken(Some(until)).await?,
+                Verdict::Blocked { until: None, rule } => self.woken_or_again(rule).await?,
                 Verdict::Flapping => {
                     self.note(Note::Locked);
                     None
@@ -262,6 +267,14 @@ impl Evaluation {
     async fn woken(&self, until: Option<chrono::DateTime<chrono::Utc>>) -> Result<Option<Evaluated>, Failure> {
         let left = until.map_or(LONG, |until| (until - self.ctx.now()).to_std().unwrap_or_default());
         self.ctx.signal::<Value>(WAKE, left).await?;
+        Ok(None)
+    }
+
+    /// Waits until something changes, or long enough that it may have changed without a word.
+    async fn woken_or_again(&mut self, rule: String) -> Result<Option<Evaluated>, Failure> {
+        let pause = if self.blocked.0 == rule { (self.blocked.1 * 2).min(AGAIN_AT_MOST) } else { AGAIN };
+        self.blocked = (rule, pause);
+        self.ctx.signal::<Value>(WAKE, pause).await?;
         Ok(None)
     }
 
@@ -325,8 +338,7 @@ impl Evaluation {
         let child = match self.ctx.child::<Failover>(item_workflow_id(&look.policy.item), &input, ClosePolicy::Leave).await {
             Ok(child) => child,
             Err(ChildError::AlreadyOpen(_)) => {
-                self.ctx.signal::<Value>(WAKE, BUSY).await?;
-                return Ok(None);
+                return self.woken_or_again("one-at-a-time".to_owned()).await;
             }
             Err(other) => return Err(other.into()),
         };

@@ -17,6 +17,7 @@ mod leases;
 pub mod look;
 pub mod migrate;
 mod pg;
+pub mod policies;
 pub mod pool;
 mod runs;
 mod sql;

@@ -70,6 +70,15 @@ queries! {
     API_TOKEN = "api_token", "looking for a token";
     BEGIN_REQUEST = "begin_request", "noting a request";
     END_REQUEST = "end_request", "keeping an answer";
+    APPLY_POLICY = "apply_policy", "applying a trigger policy";
+    REMOVE_POLICY = "remove_policy", "removing a trigger policy";
+    UNLOCK_POLICY = "unlock_policy", "unlocking a trigger policy";
+    POLICIES = "policies", "reading trigger policies";
+    KILL_SWITCHES = "kill_switches", "reading kill switches";
+    TURN_KILL_SWITCH = "turn_kill_switch", "turning a kill switch";
+    WOKEN_POLICIES = "woken_policies", "looking for policies to evaluate";
+    EVIDENCE_ALERTS = "evidence_alerts", "reading alerts";
+    ITEM_RUNS = "item_runs", "reading the runs of an item";
     GAUGES = "gauges", "measuring the engine";
     TRIGGER_SOURCE = "trigger_source", "looking for a source of alerts";
     TRIGGER_SOURCES = "trigger_sources", "reading sources of alerts";

@@ -13,9 +13,6 @@ use serde::{Deserialize, Serialize};
 use super::{AlertKey, AlertSeen, AlertState, Evidence, Matcher, Mode, TriggerPolicy};
 use crate::Side;
 
-/// Between two looks at what passes without a word: another run that ends, a switch that is turned.
-const LOOK_AGAIN_S: i64 = 10;
-
 /// What follows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
@@ -31,7 +28,7 @@ pub enum Verdict {
     Blocked {
         /// Which.
         rule: String,
-        /// When it is looked at again; `None`: when something changes.
+        /// When it ends by itself; `None`: nobody knows.
         until: Option<DateTime<Utc>>,
     },
     /// It comes and goes too often: from now on a person decides.
@@ -191,15 +188,14 @@ fn flapping(policy: &TriggerPolicy, evidence: &Evidence, told: &mut Told) {
 }
 
 fn item(policy: &TriggerPolicy, evidence: &Evidence, told: &mut Told) {
-    let again = Some(evidence.at + chrono::TimeDelta::seconds(LOOK_AGAIN_S));
     let Some(item) = &evidence.item else {
         return told.blocks("item", true, None, format!("nobody protects an item called {}", policy.item));
     };
     told.blocks("direction", item.active != Side::Primary, None, format!("it runs at site {}; alerts start no failback", item.site));
     let busy = item.open_run.as_ref();
     let why = busy.map_or_else(|| "no other run has the item".to_owned(), |(run, workflow)| format!("run {run} ({workflow}) has the item"));
-    told.blocks("one-at-a-time", busy.is_some(), again, why);
-    told.blocks("state", !item.failover_allowed, again, format!("the item is {}", item.main));
+    told.blocks("one-at-a-time", busy.is_some(), None, why);
+    told.blocks("state", !item.failover_allowed, None, format!("the item is {}", item.main));
     let age_ms = item.newest_point_at.map(|at| (evidence.at - at).num_milliseconds().max(0));
     let limit = policy.failover.max_rpo;
     let point = age_ms.is_some_and(|age| limit.is_none_or(|limit| u64::try_from(age).unwrap_or(0) <= limit.ms()));
@@ -208,7 +204,7 @@ fn item(policy: &TriggerPolicy, evidence: &Evidence, told: &mut Told) {
         (Some(age), None) => format!("the newest point is {} s old", age / 1_000),
         (Some(age), Some(limit)) => format!("the newest point is {} s old, at most {limit} is asked for", age / 1_000),
     };
-    told.blocks("point", !point, again, why);
+    told.blocks("point", !point, None, why);
     let cool = item.last_failover.as_ref().map(|last| (last, last.ended_at + policy.cool_down.delta()));
     let why = cool.as_ref().map_or_else(
         || "there was no failover before".to_owned(),
