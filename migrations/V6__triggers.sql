@@ -58,7 +58,8 @@ create table recovery.trigger_deliveries (
 create index trigger_deliveries_by_verdict on recovery.trigger_deliveries (source, verdict, id);
 
 -- Labels and summary are those of the first delivery: what never changes, no late delivery changes wrongly. Truncated means that
--- every delivery so far left other alerts out. first_delivery and its kind outlive the deliveries, which are pruned.
+-- every delivery so far left other alerts out. Deliveries are pruned; their numbers and the digest of the
+-- last body stay.
 create table recovery.trigger_alerts (
     id                bigint      generated always as identity primary key,
     source            text        not null references recovery.trigger_sources (name) on delete cascade,
@@ -74,6 +75,7 @@ create table recovery.trigger_alerts (
     first_delivery    bigint      not null,
     last_delivery     bigint      not null,
     resolved_delivery bigint,
+    last_body_sha256  bytea       not null check (length(last_body_sha256) = 32),
     check ((status = 'resolved') = (resolved_at is not null)),
     check ((resolved_at is null) = (resolved_delivery is null))
 );
@@ -124,7 +126,7 @@ begin
 end $$;
 
 -- What one alert of an accepted delivery comes to; gives how many incidents changed. The source's row is locked.
-create function recovery.take_alert(p_source text, p_delivery bigint, p_alert json, p_now timestamptz) returns int
+create function recovery.take_alert(p_source text, p_delivery bigint, p_sha256 bytea, p_alert json, p_now timestamptz) returns int
 language plpgsql volatile as $$
 declare
     v_fingerprint text        := p_alert ->> 'fingerprint';
@@ -143,7 +145,7 @@ begin
         for v_alert in
             update recovery.trigger_alerts
             set status = 'resolved', resolved_at = p_now, resolved_delivery = p_delivery, last_received_at = p_now,
-                last_delivery = p_delivery
+                last_delivery = p_delivery, last_body_sha256 = p_sha256
             where source = p_source and fingerprint = v_fingerprint and status = 'firing' and starts_at <= v_until
             returning *
         loop
@@ -157,18 +159,19 @@ begin
         select from recovery.trigger_ends where source = p_source and fingerprint = v_fingerprint and until >= v_starts_at);
     insert into recovery.trigger_alerts as a (
         source, fingerprint, starts_at, status, first_received_at, last_received_at, resolved_at, labels, summary, truncated,
-        first_delivery, last_delivery, resolved_delivery)
+        first_delivery, last_delivery, resolved_delivery, last_body_sha256)
     values (
         p_source, v_fingerprint, v_starts_at, case when v_over then 'resolved' else 'firing' end, p_now, p_now,
         case when v_over then p_now end, (p_alert -> 'labels')::jsonb, p_alert ->> 'summary', (p_alert ->> 'truncated')::boolean,
-        p_delivery, p_delivery, case when v_over then p_delivery end)
+        p_delivery, p_delivery, case when v_over then p_delivery end, p_sha256)
     on conflict (source, fingerprint, starts_at) do update
     set status = case when 'resolved' in (a.status, excluded.status) then 'resolved' else 'firing' end,
         last_received_at = excluded.last_received_at,
         resolved_at = coalesce(a.resolved_at, excluded.resolved_at),
         truncated = a.truncated and excluded.truncated,
         last_delivery = excluded.last_delivery,
-        resolved_delivery = coalesce(a.resolved_delivery, excluded.resolved_delivery)
+        resolved_delivery = coalesce(a.resolved_delivery, excluded.resolved_delivery),
+        last_body_sha256 = excluded.last_body_sha256
     returning * into v_alert;
     if v_alert.first_delivery = p_delivery or v_alert.resolved_delivery = p_delivery then
         perform recovery.wake_listeners(v_alert, v_alert.status, p_now);
@@ -224,7 +227,7 @@ begin
     returning d.id into delivery;
     if verdict = 'accepted' then
         for v_alert in select value from json_array_elements(p_alerts) loop
-            changed := changed + recovery.take_alert(p_source, delivery, v_alert, v_now);
+            changed := changed + recovery.take_alert(p_source, delivery, p_sha256, v_alert, v_now);
         end loop;
     end if;
     return next;

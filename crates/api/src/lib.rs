@@ -16,6 +16,7 @@ pub mod items;
 pub mod problem;
 pub mod queues;
 pub mod runs;
+pub mod triggers;
 
 pub use client::{Client, ClientError, Identity, Trust};
 pub use problem::{Code, Problem};

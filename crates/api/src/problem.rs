@@ -49,6 +49,16 @@ pub enum Code {
     AgentNotEnrolled,
     /// The enrolment token is wrong, used or too old.
     EnrolmentRefused,
+    /// No source of alerts has this name.
+    UnknownSource,
+    /// The source's secrets or listeners stand in the way.
+    SourceConflict,
+    /// The delivery does not prove that it is from its source, or is too old.
+    DeliveryNotBelieved,
+    /// The delivery is larger than any alert.
+    DeliveryTooLarge,
+    /// The delivery is not of its source's form.
+    DeliveryUnreadable,
     /// The agent's lease was deleted: what it claimed is claimed by others.
     LeaseGone,
     /// The database does not answer.
@@ -78,7 +88,7 @@ const fn entry(code: Code, word: &'static str, status: u16, title: &'static str,
 const UNTOUCHED: &str = "Nothing was changed.";
 
 /// One row a code, in the order of [`Code`].
-const TABLE: [Entry; 23] = [
+const TABLE: [Entry; 28] = [
     entry(Code::InvalidRequest, "invalid-request", 400, "The request is not valid", UNTOUCHED, "Correct what the detail names and ask again."),
     entry(
         Code::UnknownItem,
@@ -180,6 +190,46 @@ const TABLE: [Entry; 23] = [
         "The enrolment token does not hold",
         UNTOUCHED,
         "Tokens hold once and for an hour: make a new one with `switchback agent token --site SITE`.",
+    ),
+    entry(
+        Code::UnknownSource,
+        "unknown-source",
+        404,
+        "There is no such source of alerts",
+        "Nothing was changed; the delivery was not kept.",
+        "See `switchback trigger source list` for the names, and correct the path in the sender's configuration.",
+    ),
+    entry(
+        Code::SourceConflict,
+        "source-conflict",
+        409,
+        "The source of alerts does not allow this now",
+        UNTOUCHED,
+        "See `switchback trigger source list` for its secrets and for who listens to it.",
+    ),
+    entry(
+        Code::DeliveryNotBelieved,
+        "delivery-not-believed",
+        401,
+        "The delivery is not believed",
+        "No alert was changed; the refusal was noted.",
+        "Compare the secret and the clock of the sender with the source's; see `switchback trigger deliveries`.",
+    ),
+    entry(
+        Code::DeliveryTooLarge,
+        "delivery-too-large",
+        413,
+        "The delivery is too large",
+        "No alert was changed; the refusal was noted.",
+        "Let the sender group its alerts more finely, or limit their number (`max_alerts`).",
+    ),
+    entry(
+        Code::DeliveryUnreadable,
+        "delivery-unreadable",
+        400,
+        "The delivery can't be read",
+        "No alert was changed; the refusal was noted.",
+        "Compare the sender's version and template with the kind and mapping of the source; see `switchback trigger deliveries`.",
     ),
     entry(
         Code::LeaseGone,

@@ -75,8 +75,8 @@ fn refusal(problem: &Problem) {
 
 fn of(problem: &Problem) -> u8 {
     match problem.code() {
-        Some(Code::InvalidRequest | Code::UnknownPath) => 2,
-        Some(Code::UnknownItem | Code::UnknownRun | Code::UnknownSite | Code::UnknownTask) => 3,
+        Some(Code::InvalidRequest | Code::UnknownPath | Code::DeliveryTooLarge | Code::DeliveryUnreadable) => 2,
+        Some(Code::UnknownItem | Code::UnknownRun | Code::UnknownSite | Code::UnknownTask | Code::UnknownSource) => 3,
         Some(
             Code::OperationNotAllowed
             | Code::OperationNotOffered
@@ -87,10 +87,11 @@ fn of(problem: &Problem) -> u8 {
             | Code::NameTaken
             | Code::IdempotencyConflict
             | Code::LeaseGone
+            | Code::SourceConflict
             | Code::WrongDatabase
             | Code::NewerDatabase,
         ) => 4,
-        Some(Code::Unauthenticated | Code::Forbidden | Code::AgentNotEnrolled | Code::EnrolmentRefused) => 5,
+        Some(Code::Unauthenticated | Code::Forbidden | Code::AgentNotEnrolled | Code::EnrolmentRefused | Code::DeliveryNotBelieved) => 5,
         Some(Code::DatabaseUnavailable | Code::Internal) => FAILED,
         None => match problem.status {
             400 => 2,

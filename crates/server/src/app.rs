@@ -15,11 +15,11 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 use store::PgStore;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
-use crate::{ca::Authority, problem::Refusal, routes};
+use crate::{ca::Authority, problem::Refusal, routes, tally::Tally};
 
 /// Largest request: a report of a site with many points.
 const BODY_BYTES: usize = 8 << 20;
@@ -32,6 +32,10 @@ pub(crate) struct App {
     /// Where agents reach the server, if they can.
     pub(crate) public: Option<String>,
     pub(crate) stop: watch::Receiver<bool>,
+    /// Told when a delivery changed what policies look at; a hint for whoever looks, on this server alone.
+    pub(crate) wakes: Arc<Notify>,
+    /// Deliveries that this process was sent.
+    pub(crate) tally: Arc<Tally>,
 }
 
 /// All routes.

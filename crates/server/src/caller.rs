@@ -61,7 +61,7 @@ impl FromRequestParts<App> for AgentCaller {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
         let shown = match parts.extensions.get::<Peer>() {
-            Some(Peer::Network { certificate }) => *certificate,
+            Some(Peer::Network { certificate, .. }) => *certificate,
             Some(Peer::Local { .. }) | None => None,
         };
         let Some(certificate) = shown else {

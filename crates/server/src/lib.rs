@@ -19,6 +19,7 @@ mod problem;
 mod routes;
 mod serve;
 mod state_dir;
+mod tally;
 mod up;
 mod verify;
 mod why;

@@ -50,6 +50,8 @@ pub(crate) enum Peer {
     Network {
         /// SHA-256 of the certificate that it showed, which our CA signed.
         certificate: Option<[u8; 32]>,
+        /// Its address.
+        from: SocketAddr,
     },
 }
 
@@ -130,7 +132,7 @@ async fn shake_hands(stream: tokio::net::TcpStream, from: SocketAddr, acceptor: 
     };
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let certificate = shown.map(|certificate| Sha256::digest(certificate).into());
-    answer(stream, Peer::Network { certificate }, app, stop).await;
+    answer(stream, Peer::Network { certificate, from }, app, stop).await;
 }
 
 async fn answer<S>(stream: S, peer: Peer, app: Router, mut stop: watch::Receiver<bool>)

@@ -5,6 +5,8 @@ mod agents;
 mod asked;
 mod items;
 mod runs;
+mod trigger_sources;
+mod triggers;
 
 use api::{Code, access::VersionView};
 use axum::{
@@ -48,6 +50,12 @@ pub(crate) fn table() -> Router<App> {
         .route("/v1/agents", get(access::agents))
         .route("/v1/agents/tokens", post(access::enrolment_token))
         .route("/v1/tokens", post(access::api_token))
+        .route("/v1/triggers/{source}", post(triggers::take).get(triggers::not_taken).options(triggers::shake_hands))
+        .route("/v1/trigger-sources", get(trigger_sources::list).post(trigger_sources::create))
+        .route("/v1/trigger-sources/{source}/{change}", post(trigger_sources::change))
+        .route("/v1/trigger-deliveries", get(trigger_sources::deliveries))
+        .route("/v1/trigger-deliveries/{delivery}", get(trigger_sources::delivery))
+        .route("/v1/trigger-alerts", get(trigger_sources::alerts))
         .route("/v1/agent/enroll", post(agents::enroll))
         .route("/v1/agent/lease/open", post(agents::open_lease))
         .route("/v1/agent/lease/renew", post(agents::renew_lease))
@@ -83,6 +91,10 @@ async fn metrics(caller: Caller, State(app): State<App>) -> Result<Response, Ref
         }
         let age_ms = u32::try_from(queue.oldest_age_ms.max(0)).unwrap_or(u32::MAX);
         text += &format!("switchback_oldest_task_age_seconds{{queue=\"{name}\"}} {}\n", f64::from(age_ms) / 1000.0);
+    }
+    text += &app.tally.text();
+    for source in app.store.trigger_sources(None).await? {
+        text += &format!("switchback_alerts_firing{{source=\"{}\"}} {}\n", source.name, source.firing);
     }
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }

@@ -20,6 +20,9 @@ use crate::{
     state_dir::{StateDir, StateDirError},
 };
 
+/// Between two rounds of forgetting: what one minute can bring is bounded.
+const FORGETTING: Duration = Duration::from_secs(60);
+
 /// How a server is run.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
@@ -69,8 +72,16 @@ pub async fn serve(options: ServerOptions, stop: watch::Receiver<bool>) -> Resul
     let store = Arc::new(PgStore::open(&options.database_url, limits).await?);
     let authority = Arc::new(Authority::open(&options.state_dir.pki())?);
     let public = options.listen.map(public_address);
-    let app = router(App { store, authority: authority.clone(), public: public.map(|at| format!("https://{at}")), stop: stop.clone() });
     let mut serving = JoinSet::new();
+    serving.spawn(forget_old_deliveries(store.clone(), stop.clone()));
+    let app = router(App {
+        store,
+        authority: authority.clone(),
+        public: public.map(|at| format!("https://{at}")),
+        stop: stop.clone(),
+        wakes: Arc::default(),
+        tally: Arc::default(),
+    });
     if let Some(address) = options.listen {
         let identity = authority.for_server(&names(&options.tls_names), &addresses(address))?;
         let config = listen::tls_config(&authority, identity)?;
@@ -87,6 +98,20 @@ pub async fn serve(options: ServerOptions, stop: watch::Receiver<bool>) -> Resul
         tracing::debug!(%error, "the socket was not removed");
     }
     Ok(())
+}
+
+/// What anybody can send must not fill the disk; several servers that do this do it once.
+async fn forget_old_deliveries(store: Arc<PgStore>, mut stop: watch::Receiver<bool>) {
+    let mut due = tokio::time::interval(FORGETTING);
+    loop {
+        tokio::select! {
+            () = listen::stopped(&mut stop) => return,
+            _ = due.tick() => {}
+        }
+        if let Err(error) = store.prune_triggers().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "old deliveries are not forgotten for now");
+        }
+    }
 }
 
 /// Where others reach us: the address itself, or that of the way out if all are listened on.

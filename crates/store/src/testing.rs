@@ -71,6 +71,20 @@ impl TestDatabase {
         connect(&self.url).await
     }
 
+    /// Ends all connections and lets nobody in, or lets them in again.
+    ///
+    /// # Panics
+    /// If the cluster does not answer.
+    pub async fn lock_out(&self, locked: bool) {
+        let name = self.url.split("dbname=").nth(1).and_then(|rest| rest.split([' ', '&']).next()).expect("the address names a database");
+        let admin = connect(&cluster().cluster.url_of("postgres")).await;
+        admin.batch_execute(&format!("alter database {name} allow_connections {}", !locked)).await.expect("a database can be locked");
+        if locked {
+            let end = "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = $1";
+            admin.query(end, &[&name]).await.expect("connections can be ended");
+        }
+    }
+
     /// Moves the clock.
     ///
     /// # Panics

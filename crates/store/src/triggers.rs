@@ -128,6 +128,8 @@ pub struct AlertRow {
     pub last_delivery: i64,
     /// Which ended it.
     pub resolved_delivery: Option<i64>,
+    /// SHA-256 of the body that said it last.
+    pub last_body_sha256: Vec<u8>,
 }
 
 /// Something that a policy has not looked at yet.
@@ -267,5 +269,6 @@ fn alert_row(row: &Row) -> Result<AlertRow, Lost> {
         first_delivery: column(row, "first_delivery")?,
         last_delivery: column(row, "last_delivery")?,
         resolved_delivery: column(row, "resolved_delivery")?,
+        last_body_sha256: column(row, "last_body_sha256")?,
     })
 }

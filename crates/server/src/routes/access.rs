@@ -78,7 +78,7 @@ pub(super) async fn verify_all(_: Caller, State(app): State<App>) -> Answer<Veri
 }
 
 /// 256 random bits; the prefix says what it is for, to people and to scanners of leaked secrets.
-fn secret(prefix: &str) -> String {
+pub(super) fn secret(prefix: &str) -> String {
     format!("{prefix}_{}", hex::encode(rand::random::<[u8; 32]>()))
 }
 
