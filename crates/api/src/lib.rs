@@ -13,6 +13,7 @@ pub mod access;
 pub mod agent;
 pub mod client;
 pub mod items;
+pub mod policies;
 pub mod problem;
 pub mod queues;
 pub mod runs;

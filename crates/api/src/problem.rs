@@ -51,6 +51,8 @@ pub enum Code {
     EnrolmentRefused,
     /// No source of alerts has this name.
     UnknownSource,
+    /// No trigger policy has this name.
+    UnknownPolicy,
     /// The source's secrets or listeners stand in the way.
     SourceConflict,
     /// The delivery does not prove that it is from its source, or is too old.
@@ -88,7 +90,7 @@ const fn entry(code: Code, word: &'static str, status: u16, title: &'static str,
 const UNTOUCHED: &str = "Nothing was changed.";
 
 /// One row a code, in the order of [`Code`].
-const TABLE: [Entry; 28] = [
+const TABLE: [Entry; 29] = [
     entry(Code::InvalidRequest, "invalid-request", 400, "The request is not valid", UNTOUCHED, "Correct what the detail names and ask again."),
     entry(
         Code::UnknownItem,
@@ -198,6 +200,14 @@ const TABLE: [Entry; 28] = [
         "There is no such source of alerts",
         "Nothing was changed; the delivery was not kept.",
         "See `switchback trigger source list` for the names, and correct the path in the sender's configuration.",
+    ),
+    entry(
+        Code::UnknownPolicy,
+        "unknown-policy",
+        404,
+        "There is no such trigger policy",
+        UNTOUCHED,
+        "See `switchback trigger list` for the names, or apply one with `switchback trigger apply -f FILE`.",
     ),
     entry(
         Code::SourceConflict,

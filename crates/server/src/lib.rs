@@ -14,6 +14,7 @@ mod app;
 mod ca;
 mod caller;
 mod listen;
+mod load_evidence;
 mod load_item;
 mod problem;
 mod routes;
@@ -22,6 +23,7 @@ mod state_dir;
 mod tally;
 mod up;
 mod verify;
+mod waking;
 mod why;
 mod worker;
 

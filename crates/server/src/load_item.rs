@@ -1,4 +1,4 @@
-//! The one activity that is carried out beside the store: reading an item's record.
+//! What is carried out beside the store: reading an item's record. The other reading is [`load_evidence`](crate::load_evidence).
 
 use std::sync::Arc;
 
@@ -7,13 +7,15 @@ use engine::{ActivityRegistry, Fault, Job, Perform, Probed};
 use recovery::ItemRecord;
 use sdk::Failure;
 use store::PgStore;
-use workflows::declared::{LoadItem, SiteError};
+use workflows::declared::{LoadEvidence, LoadItem, SiteError};
+
+use crate::load_evidence::EvidenceOf;
 
 struct FromStore(Arc<PgStore>);
 
 /// The activities of the queue `server`.
 pub(crate) fn registry(store: Arc<PgStore>) -> ActivityRegistry {
-    ActivityRegistry::default().with::<LoadItem, _>(FromStore(store))
+    ActivityRegistry::default().with::<LoadItem, _>(FromStore(store.clone())).with::<LoadEvidence, _>(EvidenceOf(store))
 }
 
 impl FromStore {

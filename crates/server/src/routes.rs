@@ -2,8 +2,10 @@
 
 mod access;
 mod agents;
+mod approvals;
 mod asked;
 mod items;
+mod policies;
 mod runs;
 mod trigger_sources;
 mod triggers;
@@ -41,6 +43,13 @@ pub(crate) fn table() -> Router<App> {
         .route("/v1/runs/{run}/why", get(runs::why))
         .route("/v1/runs/{run}/cancel", post(runs::cancel))
         .route("/v1/runs/{run}/resume", post(runs::resume))
+        .route("/v1/runs/{run}/approval", post(approvals::approve))
+        .route("/v1/trigger-policies", get(policies::list).post(policies::apply))
+        .route("/v1/trigger-policies/try", post(policies::try_delivery))
+        .route("/v1/trigger-policies/{policy}", get(policies::one))
+        .route("/v1/trigger-policies/{policy}/remove", post(policies::remove))
+        .route("/v1/trigger-policies/{policy}/unlock", post(policies::unlock))
+        .route("/v1/kill-switches", get(policies::kill_switches).post(policies::turn_kill_switch))
         .route("/v1/queues", get(runs::queues))
         .route("/v1/queues/dead", get(runs::dead))
         .route("/v1/tasks/{run}/{seq}/retry", post(runs::retry_dead))

@@ -9,7 +9,7 @@ use std::{
 use store::{Limits, OpenError, PgStore, migrate, pool::Target};
 use tokio::{
     net::TcpListener,
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinSet,
 };
 
@@ -18,6 +18,7 @@ use crate::{
     ca::{Authority, CaError},
     listen,
     state_dir::{StateDir, StateDirError},
+    waking,
 };
 
 /// Between two rounds of forgetting: what one minute can bring is bounded.
@@ -74,12 +75,14 @@ pub async fn serve(options: ServerOptions, stop: watch::Receiver<bool>) -> Resul
     let public = options.listen.map(public_address);
     let mut serving = JoinSet::new();
     serving.spawn(forget_old_deliveries(store.clone(), stop.clone()));
+    let wakes = Arc::new(Notify::new());
+    serving.spawn(waking::keep_waking(store.clone(), wakes.clone(), stop.clone()));
     let app = router(App {
         store,
         authority: authority.clone(),
         public: public.map(|at| format!("https://{at}")),
         stop: stop.clone(),
-        wakes: Arc::default(),
+        wakes,
         tally: Arc::default(),
     });
     if let Some(address) = options.listen {

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     listen::stopped,
-    load_item,
+    load_item, waking,
     state_dir::{StateDir, StateDirError},
 };
 
@@ -70,6 +70,7 @@ pub async fn work(options: WorkerOptions, stop: watch::Receiver<bool>) -> Result
     let worker = Worker::new(id, store.clone(), Arc::new(workflows::registry()), blocking, keeper, Box::new(Uuid::now_v7), tuning);
     let (lease_changed, lease) = watch::channel(None);
     let wake = Arc::new(Notify::new());
+    let watching = tokio::spawn(waking::keep_waking(store.clone(), Arc::new(Notify::new()), stop.clone()));
     let tasks = tokio::spawn(serve_tasks(store, lease, wake.clone(), stop.clone()));
     let on_lease = |lease: Option<Lease>| {
         if let Some(Lease { worker, epoch }) = lease {
@@ -81,7 +82,7 @@ pub async fn work(options: WorkerOptions, stop: watch::Receiver<bool>) -> Result
         lease_changed.send_replace(lease);
     };
     run_worker(worker, wake, stop, DriveTuning { poll: POLL, ..DriveTuning::default() }, on_lease).await;
-    drop(tasks.await);
+    drop((tasks.await, watching.await));
     options.state_dir.forget_pid(&options.name);
     Ok(())
 }

@@ -137,15 +137,15 @@ pub struct AlertRow {
 pub struct WakeRow {
     /// Its number; grows.
     pub id: i64,
-    /// Of which incident.
-    pub alert: i64,
+    /// Of which incident; `None`: a policy, a switch or a lock was changed.
+    pub alert: Option<i64>,
     /// Who said it.
-    pub source: String,
+    pub source: Option<String>,
     /// What fires.
-    pub fingerprint: String,
+    pub fingerprint: Option<String>,
     /// Since when.
     pub starts_at: Option<DateTime<Utc>>,
-    /// `firing`, `resolved` or `refreshed`.
+    /// `firing`, `resolved`, `refreshed`; `policy`, `switch`, `unlocked`.
     pub what: String,
     /// When.
     pub noted_at: DateTime<Utc>,

@@ -62,7 +62,7 @@ async fn standings(store: &PgStore, source: &str) -> Vec<(String, Option<DateTim
 }
 
 async fn wakes(store: &PgStore) -> Vec<(String, String)> {
-    store.trigger_wakes("plan", 1_000).await.unwrap().into_iter().map(|wake| (wake.fingerprint, wake.what)).collect()
+    store.trigger_wakes("plan", 1_000).await.unwrap().into_iter().map(|wake| (wake.fingerprint.unwrap_or_default(), wake.what)).collect()
 }
 
 fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {

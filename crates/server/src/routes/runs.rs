@@ -34,6 +34,7 @@ const MOST_TASKS: i64 = 1000;
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
     item: Option<String>,
+    about: Option<String>,
     #[serde(default)]
     open: bool,
     limit: Option<i64>,
@@ -48,7 +49,8 @@ pub(super) struct HistoryQuery {
 pub(super) async fn list(_: Caller, State(app): State<App>, Queried(query): Queried<ListQuery>) -> Answer<Listed<RunView>> {
     let item: Option<ItemName> = query.item.as_deref().map(parsed).transpose()?;
     let limit = query.limit.unwrap_or(100).clamp(1, MOST_RUNS);
-    let filter = RunFilter { run: None, workflow_id: item.as_ref().map(item_workflow_id), open: query.open, limit };
+    let workflow_id = query.about.or_else(|| item.as_ref().map(item_workflow_id));
+    let filter = RunFilter { run: None, workflow_id, open: query.open, limit };
     let runs = app.store.runs(&filter).await?;
     let items = runs.into_iter().map(|row| view(row, vec![])).collect::<Result<_, _>>()?;
     Ok(Json(Listed { items }))

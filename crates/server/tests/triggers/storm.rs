@@ -141,7 +141,7 @@ async fn a_thousand_deliveries_come_to_what_they_say_although_a_server_is_killed
     let of_ends = |what: &str| wakes.iter().filter(|wake| wake.what == what).count();
     let ended = expected.values().filter(|status| *status == "resolved").count();
     assert_eq!((of_ends("resolved"), of_ends("refreshed")), (ended, 0), "nobody took a wake away, so no repeat needed one");
-    let woken: BTreeSet<i64> = wakes.iter().map(|wake| wake.alert).collect();
+    let woken: BTreeSet<i64> = wakes.iter().filter_map(|wake| wake.alert).collect();
     assert_eq!(woken.len(), expected.len(), "each incident woke the policy");
 
     let kept = store.trigger_deliveries(None, 5_000).await.unwrap();

@@ -1,0 +1,229 @@
+//! Trigger policies, approvals and kill switches.
+
+use std::{collections::BTreeMap, io::Read, path::Path, process::ExitCode};
+
+use anyhow::{Context, Result, bail};
+use api::{
+    Client,
+    items::Listed,
+    policies::{
+        ApplyPolicy, GiveApproval, KillSwitchView, PolicyChanged, PolicyView, Tried, TryDelivery, TurnKillSwitch, VoteTaken,
+    },
+    runs::{HistoryView, RunView},
+};
+use recovery::trigger::Mode;
+use sdk::RunId;
+use serde::Serialize;
+
+use super::explained;
+use crate::{
+    arguments::{Approve, KillSwitchCommand, Output, PolicyCommand},
+    exit,
+    output::{self, or_dash, visible},
+    wait,
+};
+
+/// Largest file that is sent: the server reads no more.
+const MOST_BYTES: u64 = 1 << 20;
+
+pub(super) async fn policy(client: &Client, output: Output, command: PolicyCommand) -> Result<ExitCode> {
+    match command {
+        PolicyCommand::Apply { file } => apply(client, output, &file).await,
+        PolicyCommand::List => list(client, output).await,
+        PolicyCommand::Describe { name } => {
+            let view: PolicyView = client.get(&format!("/v1/trigger-policies/{name}")).await?;
+            output::answer(output, &view, described)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        PolicyCommand::Explain { what, last } => explain(client, output, &what, last).await,
+        PolicyCommand::Test { file, source, headers } => test(client, output, &file, source, &headers).await,
+        PolicyCommand::Unlock { name } => {
+            let changed: PolicyChanged = client.post(&format!("/v1/trigger-policies/{name}/unlock"), &serde_json::json!({})).await?;
+            let said = if changed.changed { "goes on" } else { "was not locked" };
+            output::answer(output, &changed, |_| format!("trigger policy {name} {said}"))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        PolicyCommand::Remove { name } => {
+            let changed: PolicyChanged = client.post(&format!("/v1/trigger-policies/{name}/remove"), &serde_json::json!({})).await?;
+            output::answer(output, &changed, |_| format!("trigger policy {name} is gone; its versions and histories stay"))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<String> {
+    let mut text = String::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().take(MOST_BYTES + 1).read_to_string(&mut text)
+    } else {
+        let opened = std::fs::File::open(file).with_context(|| format!("could not open {}", file.display()))?;
+        opened.take(MOST_BYTES + 1).read_to_string(&mut text)
+    };
+    let read = read.with_context(|| format!("could not read {}", file.display()))?;
+    if read as u64 > MOST_BYTES {
+        bail!("{} has more than {MOST_BYTES} bytes; the server reads no more", file.display());
+    }
+    Ok(text)
+}
+
+async fn apply(client: &Client, output: Output, file: &Path) -> Result<ExitCode> {
+    let view: PolicyView = client.post("/v1/trigger-policies", &ApplyPolicy { text: read(file)? }).await?;
+    output::answer(output, &view, |view| {
+        let does = match view.mode {
+            Mode::Armed => "is armed: it may start failovers of",
+            Mode::Shadow => "watches and only tells what it would do with",
+            Mode::Off => "is off; it does nothing with",
+        };
+        format!("trigger policy {} version {} {does} item {}", view.name, view.version, view.item)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(client: &Client, output: Output) -> Result<ExitCode> {
+    let policies: Listed<PolicyView> = client.get("/v1/trigger-policies").await?;
+    output::answer(output, &policies, |policies| {
+        let rows = policies.items.iter().map(|view| {
+            let state = match (&view.asks, view.flap_locked_at, view.open_run) {
+                (Some(question), ..) => format!("asks {} until {}Z", people(&question.by, question.need), question.until.format("%H:%M:%S")),
+                (None, Some(_), _) => "locked: alerts came and went".to_owned(),
+                (None, None, Some(_)) => "an alert is being looked at".to_owned(),
+                (None, None, None) => "quiet".to_owned(),
+            };
+            let mode = serde_json::to_value(view.mode).ok().and_then(|mode| mode.as_str().map(str::to_owned));
+            [view.name.to_string(), view.version.to_string(), view.item.to_string(), or_dash(mode), state, or_dash(view.open_run)]
+        });
+        output::table(["POLICY", "VERSION", "ITEM", "MODE", "NOW", "RUN"], rows, "there are no trigger policies")
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn described(view: &PolicyView) -> String {
+    let facts = output::facts(&[
+        ("policy", format!("{} version {}", view.name, view.version)),
+        ("applied", format!("by {} at {}", view.applied_by, view.applied_at.format("%Y-%m-%d %H:%M:%SZ"))),
+        ("sha256", view.sha256.clone()),
+        ("locked", or_dash(view.flap_locked_at)),
+        ("evaluated by run", or_dash(view.open_run)),
+    ]);
+    let text: Vec<String> = view.text.lines().map(visible).collect();
+    format!("{facts}\n{}", text.join("\n"))
+}
+
+async fn explain(client: &Client, output: Output, what: &str, last: u16) -> Result<ExitCode> {
+    let runs: Vec<RunView> = match what.parse::<RunId>() {
+        Ok(run) => vec![client.get(&format!("/v1/runs/{run}")).await?],
+        Err(_) => {
+            let policy: PolicyView = client.get(&format!("/v1/trigger-policies/{what}")).await?;
+            let runs: Listed<RunView> = client.get(&format!("/v1/runs?about=trigger:{}&limit={last}", policy.name)).await?;
+            runs.items
+        }
+    };
+    let mut evaluations = Vec::new();
+    for run in runs {
+        let history: HistoryView = client.get(&format!("/v1/runs/{}/history", run.run)).await?;
+        evaluations.push(explained::evaluation(run, &history.events));
+    }
+    let none = || format!("no alert that policy {what} listens to has been looked at so far");
+    output::answer(output, &evaluations, |all| {
+        let texts: Vec<String> = all.iter().map(explained::text).collect();
+        if texts.is_empty() { none() } else { texts.join("\n\n") }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn test(client: &Client, output: Output, file: &Path, source: String, headers: &[String]) -> Result<ExitCode> {
+    let pair = |header: &String| {
+        let (name, value) = header.split_once(':').with_context(|| format!("{header:?} is no header of the form \"Name: value\""))?;
+        Ok((name.trim().to_owned(), value.trim().to_owned()))
+    };
+    let headers = headers.iter().map(pair).collect::<Result<BTreeMap<_, _>>>()?;
+    let tried: Tried = client.post("/v1/trigger-policies/try", &TryDelivery { source, headers, body: read(file)? }).await?;
+    output::answer(output, &tried, |tried| {
+        let mut lines = vec![format!("{} alert(s)", tried.alerts.len())];
+        for alert in &tried.alerts {
+            let labels: Vec<String> = alert.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let state = if alert.firing { "fires" } else { "is over" };
+            lines.push(visible(&format!("  {} {state}: {} {{{}}}", alert.fingerprint, alert.summary, labels.join(", "))));
+        }
+        for policy in &tried.policies {
+            lines.push(format!("policy {} version {}, if these alerts went on:", policy.policy, policy.version));
+            lines.extend(explained::rules(&policy.judgement));
+        }
+        if tried.policies.is_empty() {
+            lines.push("no policy listens to this source".to_owned());
+        }
+        lines.join("\n")
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is asked now.
+async fn questions(client: &Client) -> Result<Vec<PolicyView>> {
+    let policies: Listed<PolicyView> = client.get("/v1/trigger-policies").await?;
+    Ok(policies.items.into_iter().filter(|view| view.asks.is_some()).collect())
+}
+
+pub(super) async fn approve(client: &Client, output: Output, arguments: Approve) -> Result<ExitCode> {
+    let Approve { what, deny, reason, waiting } = arguments;
+    let Some(what) = what else {
+        let asked = questions(client).await?;
+        output::answer(output, &asked, |asked| {
+            let rows = asked.iter().filter_map(|view| {
+                let question = view.asks.as_ref()?;
+                let until = question.until.format("%Y-%m-%d %H:%M:%S").to_string();
+                let agreed = question.agreed.join(", ");
+                Some([view.name.to_string(), view.item.to_string(), people(&question.by, question.need), agreed, until, or_dash(view.open_run)])
+            });
+            output::table(["POLICY", "FAILOVER OF", "ASKS", "AGREED", "UNTIL (UTC)", "RUN"], rows, "nobody is asked anything now")
+        })?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let run = match what.parse::<RunId>() {
+        Ok(run) => run,
+        Err(_) => {
+            let view: PolicyView = client.get(&format!("/v1/trigger-policies/{what}")).await?;
+            let Some(run) = view.open_run else {
+                eprintln!("switchback: no alert is being looked at by policy {what}, so it asks nobody; see `switchback trigger explain {what}`");
+                return Ok(exit::NOT_NOW.into());
+            };
+            run
+        }
+    };
+    let vote: VoteTaken = client.post(&format!("/v1/runs/{run}/approval"), &GiveApproval { approve: !deny, reason }).await?;
+    if waiting.wait {
+        return wait::for_end(client, output, run, waiting, "the evaluation").await;
+    }
+    output::answer(output, &vote, |vote| {
+        let said = if vote.approve { "agrees" } else { "denies" };
+        format!("{} {said}; run {} asked {}", vote.by, vote.run, people(&vote.question.by, vote.question.need))
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn people(by: &[String], need: usize) -> String {
+    if by.is_empty() { format!("{need} of all operators") } else { format!("{need} of {}", by.join(", ")) }
+}
+
+#[derive(Serialize)]
+struct Switches {
+    on: Vec<KillSwitchView>,
+}
+
+pub(super) async fn kill_switch(client: &Client, output: Output, command: KillSwitchCommand) -> Result<ExitCode> {
+    let turned = match command {
+        KillSwitchCommand::On { reach, reason } => Some(TurnKillSwitch { scope: reach.scope(), on: true, reason }),
+        KillSwitchCommand::Off { reach } => Some(TurnKillSwitch { scope: reach.scope(), on: false, reason: String::new() }),
+        KillSwitchCommand::List => None,
+    };
+    let on: Listed<KillSwitchView> = match &turned {
+        Some(turned) => client.post("/v1/kill-switches", turned).await?,
+        None => client.get("/v1/kill-switches").await?,
+    };
+    output::answer(output, &Switches { on: on.items }, |switches| {
+        let rows = switches.on.iter().map(|view| {
+            [view.scope.clone(), view.by.clone(), view.since.format("%Y-%m-%d %H:%M:%S").to_string(), view.reason.clone()]
+        });
+        output::table(["REACHES", "BY", "SINCE (UTC)", "REASON"], rows, "no kill switch is on")
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
