@@ -2,6 +2,7 @@
 
 mod installation;
 mod items;
+mod trigger;
 
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ pub(crate) use installation::{Server, StateDirArgument, Up, Worker};
 pub(crate) use items::{
     ChangePoint, Discarding, Failback, Failover, ItemOperation, Location, PlannedFailover, Protect, Reprotect, ShuttingDown, Sync, TestFailover, Waiting,
 };
+pub(crate) use trigger::{CreateSource, SourceCommand, TriggerCommand};
 
 /// Disaster recovery as durable workflows on Postgres.
 ///
@@ -162,6 +164,11 @@ pub(crate) enum Command {
     Token {
         #[command(subcommand)]
         command: TokenCommand,
+    },
+    /// Alerts from monitoring: who may send them, what was delivered, how they stand.
+    Trigger {
+        #[command(subcommand)]
+        command: TriggerCommand,
     },
     /// Shows the versions of this program and of the server.
     Version,

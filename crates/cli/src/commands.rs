@@ -4,6 +4,7 @@ mod access;
 mod installation;
 mod items;
 mod look;
+mod trigger;
 
 use std::process::ExitCode;
 
@@ -46,6 +47,7 @@ pub(crate) async fn carry_out(arguments: Arguments) -> Result<ExitCode> {
         Command::Resume { run, reason } => look::resume(&client()?, output, run, reason).await,
         Command::Agent { command } => access::agent(&client()?, output, command).await,
         Command::Token { command } => access::token(&client()?, output, command).await,
+        Command::Trigger { command } => trigger::trigger(&client()?, output, command).await,
         Command::Version => access::version(&client()?, output).await,
     }
 }
