@@ -2,6 +2,7 @@
 
 mod installation;
 mod items;
+mod policies;
 mod trigger;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ pub(crate) use installation::{Server, StateDirArgument, Up, Worker};
 pub(crate) use items::{
     ChangePoint, Discarding, Failback, Failover, ItemOperation, Location, PlannedFailover, Protect, Reprotect, ShuttingDown, Sync, TestFailover, Waiting,
 };
+pub(crate) use policies::{Approve, KillSwitchCommand, PolicyCommand};
 pub(crate) use trigger::{CreateSource, SourceCommand, TriggerCommand};
 
 /// Disaster recovery as durable workflows on Postgres.
@@ -164,6 +166,13 @@ pub(crate) enum Command {
     Token {
         #[command(subcommand)]
         command: TokenCommand,
+    },
+    /// Says yes, or no, to a failover that alerts propose. Without a name it lists what is asked now.
+    Approve(Approve),
+    /// Stops alerts from starting anything, until it is turned off again.
+    KillSwitch {
+        #[command(subcommand)]
+        command: KillSwitchCommand,
     },
     /// Alerts from monitoring: who may send them, what was delivered, how they stand.
     Trigger {

@@ -1,9 +1,11 @@
 //! What each command does.
 
 mod access;
+mod explained;
 mod installation;
 mod items;
 mod look;
+mod policies;
 mod trigger;
 
 use std::process::ExitCode;
@@ -47,6 +49,8 @@ pub(crate) async fn carry_out(arguments: Arguments) -> Result<ExitCode> {
         Command::Resume { run, reason } => look::resume(&client()?, output, run, reason).await,
         Command::Agent { command } => access::agent(&client()?, output, command).await,
         Command::Token { command } => access::token(&client()?, output, command).await,
+        Command::Approve(approve) => policies::approve(&client()?, output, approve).await,
+        Command::KillSwitch { command } => policies::kill_switch(&client()?, output, command).await,
         Command::Trigger { command } => trigger::trigger(&client()?, output, command).await,
         Command::Version => access::version(&client()?, output).await,
     }

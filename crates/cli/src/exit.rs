@@ -16,6 +16,8 @@ use crate::{arguments::Output, output::visible};
 pub(crate) const FAILED: u8 = 1;
 /// Something is not as it should be, although nothing failed.
 pub(crate) const DEGRADED: u8 = 6;
+/// What was asked for is not possible as things stand.
+pub(crate) const NOT_NOW: u8 = 4;
 /// `--wait` ran into its limit.
 pub(crate) const WAITED_IN_VAIN: u8 = 124;
 /// Ctrl-C; what was begun goes on.

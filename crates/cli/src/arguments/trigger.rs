@@ -5,10 +5,13 @@ use std::{path::PathBuf, time::Duration};
 use alerts::{Kind, SourceName};
 use clap::{Args, Subcommand};
 
+use super::PolicyCommand;
 use crate::span;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TriggerCommand {
+    #[command(flatten)]
+    Policy(PolicyCommand),
     /// Says who may send alerts, and how they prove themselves.
     Source {
         #[command(subcommand)]

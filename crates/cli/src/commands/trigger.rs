@@ -17,6 +17,7 @@ use api::{
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
+use super::policies;
 use crate::{
     arguments::{Output, SourceCommand, TriggerCommand},
     output,
@@ -25,6 +26,7 @@ use crate::{
 
 pub(super) async fn trigger(client: &Client, output: Output, command: TriggerCommand) -> Result<ExitCode> {
     match command {
+        TriggerCommand::Policy(command) => return policies::policy(client, output, command).await,
         TriggerCommand::Source { command } => source(client, output, command).await?,
         TriggerCommand::Deliveries { source, limit } => deliveries(client, output, source.as_ref(), limit).await?,
         TriggerCommand::Delivery { id } => {

@@ -53,6 +53,17 @@ pub(super) async fn question(app: &App, run: RunId) -> Result<Option<Question>, 
     Ok(asked(history.events.into_iter().map(|stored| stored.event)))
 }
 
+/// What an evaluation waits for if it asks people, in words.
+pub(super) fn waits_for(question: &Question, run: RunId) -> String {
+    let who = if question.by.is_empty() { "all operators".to_owned() } else { question.by.join(", ") };
+    let agreed = if question.agreed.is_empty() { "nobody has yet".to_owned() } else { format!("{} have", question.agreed.join(", ")) };
+    format!(
+        "waits until {} for {} of {who} to agree to the failover ({agreed}): `switchback approve {run}`, or `--deny`; `switchback trigger explain {run}` says why",
+        question.until.format("%Y-%m-%d %H:%M:%SZ"),
+        question.need
+    )
+}
+
 /// What the last question of a history is, unless it was withdrawn or answered.
 fn asked(events: impl Iterator<Item = Event>) -> Option<Question> {
     let mut question: Option<Question> = None;
@@ -70,10 +81,10 @@ fn asked(events: impl Iterator<Item = Event>) -> Option<Question> {
             EventBody::Inbound(Inbound::SignalReceived { name, body, by, .. }) if name == APPROVAL => {
                 let ballot: Option<Ballot> = serde_json::from_value(body).ok();
                 let counts = |question: &&mut Question| ballot.as_ref().is_some_and(|b| b.approve && b.round == question.round);
-                if let Some(question) = question.as_mut().filter(counts) {
-                    if !question.agreed.contains(&by) {
-                        question.agreed.push(by);
-                    }
+                if let Some(question) = question.as_mut().filter(counts)
+                    && !question.agreed.contains(&by)
+                {
+                    question.agreed.push(by);
                 }
             }
             EventBody::Command(command) if command.closes() => question = None,

@@ -4,6 +4,7 @@ use api::{
     Code,
     access::Role,
     items::Listed,
+    policies::Question,
     queues::{QueueView, TaskChanged},
     runs::{HistoryView, ReasonRequest, RunState, RunView, TaskView, WhyView},
 };
@@ -13,11 +14,12 @@ use axum::{
 };
 use engine::{RunStore, Sent};
 use recovery::ItemName;
-use sdk::{Failure, Message, RunId, Seq};
+use sdk::{Failure, Message, RunId, Seq, Workflow};
 use serde::Deserialize;
 use store::look::{RunFilter, RunRow, TaskSeen};
-use workflows::item_workflow_id;
+use workflows::{Trigger, item_workflow_id};
 
+use super::approvals;
 use crate::{
     app::{App, Asked, Queried, parsed},
     caller::Caller,
@@ -73,10 +75,17 @@ pub(super) async fn history(_: Caller, State(app): State<App>, Path(run): Path<S
 
 pub(super) async fn why(_: Caller, State(app): State<App>, Path(run): Path<String>) -> Answer<WhyView> {
     let row = known(&app, &run).await?;
+    if let Some(question) = asks(&app, &row).await? {
+        return Ok(Json(WhyView { run: row.run, why: approvals::waits_for(&question, row.run) }));
+    }
     let tasks = app.store.tasks_seen(Some(row.run), false, MOST_TASKS).await?;
     let waits = app.store.waits(row.run).await?;
     let now = app.store.now().await?;
     Ok(Json(WhyView { run: row.run, why: why::line(&row, &tasks, &waits, now) }))
+}
+
+async fn asks(app: &App, row: &RunRow) -> Result<Option<Question>, Refusal> {
+    if row.workflow == Trigger::NAME && row.state == "open" { approvals::question(app, row.run).await } else { Ok(None) }
 }
 
 pub(super) async fn cancel(caller: Caller, State(app): State<App>, Path(run): Path<String>, Asked(asked): Asked<ReasonRequest>) -> Answer<RunView> {
