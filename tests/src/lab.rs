@@ -127,6 +127,12 @@ impl Lab {
         command
     }
 
+    /// A site's address in the network between the sites.
+    #[must_use]
+    pub fn ip(&self, site: &str) -> String {
+        text(&self.site(site)["ip"])
+    }
+
     /// Where the lab is; tests may put files there.
     #[must_use]
     pub fn dir(&self) -> &Path {

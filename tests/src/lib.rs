@@ -7,6 +7,7 @@ pub mod disks;
 pub mod drive;
 pub mod judge;
 pub mod lab;
+pub mod monitoring;
 pub mod place;
 pub mod product;
 pub mod programs;

@@ -8,6 +8,7 @@
  *   GET /            {"vm","boots","found","seq","bad","uptime_s","wall_ms"}   state; `found` is what this boot found on
  *                                                                       its disk, `bad` is from the last check
  *   GET /append?n=N  {"ok","seq"}                                       N more records, now
+ *   GET /metrics     the number of records, as Prometheus reads it
  *   GET /verify      {"records","bad"}                                  reads the whole ledger back from the disk; status
  *                                                                       500 if anything is bad, so it can be a check
  *   GET /times?from=N  {"from","wall_ms":[…]}                           when records were written, by the guest's clock;
@@ -218,6 +219,10 @@ static const char *answer(const char *request, struct ledger *ledger, unsigned l
         check_ledger(ledger);
         snprintf(out, room, "{\"records\":%" PRIu64 ",\"bad\":%" PRIu64 "}\n", ledger->last, ledger->bad);
         return ledger->bad == 0 ? "200 OK" : "500 Bad records";
+    }
+    if (strncmp(request, "GET /metrics", 12) == 0) {
+        snprintf(out, room, "# TYPE ledger_records counter\nledger_records %" PRIu64 "\n", ledger->last);
+        return "200 OK";
     }
     if (strncmp(request, "GET / ", 6) == 0 || strncmp(request, "GET /status", 11) == 0) {
         snprintf(out, room,

@@ -22,3 +22,8 @@ pub(crate) fn guests() -> PathBuf {
 pub(crate) fn guest_parts() -> PathBuf {
     guests().join("parts")
 }
+
+/// Prometheus and Alertmanager as their packages bring them, unpacked under `root`.
+pub(crate) fn monitoring() -> PathBuf {
+    target().join("monitoring")
+}

@@ -113,7 +113,7 @@ fn announce(view: &View, plan: &Plan, missing: &[Need]) {
         match &need.remedy {
             Remedy::Packages(_) => {}
             Remedy::User => println!("  add the user libvirt-qemu (group kvm) unless a package does: libvirt looks it up at its start"),
-            Remedy::Parts => println!("  download (not install): {}", parts::PACKAGES.join(" ")),
+            Remedy::Parts(parts) => println!("  download (not install): {}", parts.packages().join(" ")),
             Remedy::Cargo(name) => println!("  cargo install {name} --locked   (takes some minutes)"),
         }
     }
@@ -146,7 +146,7 @@ fn install(view: &View, plan: &Plan, missing: &[Need]) -> Result<()> {
         match &need.remedy {
             Remedy::Packages(_) => {}
             Remedy::User => add_user()?,
-            Remedy::Parts => parts::download(view)?,
+            Remedy::Parts(parts) => parts.download(view)?,
             // `cargo test` does the same with a poorer summary, so a failure here is said and not fatal.
             Remedy::Cargo(name) => {
                 if let Err(error) = sh::show(Command::new("cargo").args(["install", name, "--locked"])) {

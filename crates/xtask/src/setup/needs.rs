@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::Result;
 
-use super::Scope;
-use crate::{paths, sh};
+use super::{Scope, parts::Parts};
+use crate::sh;
 
 /// One thing that must be on the machine.
 pub(crate) struct Need {
@@ -20,8 +20,8 @@ pub(crate) enum Remedy {
     Packages(&'static [&'static str]),
     /// libvirt's user, where no package adds it.
     User,
-    /// What the demo guest is made from.
-    Parts,
+    /// Packages that are downloaded and not installed.
+    Parts(Parts),
     /// A tool that cargo installs.
     Cargo(&'static str),
 }
@@ -30,7 +30,7 @@ impl Need {
     pub(crate) fn packages(&self) -> &'static [&'static str] {
         match self.remedy {
             Remedy::Packages(packages) => packages,
-            Remedy::User | Remedy::Parts | Remedy::Cargo(_) => &[],
+            Remedy::User | Remedy::Parts(_) | Remedy::Cargo(_) => &[],
         }
     }
 }
@@ -72,8 +72,15 @@ const FOR_REAL: &[Row] = &[
     ("ext4 and object tools", "make the guest's disk and drivers", Remedy::Packages(&["e2fsprogs", "binutils"]), || {
         Ok(["mkfs.ext4", "strip"].into_iter().all(sh::have))
     }),
-    ("guest parts", "kernel, shell and agent of the demo guest", Remedy::Parts, parts),
+    ("guest parts", "kernel, shell and agent of the demo guest", Remedy::Parts(Parts::Guest), || Ok(Parts::Guest.present())),
 ];
+
+const FOR_ALERTS: &[Row] = &[(
+    "monitoring",
+    "watches a machine in a test and says that it is down",
+    Remedy::Parts(Parts::Monitoring),
+    || Ok(Parts::Monitoring.present()),
+)];
 
 /// The daemon without its systemd integration; the network driver is for isolated networks.
 const LIBVIRT: Remedy = Remedy::Packages(&["libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-daemon-driver-network"]);
@@ -83,7 +90,7 @@ pub(crate) fn missing(scope: Scope) -> Result<Vec<Need>> {
         Scope::Simulated => &[FOR_ALL],
         Scope::Real => &[FOR_ALL, FOR_LIBVIRT, FOR_REAL],
         Scope::Tests => &[FOR_ALL, FOR_TESTS, FOR_LIBVIRT],
-        Scope::TestsWithMachines => &[FOR_ALL, FOR_TESTS, FOR_LIBVIRT, FOR_REAL],
+        Scope::TestsWithMachines => &[FOR_ALL, FOR_TESTS, FOR_LIBVIRT, FOR_REAL, FOR_ALERTS],
     };
     let mut missing = Vec::new();
     for (what, why, remedy, present) in lists.iter().copied().flatten() {
@@ -99,7 +106,7 @@ impl Remedy {
         match self {
             Self::Packages(packages) => Self::Packages(packages),
             Self::User => Self::User,
-            Self::Parts => Self::Parts,
+            Self::Parts(parts) => Self::Parts(*parts),
             Self::Cargo(name) => Self::Cargo(name),
         }
     }
@@ -140,10 +147,4 @@ fn libvirt() -> Result<bool> {
 
 pub(crate) fn user_exists(name: &str) -> Result<bool> {
     Ok(fs::read_to_string("/etc/passwd")?.lines().any(|line| line.split(':').next() == Some(name)))
-}
-
-fn parts() -> Result<bool> {
-    let Ok(entries) = fs::read_dir(paths::guest_parts()) else { return Ok(false) };
-    let debs = entries.flatten().filter(|entry| entry.path().extension().is_some_and(|end| end == "deb"));
-    Ok(debs.count() == super::parts::PACKAGES.len())
 }
