@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use chrono::{DateTime, Utc};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use switchback_alerts::{Alert, Credential, Headers, Key, Secret, Settings, authenticate, decode};
 
@@ -239,4 +240,32 @@ fn an_incident_that_is_opened_again_is_another_one() {
     assert_ne!(first.said, again.said);
     let note = text.replace("incident.triggered", "incident.annotated");
     assert_eq!(decode(&settings, &Headers::default(), note.as_bytes()), Ok(vec![]), "a note says nothing of the incident");
+}
+
+fn all_names() -> Vec<String> {
+    let (_, fixtures) = manifest();
+    fixtures.into_iter().map(|(name, _)| name).chain(captured()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
+
+    #[test]
+    fn whatever_is_sent_is_read_or_refused_within_the_limits(
+        name in prop::sample::select(all_names()),
+        place: prop::sample::Index,
+        put in prop::collection::vec(any::<u8>(), 0..4),
+        gone in 0..40_usize,
+    ) {
+        let Delivery { headers, mut body, .. } = delivery(&name);
+        let from = place.index(body.len() + 1);
+        let to = (from + gone).min(body.len());
+        body.splice(from..to, put);
+        let (settings, keys) = source(&name);
+        drop(authenticate(&settings, &keys, &headers, &body, DateTime::UNIX_EPOCH));
+        for alert in decode(&settings, &headers, &body).unwrap_or_default() {
+            prop_assert!((1..=512).contains(&alert.fingerprint.len()) && alert.summary.len() <= 1_024);
+            prop_assert!(!serde_json::to_string(&alert).unwrap().contains("\\u0000"), "Postgres keeps no U+0000");
+        }
+    }
 }

@@ -53,6 +53,8 @@ pub enum Code {
     UnknownSource,
     /// No trigger policy has this name.
     UnknownPolicy,
+    /// No delivery has this number, or its body was forgotten.
+    UnknownDelivery,
     /// The source's secrets or listeners stand in the way.
     SourceConflict,
     /// The delivery does not prove that it is from its source, or is too old.
@@ -90,7 +92,7 @@ const fn entry(code: Code, word: &'static str, status: u16, title: &'static str,
 const UNTOUCHED: &str = "Nothing was changed.";
 
 /// One row a code, in the order of [`Code`].
-const TABLE: [Entry; 29] = [
+const TABLE: [Entry; 30] = [
     entry(Code::InvalidRequest, "invalid-request", 400, "The request is not valid", UNTOUCHED, "Correct what the detail names and ask again."),
     entry(
         Code::UnknownItem,
@@ -208,6 +210,14 @@ const TABLE: [Entry; 29] = [
         "There is no such trigger policy",
         UNTOUCHED,
         "See `switchback trigger list` for the names, or apply one with `switchback trigger apply -f FILE`.",
+    ),
+    entry(
+        Code::UnknownDelivery,
+        "unknown-delivery",
+        404,
+        "There is no such delivery",
+        "Nothing was changed; old deliveries are forgotten, what they said of alerts stays.",
+        "See `switchback trigger deliveries` for the numbers.",
     ),
     entry(
         Code::SourceConflict,

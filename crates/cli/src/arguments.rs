@@ -18,6 +18,8 @@ pub(crate) use items::{
 };
 pub(crate) use policies::{Approve, KillSwitchCommand, PolicyCommand};
 pub(crate) use trigger::{CreateSource, SourceCommand, TriggerCommand};
+#[cfg(test)]
+pub(crate) use trigger::MAPPING_EXAMPLE;
 
 /// Disaster recovery as durable workflows on Postgres.
 ///

@@ -81,16 +81,17 @@ async fn every_order_of_the_same_deliveries_comes_to_the_same() {
         firing("b", 1),
         firing("b", 5),
         until("b", 3),
+        until("b", 0),
         own_id(|starts_at| Said::Resolved { starts_at }),
         own_id(|starts_at| Said::Firing { starts_at }),
     ];
     let mut expected = None;
-    for turn in 0..sayings.len() {
+    for turn in 0..2 * sayings.len() {
         let name = format!("source-{turn}");
         source(&lab.store, &name).await;
         let mut order = sayings.clone();
-        order.rotate_left(turn);
-        if turn % 2 == 1 {
+        order.rotate_left(turn % sayings.len());
+        if turn >= sayings.len() {
             order.reverse();
         }
         let mut model = Incidents::default();
@@ -259,4 +260,28 @@ async fn a_source_that_is_listened_to_is_not_removed() {
     assert_eq!(lab.store.trigger_sources(None).await.unwrap(), []);
     assert_eq!(lab.store.trigger_deliveries(None, 9).await.unwrap(), []);
     assert_eq!(lab.store.trigger_alerts(None, false, 9).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_beginning_and_an_end_that_come_at_the_same_moment_end_resolved() {
+    let lab = PgLab::new().await;
+    source(&lab.store, "pager").await;
+    for round in 0..60 {
+        let name = format!("f{round}");
+        let (begins, ends) = ([firing(&name, 1)], [alert(&name, Said::ResolvedUntil { until: at(2) })]);
+        tokio::join!(say(&lab.store, "pager", &begins), say(&lab.store, "pager", &ends));
+    }
+    assert_eq!(lab.store.trigger_alerts(None, true, 99).await.unwrap(), [], "none goes on");
+    assert_eq!(standings(&lab.store, "pager").await.len(), 60);
+}
+
+#[tokio::test]
+async fn the_largest_delivery_is_taken_at_once() {
+    let lab = PgLab::new().await;
+    source(&lab.store, "prometheus").await;
+    lab.store.set_trigger_listeners("plan", &["prometheus"]).await.unwrap();
+    let most: Vec<Alert> = (0..alerts::MOST_ALERTS).map(|n| firing(&format!("f{n:04}"), 1)).collect();
+    assert_eq!(say(&lab.store, "prometheus", &most).await.changed, 1_000);
+    assert_eq!(say(&lab.store, "prometheus", &most).await.changed, 0);
+    assert_eq!(wakes(&lab.store).await.len(), 1_000);
 }

@@ -8,6 +8,16 @@ use clap::{Args, Subcommand};
 use super::PolicyCommand;
 use crate::span;
 
+/// A mapping as somebody would begin it.
+pub(crate) const MAPPING_EXAMPLE: &str = r#"fingerprint: [/source, /subject]       # what fires; the same each time
+status: /type                          # where the word is, and what the words mean
+firing: [com.example.alert.firing]
+resolved: [com.example.alert.resolved]
+ignored: []
+began: {by: message_time, at: /time}   # or {by: start, at: /data/started_at}, or {by: fingerprint}
+labels: {site: /data/site}             # what policies look at
+summary: /data/summary"#;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum TriggerCommand {
     #[command(flatten)]
@@ -83,6 +93,7 @@ pub(crate) enum SourceCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(after_long_help = format!("A mapping file:\n\n{MAPPING_EXAMPLE}"))]
 pub(crate) struct CreateSource {
     /// Its name: lower-case letters, digits and `-`; part of the path that the sender posts to.
     pub(crate) name: SourceName,

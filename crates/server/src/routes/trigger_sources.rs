@@ -94,7 +94,7 @@ pub(super) async fn delivery(caller: Caller, State(app): State<App>, Path(id): P
     caller.may(Role::Operator)?;
     let id: i64 = parsed(&id)?;
     let body = app.store.trigger_delivery_body(id).await?;
-    let body = body.ok_or_else(|| Refusal::new(Code::UnknownPath, format!("there is no delivery {id}, or its body is kept no more")))?;
+    let body = body.ok_or_else(|| Refusal::new(Code::UnknownDelivery, format!("there is no delivery {id}, or its body is kept no more")))?;
     Ok(Json(DeliveryBody { id, text: String::from_utf8_lossy(&body).into_owned() }))
 }
 

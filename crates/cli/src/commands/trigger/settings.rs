@@ -27,21 +27,11 @@ pub(super) fn of(asked: &CreateSource) -> Result<Settings> {
         }
         (Kind::CloudEvents, Some(file)) => Settings::CloudEvents { credential: credential(asked), mapping: mapping(file)? },
         (Kind::Generic, Some(file)) => Settings::Generic { credential: credential(asked), mapping: mapping(file)? },
-        (Kind::CloudEvents | Kind::Generic, None) => return Err(refused(format!("{kind} needs --mapping-file, such as\n\n{EXAMPLE}")).into()),
+        (Kind::CloudEvents | Kind::Generic, None) => return Err(refused(format!("{kind} needs --mapping-file; `switchback trigger source create --help` shows one")).into()),
     };
     settings.check().map_err(|error| refused(error.to_string()))?;
     Ok(settings)
 }
-
-/// A mapping as somebody would begin it.
-const EXAMPLE: &str = r#"fingerprint: [/source, /subject]       # what fires; the same each time
-status: /type                          # the word for what is said, and what the words mean
-firing: [com.example.alert.firing]
-resolved: [com.example.alert.resolved]
-ignored: []
-began: {by: message_time, at: /time}   # or {by: start, at: /data/started_at}, or {by: fingerprint}
-labels: {site: /data/site}             # what policies look at
-summary: /data/summary"#;
 
 fn credential(asked: &CreateSource) -> Credential {
     let shown = &asked.shown;
@@ -56,7 +46,12 @@ fn credential(asked: &CreateSource) -> Credential {
 fn mapping(file: &Path) -> Result<Mapping> {
     let text = std::fs::read_to_string(file).with_context(|| format!("reading the mapping in {}", file.display()))?;
     let mapping = serde_saphyr::from_str(&text);
-    Ok(mapping.map_err(|error| refused(format!("{} is no mapping: {error}", file.display())))?)
+    Ok(mapping.map_err(|error| refused(format!("{} is no mapping: {}", file.display(), first_line(&error.to_string()))))?)
+}
+
+/// Without the picture of the place, which needs more lines than a refusal has.
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }
 
 fn refuse(kind: Kind, refuse: bool, why: &str) -> Result<()> {
@@ -73,7 +68,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::arguments::{Arguments, Command, SourceCommand, TriggerCommand};
+    use crate::arguments::{Arguments, Command, MAPPING_EXAMPLE, SourceCommand, TriggerCommand};
 
     fn settings(arguments: &[&str]) -> Result<Settings> {
         let all = [&["switchback", "trigger", "source", "create", "a", "--kind"], arguments].concat();
@@ -113,7 +108,7 @@ mod tests {
 
     #[test]
     fn the_mapping_that_is_shown_as_an_example_can_be_used() {
-        let mapping: Mapping = serde_saphyr::from_str(EXAMPLE).unwrap();
+        let mapping: Mapping = serde_saphyr::from_str(MAPPING_EXAMPLE).unwrap();
         Settings::Generic { credential: Credential::Bearer, mapping }.check().unwrap();
     }
 }
