@@ -13,6 +13,7 @@ pub mod contract;
 pub mod memory;
 pub mod ports;
 pub mod runner;
+pub mod schedule;
 pub mod sim;
 pub mod trace;
 pub mod turns;
