@@ -6,6 +6,7 @@ mod children;
 mod leases;
 mod messages;
 mod scenes;
+mod schedules;
 mod tasks;
 mod turns;
 
@@ -79,6 +80,15 @@ cases! {
     tasks::a_cancelled_look_does_not_wait_for_its_dead_agent,
     tasks::a_dead_letter_is_claimed_by_nobody,
     tasks::the_total_limit_ends_a_task_whatever_its_attempts_do,
+    schedules::a_name_is_kept_once_and_forgotten_without_what_it_fired,
+    schedules::a_firing_starts_one_run_and_moves_on,
+    schedules::a_firing_of_a_stale_belief_changes_nothing,
+    schedules::a_time_is_missed_while_the_run_before_is_open,
+    schedules::a_time_that_waits_is_due_when_the_run_before_has_ended,
+    schedules::what_was_missed_is_recorded_with_its_cause,
+    schedules::a_pause_is_kept_with_who_and_why,
+    schedules::a_start_by_hand_moves_nothing,
+    schedules::a_scheduler_starts_each_time_once,
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod children;
 mod rows;
 mod runs;
+mod schedules;
 mod tasks;
 
 use std::sync::{Arc, Mutex, MutexGuard};

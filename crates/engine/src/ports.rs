@@ -12,6 +12,8 @@ use serde_json::Value;
 use std::time::Duration;
 use uuid::Uuid;
 
+use crate::schedule::ScheduleStore;
+
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -370,5 +372,5 @@ pub trait Sweeps: Send + Sync {
 }
 
 /// All of it.
-pub trait Store: LeaseStore + RunStore + TaskStore + Sweeps {}
-impl<T: LeaseStore + RunStore + TaskStore + Sweeps> Store for T {}
+pub trait Store: LeaseStore + RunStore + TaskStore + Sweeps + ScheduleStore {}
+impl<T: LeaseStore + RunStore + TaskStore + Sweeps + ScheduleStore> Store for T {}

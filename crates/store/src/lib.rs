@@ -20,6 +20,7 @@ mod pg;
 pub mod policies;
 pub mod pool;
 mod runs;
+mod schedules;
 mod sql;
 mod sweeps;
 mod tasks;

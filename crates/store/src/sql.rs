@@ -95,4 +95,12 @@ queries! {
     TRIGGER_WAKES = "trigger_wakes", "reading what a policy has not looked at";
     PRUNE_DELIVERIES = "prune_deliveries", "forgetting old deliveries";
     PRUNE_ALERTS = "prune_alerts", "forgetting old alerts";
+    CREATE_SCHEDULE = "create_schedule", "keeping a schedule";
+    REMOVE_SCHEDULE = "remove_schedule", "removing a schedule";
+    PAUSE_SCHEDULE = "pause_schedule", "pausing a schedule";
+    RESUME_SCHEDULE = "resume_schedule", "resuming a schedule";
+    SCHEDULES = "schedules", "reading schedules";
+    DUE_SCHEDULES = "due_schedules", "looking for due schedules";
+    FIRINGS = "firings", "reading what a schedule fired";
+    FIRE = "fire", "firing a schedule";
 }

@@ -3,7 +3,11 @@
 
 use std::{future::Future, time::Duration};
 
-use engine::{ClaimedRun, CommitError, EventRow, LeaseStore, RunState, RunStore, Sent, StartRun, StoreError, TurnWrite, Writer};
+use chrono::DateTime;
+use engine::{
+    ClaimedRun, CommitError, EventRow, LeaseStore, RunState, RunStore, Sent, StartRun, Step, StoreError, TurnWrite, Writer,
+    schedule::{CatchUp, ClockChange, NewSchedule, NextFire, Overlap, ScheduleSpec, ScheduleStore, Scheduler},
+};
 use sdk::{Event, EventBody, History, Lease, Message, RunId, Seq, WorkerId};
 use serde_json::json;
 use switchback_store::{
@@ -221,4 +225,34 @@ async fn what_is_owned_is_told_after_a_claim_in_flight_has_ended() {
     };
     let (owned, ()) = tokio::join!(asked, committed);
     assert!(owned.unwrap().iter().any(|owned| owned.run == run), "a claim whose answer was lost is found");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_servers_one_starts_a_fire_time() {
+    let lab = PgLab::new().await;
+    let store = lab.store.clone();
+    let at = DateTime::from_timestamp(store.now().await.unwrap().timestamp() / 60 * 60 - 60, 0).unwrap();
+    let spec = ScheduleSpec {
+        v: ScheduleSpec::FORM,
+        cron: "* * * * *".into(),
+        zone: "UTC".into(),
+        jitter_ms: 0,
+        overlap: Overlap::Skip,
+        catch_up: CatchUp::default(),
+        clock_change: ClockChange::default(),
+        workflow: "case".into(),
+        workflow_id: "a".into(),
+        input: json!(null),
+    };
+    store.create_schedule(&NewSchedule { name: "s".into(), spec, by: "tester".into(), next: NextFire { at, due_at: at } }).await.unwrap();
+    let servers: Vec<_> = (0..6).map(|_| Scheduler::new(store.clone(), Box::new(Uuid::now_v7))).collect();
+    let steps: Vec<_> = servers.into_iter().map(|mut server| tokio::spawn(async move { server.step().await })).collect();
+    let mut busy = 0;
+    for step in steps {
+        busy += usize::from(step.await.unwrap().unwrap() == Step::Busy);
+    }
+    assert_eq!(busy, 1);
+    assert_eq!(store.firings("s", 99).await.unwrap().iter().filter(|row| row.kind.started()).count(), 1);
+    let lease = store.open_lease(WorkerId(Uuid::now_v7()), TTL).await.unwrap();
+    assert_eq!(store.claim_runs(lease, 9).await.unwrap().len(), 1);
 }

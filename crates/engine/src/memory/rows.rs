@@ -7,7 +7,10 @@ use chrono::{DateTime, Utc};
 use sdk::{ClosePolicy, Failure, Hash, Lease, Message, Parent, RunId, Seq, WorkerId};
 use serde_json::Value;
 
-use crate::{ProjectionRow, RunState, StoreError, TaskRow, Writer};
+use crate::{
+    ProjectionRow, RunState, StoreError, TaskRow, Writer,
+    schedule::{Recorded, Schedule},
+};
 
 /// A run as the store sees it.
 #[derive(Clone, Debug)]
@@ -26,6 +29,8 @@ pub struct MemoryRun {
     pub state: RunState,
     /// Why it failed or was set aside.
     pub failure: Option<Failure>,
+    /// When it ended.
+    pub closed_at: Option<DateTime<Utc>>,
     pub(crate) events: Vec<(Vec<u8>, Hash, Writer)>,
     pub(crate) msg_keys: BTreeSet<String>,
 }
@@ -77,6 +82,9 @@ pub(crate) struct State {
     pub(crate) lock_requests: BTreeMap<u64, (RunId, Seq, Vec<String>)>,
     pub(crate) next_request: u64,
     pub(crate) projections: Vec<(RunId, ProjectionRow)>,
+    pub(crate) schedules: BTreeMap<String, Schedule>,
+    pub(crate) schedule_versions: i64,
+    pub(crate) firings: BTreeMap<(String, DateTime<Utc>), Recorded>,
 }
 
 impl State {
@@ -97,6 +105,9 @@ impl State {
             lock_requests: BTreeMap::new(),
             next_request: 1,
             projections: Vec::new(),
+            schedules: BTreeMap::new(),
+            schedule_versions: 0,
+            firings: BTreeMap::new(),
         }
     }
 
@@ -142,12 +153,13 @@ impl State {
         self.inbox_keys.range((run, String::new())..).next().is_some_and(|(r, _)| *r == run)
     }
 
-    /// Earliest moment at which a deadline, timer or delay runs out.
+    /// Earliest moment at which a deadline, timer, delay or schedule is due.
     pub(crate) fn next_due(&self) -> Option<DateTime<Utc>> {
         let tasks = self.tasks.values().filter(|t| t.dead.is_none()).flat_map(|t| {
             let waiting = t.holder.is_none();
             [waiting.then_some(t.not_before), t.queue_deadline.filter(|_| t.attempt == 0), t.abandoned_at(), t.total_deadline, t.attempt_deadline, t.beat_deadline]
         });
-        tasks.flatten().chain(self.timers.values().copied()).filter(|at| *at >= self.now).min()
+        let schedules = self.schedules.values().filter(|schedule| !self.waits(schedule)).map(|schedule| schedule.next.due_at);
+        tasks.flatten().chain(self.timers.values().copied()).chain(schedules).filter(|at| *at >= self.now).min()
     }
 }

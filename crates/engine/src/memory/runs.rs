@@ -72,6 +72,7 @@ impl State {
             epoch: 0,
             state: RunState::Open,
             failure: None,
+            closed_at: None,
             events: Vec::new(),
             msg_keys: std::collections::BTreeSet::new(),
         };
@@ -191,6 +192,7 @@ impl State {
             if let Some(close) = &turn.close {
                 run.state = close.state.clone();
                 run.failure = close.problem.clone();
+                run.closed_at = (close.state != RunState::Suspended).then_some(now);
                 run.owner = None;
             }
         }
