@@ -244,7 +244,7 @@ fn put_back(work: Work, struck: &mut Struck, case: &str) {
         Rest::Protected | Rest::CommitPending | Rest::Committed => {}
     }
     let no_copy = record.state.test_failover == TestFailover::None;
-    let as_before = matches!(work, Work::Protect | Work::Reprotect | Work::ReprotectElsewhere | Work::ReprotectAgain | Work::TestFailover | Work::FullFailback)
+    let as_before = matches!(work, Work::Protect | Work::Reprotect | Work::ReprotectElsewhere | Work::ReprotectAgain | Work::TestFailover | Work::Drill | Work::FullFailback)
         && struck.ending.run != RunState::Completed
         && no_copy;
     if as_before {

@@ -26,7 +26,7 @@ use std::{
 
 use activities::Prober;
 use async_trait::async_trait;
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use engine::{
     ActivityRegistry, Fault, Job, Perform, RunState, RunStore, StartRun, Started,
     memory::{MemoryRun, MemoryStore},
@@ -39,7 +39,7 @@ use provider::{
 use recovery::{Check, ItemName, ItemRecord, MainState, SiteName};
 use sdk::{Message, Outcome, RunId, TaskQueue};
 use uuid::Uuid;
-pub use work::Work;
+pub use work::{Work, drill};
 use workflows::{
     ItemChange,
     declared::{LoadEvidence, LoadItem, SiteError},
@@ -82,7 +82,12 @@ impl Scene {
     /// Two sites with an agent each, two workers, one machine at `a`.
     #[must_use]
     pub fn new(seed: u64, chaos: Chaos) -> Self {
-        let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default();
+        Self::at(seed, chaos, DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default())
+    }
+
+    /// The same, at another time.
+    #[must_use]
+    pub fn at(seed: u64, chaos: Chaos, start: DateTime<Utc>) -> Self {
         let mut sim = Simulation::new(seed, chaos, start);
         let clock_of = sim.store.clone();
         let world = SimWorld::new(Clock::new(move || clock_of.time()));
@@ -155,7 +160,7 @@ impl Scene {
     /// Starts `work`.
     pub fn start(&mut self, work: Work) -> RunId {
         let (workflow, input) = work.input(self);
-        self.start_workflow(workflow, input, &workflows::item_workflow_id(&item()))
+        self.start_workflow(workflow, input, &work.about())
     }
 
     /// Starts any workflow.

@@ -3,7 +3,7 @@
 use recovery::{ItemRecord, Location, MainState, Operation, PointChoice, ReplicationPolicy, Rest, Sync};
 use serde_json::Value;
 use workflows::{
-    Acceptance, ChangePointInput, CleanTestInput, CommitInput, FailoverInput, PlannedInput, ProtectInput, ReprotectInput, TestFailoverInput, UndoInput,
+    Acceptance, ChangePointInput, CleanTestInput, CommitInput, DrillInput, FailoverInput, PlannedInput, ProtectInput, ReprotectInput, TestFailoverInput, UndoInput,
     UnprotectInput,
 };
 
@@ -46,6 +46,8 @@ pub enum Work {
     TestFailover,
     /// Clean-up of a test failover.
     CleanTest,
+    /// Drill.
+    Drill,
     /// Failover beside a test copy, to its end.
     CommitBesideCopy,
     /// Unprotect.
@@ -62,7 +64,7 @@ const FAILED_BACK: &[Work] = &[Work::Protect, Work::Failover, Work::Commit, Work
 
 impl Work {
     /// All of it.
-    pub const ALL: [Work; 20] = [
+    pub const ALL: [Work; 21] = [
         Work::Protect,
         Work::Failover,
         Work::FailoverUnfenced,
@@ -80,6 +82,7 @@ impl Work {
         Work::ReprotectAgain,
         Work::TestFailover,
         Work::CleanTest,
+        Work::Drill,
         Work::CommitBesideCopy,
         Work::Unprotect,
         Work::UnprotectAway,
@@ -90,7 +93,7 @@ impl Work {
     pub fn before(self) -> &'static [Work] {
         match self {
             Work::Protect => &[],
-            Work::Failover | Work::FailoverUnfenced | Work::PlannedFailover | Work::TestFailover | Work::Unprotect => HOME_AND_PROTECTED,
+            Work::Failover | Work::FailoverUnfenced | Work::PlannedFailover | Work::TestFailover | Work::Drill | Work::Unprotect => HOME_AND_PROTECTED,
             Work::ChangePoint | Work::Undo | Work::Commit => FAILED_OVER,
             Work::Reprotect | Work::ReprotectElsewhere | Work::FullFailback => AWAY,
             Work::Failback | Work::FailoverHome | Work::UnprotectAway => AWAY_AND_PROTECTED,
@@ -122,6 +125,7 @@ impl Work {
             Work::ReprotectAgain => "reprotect after a failback, onto the disks that a recovery had made",
             Work::TestFailover => "test failover",
             Work::CleanTest => "clean test failover",
+            Work::Drill => "drill: beside these, the steps of a test failover and of its clean-up",
             Work::CommitBesideCopy => "commit beside a test copy",
             Work::Unprotect => "unprotect",
             Work::UnprotectAway => "unprotect, replicated in reverse",
@@ -155,6 +159,11 @@ impl Work {
         })
     }
 
+    /// What its run is about.
+    pub(crate) fn about(self) -> String {
+        if self == Work::Drill { workflows::drill_workflow_id(&item()) } else { workflows::item_workflow_id(&item()) }
+    }
+
     pub(crate) fn input(self, scene: &Scene) -> (&'static str, Value) {
         match self {
             Work::Protect => {
@@ -183,8 +192,9 @@ impl Work {
             Work::Commit | Work::CommitHome | Work::CommitBesideCopy => ("commit", json(CommitInput { item: item() })),
             Work::Reprotect | Work::ReprotectAgain => ("reprotect", json(ReprotectInput { item: item(), location: Location::Original })),
             Work::ReprotectElsewhere => ("reprotect", json(ReprotectInput { item: item(), location: Location::Alternate })),
-            Work::TestFailover => ("test-failover", json(TestFailoverInput { item: item(), choice: PointChoice::LatestProcessed })),
+            Work::TestFailover => ("test-failover", json(TestFailoverInput { item: item(), choice: PointChoice::LatestProcessed, checks: vec![] })),
             Work::CleanTest => ("clean-test-failover", json(CleanTestInput { item: item() })),
+            Work::Drill => ("drill", json(drill())),
             Work::Unprotect | Work::UnprotectAway => ("unprotect", json(UnprotectInput { item: item() })),
         }
     }
@@ -192,6 +202,19 @@ impl Work {
 
 fn json(input: impl serde::Serialize) -> Value {
     serde_json::to_value(input).unwrap_or(Value::Null)
+}
+
+/// A drill whose targets every undisturbed one meets.
+#[must_use]
+pub fn drill() -> DrillInput {
+    DrillInput {
+        item: item(),
+        choice: PointChoice::LatestProcessed,
+        checks: vec![],
+        rto_target_ms: Some(900_000),
+        rpo_target_ms: Some(900_000),
+        note: Some("a rehearsal".into()),
+    }
 }
 
 fn failover(accept_unfenced: Option<Acceptance>) -> FailoverInput {

@@ -19,7 +19,7 @@ pub use replicas::{
     AwaitFirstPoint, Base, DropReplica, Endpoint, ExtentMap, FinalSync, KeepExtentMap, ListPoints, PinPoint, PrepareReplica, RemovePoints, ReopenReplica, SealReplica, Sealed,
     StartReplication, StopReplication, UnpinPoint, WithdrawPoints,
 };
-pub use test_copies::{CheckTest, CleanTest, RecoverTest, StartTest, StartedTest};
+pub use test_copies::{CheckTest, CleanTest, RecoverTest, StartTest, StartedTest, TakeInventory, TakenInventory, TestObject};
 pub use triggers::{LoadEvidence, Look};
 
 /// Why a site will not do it, however often it is asked.

@@ -1,7 +1,7 @@
 //! The product's workflows and the activities that they declare.
 //!
 //!   protect ─▶ failover | planned failover ─▶ commit ─▶ reprotect ─▶ failback ─▶ commit ─▶ reprotect        unprotect
-//!                  └▶ change point, undo             beside them: test failover, clean-up
+//!                  └▶ change point, undo             beside them: test failover, clean-up; drill (both)
 //!
 //! Invariants: 1. Nothing here knows a platform, a store or a clock. 2. A workflow changes the item's record only by facts,
 //! recorded in the transaction of the events that cause them. 3. The machine of an item is powered on with its network only
@@ -12,6 +12,7 @@ pub mod change_point;
 pub mod clean_test;
 pub mod commit;
 pub mod declared;
+mod drill;
 mod discarded;
 pub mod failover;
 mod old_machine;
@@ -28,12 +29,13 @@ pub mod unprotect;
 pub use change_point::{ChangePoint, ChangePointInput};
 pub use clean_test::{CleanTestFailover, CleanTestInput, Cleaned};
 pub use commit::{Commit, CommitInput, Committed};
+pub use drill::{Drill, DrillInput, Drilled, drill_workflow_id};
 pub use failover::{Acceptance, Failover, FailoverInput};
 pub use planned::{Failback, PlannedFailover, PlannedInput};
 pub use promote::FailedOver;
 pub use protect::{Protect, ProtectInput, Protected};
 pub use reprotect::{Reprotect, ReprotectInput, Reprotected};
-pub use test_failover::{TestFailover, TestFailoverInput, Tested};
+pub use test_failover::{Stage, TestFailover, TestFailoverInput, Tested};
 pub use tracked::{ITEM_PROJECTION, ItemChange, item_workflow_id, site_queue};
 pub use trigger::{Ballot, Evaluated, Note, TRIGGER_PROJECTION, Trigger, TriggerInput, TriggerNote, trigger_workflow_id};
 pub use undo::{Undo, UndoInput, Undone};
@@ -53,6 +55,7 @@ pub fn registry() -> sdk::Registry {
         .with::<Failback>()
         .with::<TestFailover>()
         .with::<CleanTestFailover>()
+        .with::<Drill>()
         .with::<Unprotect>()
         .with::<Trigger>()
 }

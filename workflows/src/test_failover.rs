@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use recovery::{Fact, ItemName, Operation, PointChoice, PointId, SiteName, TestCopy, TestFailover as State, allowed_operations, resolve};
-use sdk::{Context, Failure, Saga, Workflow};
+use recovery::{Check, Fact, ItemName, Operation, PointChoice, PointId, SiteName, TestCopy, TestFailover as State, allowed_operations, resolve};
+use sdk::{CallError, Context, Failure, Saga, TaskQueue, Workflow};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
     tracked::Tracked,
 };
 
+/// Choices of a point that went before it could be pinned: one that lasts as long as a few points are apart meets another each time.
+const CHOICES: u32 = 5;
 /// Longest wait for a copy to serve, before it is left as it is.
 const SERVE_LIMIT: Duration = Duration::from_secs(300);
 
@@ -28,6 +30,9 @@ pub struct TestFailoverInput {
     pub item: ItemName,
     /// Which point.
     pub choice: PointChoice,
+    /// Asked beside the item's own checks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
 }
 
 /// A copy that runs on its own network.
@@ -47,6 +52,45 @@ pub struct Tested {
     pub isolation: String,
     /// From the request until it served (or until the wait ended).
     pub rto_actual_ms: u64,
+    /// How long each part of that took.
+    #[serde(default)]
+    pub stages: Vec<Stage>,
+}
+
+/// A part of a recovery, by the clock of the database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// What was done.
+    pub name: String,
+    /// When it was done.
+    pub ended_at: DateTime<Utc>,
+    /// Since the stage before.
+    pub took_ms: u64,
+}
+
+/// Notes stages as they end.
+pub(crate) struct Stages {
+    since: DateTime<Utc>,
+    ended: Vec<Stage>,
+}
+
+impl Stages {
+    pub(crate) fn since(since: DateTime<Utc>) -> Self {
+        Self { since, ended: vec![] }
+    }
+
+    pub(crate) fn end(&mut self, name: &str, now: DateTime<Utc>) {
+        self.ended.push(Stage { name: name.to_owned(), ended_at: now, took_ms: elapsed_ms(self.since, now) });
+        self.since = now;
+    }
+
+    pub(crate) fn all(self) -> Vec<Stage> {
+        self.ended
+    }
+}
+
+pub(crate) fn elapsed_ms(from: DateTime<Utc>, to: DateTime<Utc>) -> u64 {
+    u64::try_from((to - from).num_milliseconds()).unwrap_or(0)
 }
 
 /// The workflow.
@@ -64,7 +108,7 @@ impl Workflow for TestFailover {
         item.granted()?;
         item.note(Fact::TestFailoverIs { test_failover: State::Running, copy: None })?;
         let mut saga = item.ctx.saga();
-        let tested = copy(&mut item, &mut saga, input.choice, requested_at).await;
+        let tested = copy(&mut item, &mut saga, &input, requested_at).await;
         let settled = saga.settle(tested).await;
         if let Err(failure) = &settled {
             let copy = item.record()?.test_copy.clone();
@@ -85,34 +129,56 @@ fn possible(item: &Tracked) -> Result<(), Failure> {
     Err(Failure::fatal("not-allowed-in-this-state", message).not_applied())
 }
 
-async fn copy(item: &mut Tracked, saga: &mut Saga, choice: PointChoice, requested_at: DateTime<Utc>) -> Result<Tested, Failure> {
+async fn copy(item: &mut Tracked, saga: &mut Saga, input: &TestFailoverInput, requested_at: DateTime<Utc>) -> Result<Tested, Failure> {
     let ctx = item.ctx.clone();
+    let mut stages = Stages::since(requested_at);
     let record = item.record()?;
-    let (site, checks) = (record.target_site().clone(), record.checks.clone());
+    let (site, checks) = (record.target_site().clone(), [record.checks.clone(), input.checks.clone()].concat());
     let (target, name, generation) = (site_queue(&site), item.name.clone(), item.generation);
-    let points = ctx.call(target.clone(), &ListPoints { item: name.clone() }).await?.points;
-    let none = |why: String| Failure::fatal("no-recovery-point", format!("item {name}: {why}"));
-    let point = resolve(&points, choice).map_err(|why| none(why.to_string()))?;
-    let taken_at = points.iter().find(|p| p.id == point).map(|p| p.taken_at).ok_or_else(|| none(format!("no point {point}")))?;
+    let (point, taken_at) = pinned(item, saga, &target, input.choice).await?;
     let mut made = TestCopy { generation, point, site: site.clone(), since: None, evidence: vec![] };
-    item.note(Fact::TestFailoverIs { test_failover: State::Running, copy: Some(made.clone()) })?;
-
-    let pin = format!("test-{generation}");
-    let unpin = ctx.call(target.clone(), &UnpinPoint { item: name.clone(), point, pin: pin.clone() });
-    saga.step(ctx.call(target.clone(), &PinPoint { item: name.clone(), point, pin }), unpin).await?;
+    stages.end("choose the point", ctx.now());
     let clean = ctx.call(target.clone(), &CleanTest { item: name.clone(), generation });
     saga.step(ctx.call(target.clone(), &RecoverTest { item: name.clone(), generation, point }), clean).await?;
+    stages.end("make the copy", ctx.now());
     let started = ctx.call(target.clone(), &StartTest { item: name.clone(), generation }).await?;
+    stages.end("prove the isolation and start", ctx.now());
     let check = ctx.call(target, &CheckTest { item: name, generation, checks }).total_timeout(SERVE_LIMIT);
     let (serves, evidence) = match check.await {
         Ok(served) => (true, served.evidence),
-        Err(sdk::CallError::Cancelled) => return Err(sdk::Cancelled.into()),
+        Err(CallError::Cancelled) => return Err(sdk::Cancelled.into()),
         Err(why) => (false, Failure::from(why).to_string()),
     };
     made.since = Some(started.since);
     made.evidence = vec![started.isolation.clone(), evidence.clone()];
     item.note(Fact::TestFailoverIs { test_failover: State::Ready, copy: Some(made) })?;
     saga.keep();
-    let rto_actual_ms = u64::try_from((ctx.now() - requested_at).num_milliseconds()).unwrap_or(0);
-    Ok(Tested { site, point, point_taken_at: taken_at, serves, evidence, isolation: started.isolation, rto_actual_ms })
+    stages.end("check", ctx.now());
+    let rto_actual_ms = elapsed_ms(requested_at, ctx.now());
+    Ok(Tested { site, point, point_taken_at: taken_at, serves, evidence, isolation: started.isolation, rto_actual_ms, stages: stages.all() })
+}
+
+/// The point that is meant, pinned. Replication goes on: the one that was the newest may be gone before it is pinned, and then
+/// another one is.
+async fn pinned(item: &mut Tracked, saga: &mut Saga, target: &TaskQueue, choice: PointChoice) -> Result<(PointId, DateTime<Utc>), Failure> {
+    let (ctx, name, generation) = (item.ctx.clone(), item.name.clone(), item.generation);
+    let site = item.record()?.target_site().clone();
+    let none = |why: String| Failure::fatal("no-recovery-point", format!("item {name}: {why}"));
+    let mut choices = 1;
+    loop {
+        let points = ctx.call(target.clone(), &ListPoints { item: name.clone() }).await?.points;
+        let point = resolve(&points, choice).map_err(|why| none(why.to_string()))?;
+        let taken_at = points.iter().find(|p| p.id == point).map(|p| p.taken_at).ok_or_else(|| none(format!("no point {point}")))?;
+        let made = TestCopy { generation, point, site: site.clone(), since: None, evidence: vec![] };
+        item.note(Fact::TestFailoverIs { test_failover: State::Running, copy: Some(made) })?;
+        let pin = format!("test-{generation}");
+        let unpin = ctx.call(target.clone(), &UnpinPoint { item: name.clone(), point, pin: pin.clone() });
+        let pinned = saga.step(ctx.call(target.clone(), &PinPoint { item: name.clone(), point, pin }), unpin).await;
+        let gone = matches!(&pinned, Err(CallError::App(error)) if error.code == "no-such-point");
+        if !gone || choices == CHOICES || matches!(choice, PointChoice::Exact(_)) {
+            pinned?;
+            return Ok((point, taken_at));
+        }
+        choices += 1;
+    }
 }

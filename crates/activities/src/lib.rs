@@ -47,6 +47,7 @@ pub fn registry(site: Arc<dyn Site>, prober: Arc<dyn Prober>) -> ActivityRegistr
         .with::<d::StartTest, _>(here.clone())
         .with::<d::CheckTest, _>(here.clone())
         .with::<d::CleanTest, _>(here.clone())
+        .with::<d::TakeInventory, _>(here.clone())
         .with::<d::LiftFence, _>(here.clone())
         .with::<d::RecoverMachine, _>(here.clone())
         .with::<d::StartMachine, _>(here.clone())

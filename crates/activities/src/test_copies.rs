@@ -74,3 +74,15 @@ impl Perform<d::CleanTest> for SiteActivities {
         self.site.clean_test(&call(job), &input.item, input.generation).await.map_err(|e| fault(&e))
     }
 }
+
+#[async_trait]
+impl Perform<d::TakeInventory> for SiteActivities {
+    async fn perform(&self, _: &Job, input: d::TakeInventory) -> Answer<d::TakenInventory> {
+        let all = self.site.inventory().await.map_err(|e| fault(&e))?;
+        let ours = all.objects.into_iter().filter(|object| object.of_test && object.item.as_ref().is_none_or(|item| *item == input.item));
+        let word = |kind| serde_json::to_value(kind).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default();
+        let mut objects: Vec<d::TestObject> = ours.map(|object| d::TestObject { kind: word(object.kind), name: object.name }).collect();
+        objects.sort();
+        Ok(d::TakenInventory { objects })
+    }
+}

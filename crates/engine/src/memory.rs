@@ -72,6 +72,13 @@ impl MemoryStore {
         self.lock().next_due()
     }
 
+    /// Whether nobody has anything to do: no message waits, no task that could be carried out, no request for a lock.
+    #[must_use]
+    pub fn sleeps(&self) -> bool {
+        let state = self.lock();
+        state.inbox.is_empty() && state.lock_requests.is_empty() && state.tasks.values().all(|task| task.dead.is_some() || task.holder.is_none() && task.not_before > state.now)
+    }
+
     /// Time now.
     #[must_use]
     pub fn time(&self) -> DateTime<Utc> {

@@ -132,6 +132,13 @@ impl Simulation {
         }));
     }
 
+    /// Adds a process that fires schedules.
+    pub fn scheduler(&mut self) {
+        let (store, seed) = (self.store.clone(), self.seed);
+        let place = self.actors.len() as u64;
+        self.add(Box::new(move |life, idle| Box::pin(actors::scheduler(store.clone(), actors::identity(seed, place, life), idle))));
+    }
+
     fn add(&mut self, birth: Birth) {
         self.actors.push(Actor { birth, main: None, idle: Arc::default(), back_at: None, lives: 0 });
     }
@@ -196,12 +203,12 @@ impl Simulation {
     }
 
     /// Nobody can move: time passes to the next due moment. While one is near, in steps that let leases be renewed; through
-    /// long sleeps in strides, over which leases run out as they do when a machine is suspended.
+    /// long sleeps, in which nobody has anything to do, in strides, over which leases run out as they do when a machine is suspended.
     fn advance(&mut self) {
         let now = self.store.time();
         let back = self.actors.iter().filter_map(|actor| actor.back_at).filter(|at| *at > now && *at < DateTime::<Utc>::MAX_UTC).min();
         let due = [self.store.next_due().filter(|at| *at > now), back].into_iter().flatten().min();
-        let far = due.is_some_and(|at| at > now + TTL * 6);
+        let far = due.is_some_and(|at| at > now + TTL * 6) && self.store.sleeps();
         let most = now + if far { STRIDE } else { TTL / 3 };
         let step = (due.unwrap_or(most).min(most) - now).to_std().unwrap_or(TTL / 3) + Duration::from_millis(1);
         self.store.advance(step);

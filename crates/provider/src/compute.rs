@@ -112,6 +112,9 @@ pub struct OwnedObject {
     pub name: String,
     /// Space on disk; 0 for what is not a file.
     pub bytes: u64,
+    /// Made for a test failover, and gone when that is cleaned.
+    #[serde(default)]
+    pub of_test: bool,
 }
 
 /// Everything at a site that exists because of us, sorted.

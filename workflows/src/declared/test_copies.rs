@@ -15,6 +15,30 @@ pub struct StartedTest {
     pub isolation: String,
 }
 
+/// What test failovers made at a site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenInventory {
+    /// Sorted.
+    pub objects: Vec<TestObject>,
+}
+
+/// Something that a test failover made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TestObject {
+    /// Machine, disk, network, record, …
+    pub kind: String,
+    /// Path or name on the platform.
+    pub name: String,
+}
+
+declare! {
+    /// Lists what exists at a site because of test failovers of an item, or of one that can't be told.
+    TakeInventory {
+        /// Which.
+        item: ItemName,
+    } is "take-inventory", Idempotent, Read, CALL => TakenInventory
+}
+
 declare! {
     /// Makes throw-away disks on a point, an isolated network, and a machine that uses them. Starts nothing.
     RecoverTest {

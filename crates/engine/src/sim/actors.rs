@@ -14,6 +14,7 @@ use crate::{
     ActivityRegistry, ClaimedTask, LeaseStore, Reported, Shown, Step, StoreError, StoreTasks, TaskRunner, TaskSource, Tuning, Verdict, Worker,
     adapters::Inline,
     memory::MemoryStore,
+    schedule::Scheduler,
     worker::{Keeper, LeaseHealth},
 };
 
@@ -71,6 +72,25 @@ pub(super) async fn worker(store: MemoryStore, registry: Arc<Registry>, seed: u6
             set(&keeper.fenced, true);
         }
         match worker.step().await {
+            Ok(Step::Busy) => {}
+            Ok(Step::Idle) | Err(_) => rest(&store, &idle).await,
+        }
+    }
+}
+
+pub(super) async fn scheduler(store: MemoryStore, id: WorkerId, idle: Arc<Mutex<Idle>>) {
+    let mut count = 0_u64;
+    let clock = store.clone();
+    // Ids of runs sort by their time.
+    let ids = move || {
+        count += 1;
+        let (_, low) = Uuid::new_v5(&id.0, &count.to_be_bytes()).as_u64_pair();
+        let ms = u64::try_from(clock.time().timestamp_millis()).unwrap_or(0);
+        Uuid::from_u64_pair((ms << 16) | 0x7000, (low & 0x3fff_ffff_ffff_ffff) | 0x8000_0000_0000_0000)
+    };
+    let mut scheduler = Scheduler::new(Arc::new(store.clone()), Box::new(ids));
+    loop {
+        match scheduler.step().await {
             Ok(Step::Busy) => {}
             Ok(Step::Idle) | Err(_) => rest(&store, &idle).await,
         }

@@ -129,14 +129,14 @@ pub(crate) fn files_of_copies(item_dir: &Path, item: &ItemName) -> Result<Vec<Ow
             _ => ObjectKind::Record,
         };
         let bytes = fs::metadata(dir.join(name)).map_or(0, |m| m.blocks() * 512);
-        OwnedObject { kind, item: Some(item.clone()), name: dir.join(name).display().to_string(), bytes }
+        OwnedObject { kind, item: Some(item.clone()), name: dir.join(name).display().to_string(), bytes, of_test: true }
     };
     Ok(names.iter().map(object).collect())
 }
 
 /// Networks, bridges and probes of copies on this host.
 pub(crate) fn networks_of_copies(hypervisor: &Hypervisor) -> Result<Vec<OwnedObject>, ProviderError> {
-    let object = |item, name| OwnedObject { kind: ObjectKind::Network, item, name, bytes: 0 };
+    let object = |item, name| OwnedObject { kind: ObjectKind::Network, item, name, bytes: 0, of_test: true };
     let mut objects = vec![];
     for network in hypervisor.networks("switchback-test.")? {
         objects.push(object(isolation::whose(&network).map(|(item, _)| item), network));
@@ -146,6 +146,11 @@ pub(crate) fn networks_of_copies(hypervisor: &Hypervisor) -> Result<Vec<OwnedObj
         objects.push(object(item, interface.ifname));
     }
     Ok(objects)
+}
+
+/// Whether a machine with that owner is a copy's.
+pub(crate) fn owns_copy(owner: &str) -> bool {
+    owner.ends_with(OWNER_END)
 }
 
 fn copy_name(machine: &str) -> String {

@@ -117,11 +117,12 @@ fn inventory(host: &Host) -> Result<Inventory, ProviderError> {
         let owner = definition::owner(&vm.definition()?);
         let item = owner.as_deref().and_then(|o| o.split_once(' ')).and_then(|(item, _)| item.parse::<ItemName>().ok());
         if owner.is_some() {
-            objects.push(OwnedObject { kind: ObjectKind::Machine, item: item.clone(), name: format!("{} {}", vm.name, vm.uuid), bytes: 0 });
+            let of_test = owner.as_deref().is_some_and(machines::owns_copy);
+            objects.push(OwnedObject { kind: ObjectKind::Machine, item: item.clone(), name: format!("{} {}", vm.name, vm.uuid), bytes: 0, of_test });
         }
         for mark in vm.checkpoints()?.into_iter().filter(|m| m.starts_with(MARK_PREFIX) || m.starts_with("fo-")) {
             let item = item.clone().or_else(|| vm.name.parse().ok());
-            objects.push(OwnedObject { kind: ObjectKind::Checkpoint, item, name: format!("{} {mark}", vm.name), bytes: 0 });
+            objects.push(OwnedObject { kind: ObjectKind::Checkpoint, item, name: format!("{} {mark}", vm.name), bytes: 0, of_test: false });
         }
     }
     objects.sort();
@@ -139,5 +140,5 @@ fn file(item: Option<ItemName>, dir: &Path, name: &str) -> OwnedObject {
     let path = dir.join(name);
     // One that goes while we look has no size.
     let bytes = std::fs::metadata(&path).map_or(0, |m| m.blocks() * 512);
-    OwnedObject { kind, item, name: path.display().to_string(), bytes }
+    OwnedObject { kind, item, name: path.display().to_string(), bytes, of_test: false }
 }

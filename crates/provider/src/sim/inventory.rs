@@ -12,7 +12,7 @@ use crate::{Inventory, ObjectKind, OwnedObject};
 pub(super) fn of(site: &SiteState) -> Inventory {
     let mut objects = vec![];
     let mut add = |kind, item: &ItemName, name: String, blocks: usize| {
-        objects.push(OwnedObject { kind, item: Some(item.clone()), name, bytes: blocks as u64 * BLOCK_BYTES });
+        objects.push(OwnedObject { kind, item: Some(item.clone()), name, bytes: blocks as u64 * BLOCK_BYTES, of_test: false });
     };
     for (item, replica) in &site.replicas {
         add(ObjectKind::Record, item, format!("{item}/journal"), 0);
@@ -36,18 +36,19 @@ pub(super) fn of(site: &SiteState) -> Inventory {
             add(ObjectKind::Machine, item, r.name.clone(), 0);
         }
     }
-    for (item, copy) in &site.copies {
-        add(ObjectKind::MachineDisk, item, format!("{item}/test/run.{}", copy.token), 0);
-        add(ObjectKind::Record, item, format!("{item}/test/record"), 0);
-        add(ObjectKind::Network, item, copy.network.clone(), 0);
-        if copy.started.is_some() {
-            add(ObjectKind::Machine, item, copy.name.clone(), 0);
-        }
-    }
     for (item, l) in &site.loops {
         let marks = site.machines.get(&l.wanted.machine).into_iter().flat_map(|m| m.image.marks.keys());
         for mark in marks.filter(|mark| matches!(mark, Mark::Point(_))) {
             add(ObjectKind::Checkpoint, item, format!("{item}/{mark:?}"), 0);
+        }
+    }
+    for (item, copy) in &site.copies {
+        let mut add = |kind, name: String| objects.push(OwnedObject { kind, item: Some(item.clone()), name, bytes: 0, of_test: true });
+        add(ObjectKind::MachineDisk, format!("{item}/test/run.{}", copy.token));
+        add(ObjectKind::Record, format!("{item}/test/record"));
+        add(ObjectKind::Network, copy.network.clone());
+        if copy.started.is_some() {
+            add(ObjectKind::Machine, copy.name.clone());
         }
     }
     objects.sort();

@@ -97,7 +97,7 @@ pub(super) async fn test_failover(app: &App, record: Option<&ItemRecord>, body: 
     let TestFailoverRequest { point: choice } = read(body)?;
     let record = known(record)?;
     choosable(app, record, choice).await?;
-    json(&TestFailoverInput { item: record.name.clone(), choice })
+    json(&TestFailoverInput { item: record.name.clone(), choice, checks: vec![] })
 }
 
 /// Refuses to discard what nobody said may be discarded, and says what that is.
