@@ -266,3 +266,42 @@ fn an_agent_that_is_not_enrolled_is_told_what_to_do() {
     let (code, told) = enroll(ca, token["token"].as_str().unwrap());
     assert!(code == Some(1) && told.contains("already holds an identity"), "{told}");
 }
+
+#[test]
+fn a_drill_runs_by_hand_and_by_schedule_and_what_is_missed_says_why() {
+    let product = protected("drills");
+    let told = product.say(&["drill", "db9", "--rto-target", "2m", "--rpo-target", "2m", "--check", "tcp:10.0.0.9:22", "--note", "quarterly", "--wait"]);
+    assert!(told.code == 0 && told.out.contains("the drill of db9 has passed") && told.out.contains("left behind  nothing"), "{told:?}");
+    let told = product.say(&["drill", "db9", "--rto-target", "1ms", "--wait"]);
+    assert!(told.code == 6 && told.out.contains("has NOT passed") && told.out.contains("until it served; 0.0 s were allowed"), "{told:?}");
+
+    let create = ["schedule", "create", "nightly", "--cron", "* * * * *", "--zone", "Europe/Berlin"];
+    refused(&product, &[], &[&create[..], &["drill", "db8"]].concat(), 3, "unknown-item");
+    let told = refused(&product, &[], &["schedule", "create", "x", "--cron", "0 0 30 2 *", "--zone", "UTC", "drill", "db9"], 2, "invalid-request");
+    assert!(told.contains("never fires: no year has such a day"), "{told}");
+    let told = refused(&product, &[], &["schedule", "preview", "--cron", "@daily", "--zone", "Mars/Base"], 2, "invalid-request");
+    assert!(told.contains("no time zone of the IANA database"), "{told}");
+    refused(&product, &[], &["schedule", "describe", "nightly"], 3, "unknown-schedule");
+    let made = product.ask(&[&create[..], &["drill", "db9", "--note", "by schedule"]].concat());
+    assert_eq!((&made["workflow_id"], &made["calendar"]["zone"]), (&json!("drill:db9"), &json!("Europe/Berlin")), "{made}");
+    refused(&product, &[], &[&create[..], &["drill", "db9"]].concat(), 4, "name-taken");
+
+    let coming = product.ask(&["schedule", "preview", "nightly", "-n", "3"]);
+    assert_eq!(coming["items"].as_array().unwrap().len(), 3, "{coming}");
+    let run = product.ask(&["schedule", "run-now", "nightly"])["run"].as_str().unwrap().to_owned();
+    assert_eq!(product.ended(&run)["requested_by"], product.ask(&["schedule", "describe", "nightly"])["created_by"]);
+    let rows = |product: &Product| product.ask(&["schedule", "history", "nightly"])["items"].as_array().unwrap().clone();
+    let fired = wait_until("a drill by the clock", || rows(&product).into_iter().find(|row| row["kind"] == "on_time"));
+    let view = product.ended(fired["run"].as_str().unwrap());
+    assert_eq!((&view["state"], &view["requested_by"], &view["workflow"]), (&json!("completed"), &json!("schedule:nightly"), &json!("drill")));
+
+    product.ask(&["schedule", "pause", "nightly", "--reason", "the storage is being moved"]);
+    let told = refused(&product, &[], &["schedule", "pause", "nightly", "--reason", "again"], 4, "operation-not-allowed");
+    assert!(told.contains("schedule nightly is paused by") && told.contains("(the storage is being moved)"), "{told}");
+    let missed = wait_until("a time in the pause", || rows(&product).into_iter().find(|row| row["kind"] == "paused"));
+    assert!(missed["cause"].as_str().unwrap().ends_with("the storage is being moved") && missed["started"] == false, "{missed}");
+    product.ask(&["schedule", "resume", "nightly"]);
+    product.ask(&["schedule", "remove", "nightly"]);
+    assert!(rows(&product).len() >= 3, "what it fired stays");
+    assert_eq!(product.ask(&["verify"])["differences"], json!([]));
+}

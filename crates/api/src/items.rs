@@ -4,7 +4,7 @@
 //!   GET  /v1/items   GET /v1/items/ITEM   GET /v1/items/ITEM/points
 //!   POST /v1/items/ITEM/OPERATION   ─▶ 202 Accepted { run }
 //!        protect, test-failover, clean-test-failover, planned-failover, failback, failover, change-point, commit, undo,
-//!        reprotect, unprotect
+//!        reprotect, unprotect, drill
 //! ```
 //!
 //! A POST may carry `Idempotency-Key`: repeated with it, the same request gets its first answer again.
@@ -169,6 +169,26 @@ pub struct ReprotectRequest {
 pub struct TestFailoverRequest {
     /// From which point.
     pub point: PointChoice,
+}
+
+/// Rehearses a failover.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrillRequest {
+    /// From which point.
+    pub point: PointChoice,
+    /// Asked beside the item's own checks.
+    #[serde(default)]
+    pub checks: Vec<Check>,
+    /// Longest time until the copy serves.
+    #[serde(default)]
+    pub rto_target_ms: Option<u64>,
+    /// Greatest age of the point.
+    #[serde(default)]
+    pub rpo_target_ms: Option<u64>,
+    /// Why, for whoever reads the report.
+    #[serde(default)]
+    pub note: Option<String>,
 }
 
 /// Why a failover goes on without proof that the source can't write.

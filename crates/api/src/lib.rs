@@ -18,6 +18,7 @@ pub mod problem;
 pub mod queues;
 pub mod runs;
 pub mod triggers;
+pub mod schedules;
 
 pub use client::{Client, ClientError, Identity, Trust};
 pub use problem::{Code, Problem};

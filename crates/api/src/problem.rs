@@ -23,6 +23,8 @@ pub enum Code {
     UnknownSite,
     /// No task is at this place.
     UnknownTask,
+    /// No schedule has this name.
+    UnknownSchedule,
     /// No such path or method.
     UnknownPath,
     /// The item's state does not allow it.
@@ -112,6 +114,14 @@ const TABLE: [Entry; 30] = [
         "See `switchback get sites`; a site exists as soon as an agent was enrolled for it.",
     ),
     entry(Code::UnknownTask, "unknown-task", 404, "There is no such task", UNTOUCHED, "See `switchback queue dead` for run and number."),
+    entry(
+        Code::UnknownSchedule,
+        "unknown-schedule",
+        404,
+        "There is no such schedule",
+        UNTOUCHED,
+        "See `switchback schedule list` for the names; `switchback schedule history NAME` still tells of one that was removed.",
+    ),
     entry(
         Code::UnknownPath,
         "unknown-path",

@@ -1,9 +1,11 @@
 //! The command line.
 
+mod drill;
 mod installation;
 mod items;
 mod policies;
 mod trigger;
+pub(crate) mod schedule;
 
 use std::path::PathBuf;
 
@@ -12,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use recovery::{ItemName, SiteName};
 use sdk::RunId;
 
+pub(crate) use drill::{Drill, DrillOptions};
 pub(crate) use installation::{Server, StateDirArgument, Up, Worker};
 pub(crate) use items::{
     ChangePoint, Discarding, Failback, Failover, ItemOperation, Location, PlannedFailover, Protect, Reprotect, ShuttingDown, Sync, TestFailover, Waiting,
@@ -20,6 +23,7 @@ pub(crate) use policies::{Approve, KillSwitchCommand, PolicyCommand};
 pub(crate) use trigger::{CreateSource, SourceCommand, TriggerCommand};
 #[cfg(test)]
 pub(crate) use trigger::MAPPING_EXAMPLE;
+pub(crate) use schedule::{CalendarRules, Create, Preview, ScheduleCommand, Starts};
 
 /// Disaster recovery as durable workflows on Postgres.
 ///
@@ -95,6 +99,13 @@ pub(crate) enum Command {
     TestFailover(TestFailover),
     /// Removes the copy of a test failover.
     CleanTestFailover(ItemOperation),
+    /// Rehearses a failover: a test failover with checks and a clock, its clean-up, and the proof that nothing is left.
+    Drill(Drill),
+    /// Starts drills by a calendar.
+    Schedule {
+        #[command(subcommand)]
+        command: ScheduleCommand,
+    },
     /// Ends replication of an item and removes its replica.
     Unprotect(ItemOperation),
     /// Asks a run to stop and to put back what it did.

@@ -1,11 +1,13 @@
 //! What each command does.
 
 mod access;
+mod drill;
 mod explained;
 mod installation;
 mod items;
 mod look;
 mod policies;
+mod schedule;
 mod trigger;
 
 use std::process::ExitCode;
@@ -36,6 +38,8 @@ pub(crate) async fn carry_out(arguments: Arguments) -> Result<ExitCode> {
         Command::Failback(failback) => items::failback(&client()?, output, failback).await,
         Command::TestFailover(test) => items::test_failover(&client()?, output, test).await,
         Command::CleanTestFailover(operation) => items::plain(&client()?, output, "clean-test-failover", &operation).await,
+        Command::Drill(drill) => drill::drill(&client()?, output, drill).await,
+        Command::Schedule { command } => schedule::carry_out(&client()?, output, command).await,
         Command::Commit(operation) => items::plain(&client()?, output, "commit", &operation).await,
         Command::Unprotect(operation) => items::plain(&client()?, output, "unprotect", &operation).await,
         Command::Cancel { run, reason, waiting } => look::cancel(&client()?, output, run, reason, waiting).await,

@@ -46,7 +46,7 @@ enum Waited {
 
 impl Ended {
     /// Of the process that waited for it.
-    fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self.state {
             RunState::Completed => 0,
             RunState::Failed | RunState::Cancelled => exit::FAILED,
@@ -57,10 +57,21 @@ impl Ended {
 
 /// Stays with a run, and answers how it ended; `what` says in words what was asked for.
 pub(crate) async fn for_end(client: &Client, output: Output, run: RunId, waiting: Waiting, what: &str) -> Result<ExitCode> {
+    for_verdict(client, output, run, waiting, |ended| (sentence(what, ended), ended.exit_code())).await
+}
+
+/// The same, with words for people and an exit code that depend on what the run gave.
+pub(crate) async fn for_verdict(
+    client: &Client,
+    output: Output,
+    run: RunId,
+    waiting: Waiting,
+    told: impl Fn(&Ended) -> (String, u8),
+) -> Result<ExitCode> {
     match until_ended(client, run, waiting).await? {
         Waited::Ended(ended) => {
-            output::answer(output, ended.as_ref(), |ended| sentence(what, ended))?;
-            Ok(ended.exit_code().into())
+            output::answer(output, ended.as_ref(), |ended| told(ended).0)?;
+            Ok(told(&ended).1.into())
         }
         Waited::InVain => {
             eprintln!("switchback: run {run} has not ended in time; it goes on, see `switchback why {run}`");
@@ -73,7 +84,7 @@ pub(crate) async fn for_end(client: &Client, output: Output, run: RunId, waiting
     }
 }
 
-fn sentence(what: &str, ended: &Ended) -> String {
+pub(crate) fn sentence(what: &str, ended: &Ended) -> String {
     let detail = match (&ended.output, &ended.problem) {
         (_, Some(problem)) => format!(": {problem}"),
         (Some(output), None) if !output.is_null() => format!(": {output}"),

@@ -4,7 +4,7 @@ mod drive;
 mod keeper;
 mod threads;
 
-pub use drive::{DriveTuning, run_tasks, run_worker};
+pub use drive::{DriveTuning, run_scheduler, run_tasks, run_worker};
 pub use keeper::ThreadKeeper;
 pub use threads::{Inline, PlainThreads};
 

@@ -26,4 +26,4 @@ pub(crate) use aside::{back as aside_back, forget as aside_forget};
 pub(crate) use bring_up::{checkpoint_name, discard, observe, recover, retire, start};
 pub(crate) use flat::flatten;
 pub(crate) use records::{MachineRecord, dependent, records, sweep};
-pub(crate) use test_copy::{Copies, files_of_copies, networks_of_copies, read_by_copies, sweep_copies};
+pub(crate) use test_copy::{Copies, files_of_copies, networks_of_copies, owns_copy, read_by_copies, sweep_copies};

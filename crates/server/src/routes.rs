@@ -4,11 +4,13 @@ mod access;
 mod agents;
 mod approvals;
 mod asked;
+mod drills;
 mod items;
 mod policies;
 mod runs;
 mod trigger_sources;
 mod triggers;
+mod schedules;
 
 use api::{Code, access::VersionView};
 use axum::{
@@ -36,7 +38,17 @@ pub(crate) fn table() -> Router<App> {
         .route("/v1/items", get(items::list))
         .route("/v1/items/{item}", get(items::one))
         .route("/v1/items/{item}/points", get(items::points))
+        .route("/v1/items/{item}/drill", post(drills::begin))
         .route("/v1/items/{item}/{operation}", post(items::begin))
+        .route("/v1/schedules", get(schedules::list).post(schedules::create))
+        .route("/v1/schedules/preview", post(schedules::preview))
+        .route("/v1/schedules/{name}", get(schedules::one))
+        .route("/v1/schedules/{name}/remove", post(schedules::remove))
+        .route("/v1/schedules/{name}/preview", get(schedules::coming))
+        .route("/v1/schedules/{name}/history", get(schedules::history))
+        .route("/v1/schedules/{name}/pause", post(schedules::pause))
+        .route("/v1/schedules/{name}/resume", post(schedules::resume))
+        .route("/v1/schedules/{name}/run-now", post(schedules::run_now))
         .route("/v1/runs", get(runs::list))
         .route("/v1/runs/{run}", get(runs::one))
         .route("/v1/runs/{run}/history", get(runs::history))

@@ -1,4 +1,4 @@
-//! The worker process: the engine on Postgres, and the activities of the queue `server` under the same lease.
+//! The worker process: the engine on Postgres, the activities of the queue `server` under the same lease, and schedules.
 //!
 //! ```text
 //!   run_worker ── lease ──▶ pid file, run_tasks(server) ── done ──▶ wakes run_worker
@@ -8,7 +8,8 @@ use std::{sync::Arc, time::Duration};
 
 use engine::{
     StoreTasks, TaskRunner, Tuning, Worker,
-    adapters::{DriveTuning, PlainThreads, ThreadKeeper, run_tasks, run_worker},
+    adapters::{DriveTuning, PlainThreads, ThreadKeeper, run_scheduler, run_tasks, run_worker},
+    schedule::Scheduler,
 };
 use sdk::{Lease, TaskQueue, WorkerId};
 use store::{Limits, OpenError, PgStore};
@@ -71,6 +72,7 @@ pub async fn work(options: WorkerOptions, stop: watch::Receiver<bool>) -> Result
     let (lease_changed, lease) = watch::channel(None);
     let wake = Arc::new(Notify::new());
     let watching = tokio::spawn(waking::keep_waking(store.clone(), Arc::new(Notify::new()), stop.clone()));
+    let scheduler = tokio::spawn(run_scheduler(Scheduler::new(store.clone(), Box::new(Uuid::now_v7)), stop.clone()));
     let tasks = tokio::spawn(serve_tasks(store, lease, wake.clone(), stop.clone()));
     let on_lease = |lease: Option<Lease>| {
         if let Some(Lease { worker, epoch }) = lease {
@@ -82,7 +84,7 @@ pub async fn work(options: WorkerOptions, stop: watch::Receiver<bool>) -> Result
         lease_changed.send_replace(lease);
     };
     run_worker(worker, wake, stop, DriveTuning { poll: POLL, ..DriveTuning::default() }, on_lease).await;
-    drop((tasks.await, watching.await));
+    drop((tasks.await, watching.await, scheduler.await));
     options.state_dir.forget_pid(&options.name);
     Ok(())
 }

@@ -124,7 +124,7 @@ async fn begin(client: &Client, output: Output, item: &ItemName, operation: &str
 }
 
 /// Repeated if the answer was lost: the key makes it count once.
-async fn asked(client: &Client, path: &str, request: &impl Serialize) -> Result<Accepted, ClientError> {
+pub(super) async fn asked(client: &Client, path: &str, request: &impl Serialize) -> Result<Accepted, ClientError> {
     let key = uuid::Uuid::new_v4().to_string();
     let mut repeats = 0;
     loop {

@@ -7,7 +7,10 @@ use std::{sync::Arc, time::Duration};
 use sdk::{Failure, Outcome, TaskQueue};
 use tokio::{sync::Notify, sync::watch, task::JoinSet};
 
-use crate::{ClaimedTask, Reported, Step, Store, StoreError, TaskRunner, Verdict, Worker};
+use crate::{
+    ClaimedTask, Reported, Step, Store, StoreError, TaskRunner, Verdict, Worker,
+    schedule::{ScheduleStore, Scheduler},
+};
 
 /// How often to look for work.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +63,32 @@ pub async fn run_worker<S: Store>(mut worker: Worker<S>, wake: Arc<Notify>, mut 
     }
     if let Err(error) = worker.stop().await {
         tracing::warn!(%error, "the lease was not given back; it ends by itself");
+    }
+}
+
+/// Between two looks at schedules: they fire at minutes, so a second is soon.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Fires schedules until `stop` turns true.
+pub async fn run_scheduler<S: ScheduleStore>(mut scheduler: Scheduler<S>, mut stop: watch::Receiver<bool>) {
+    let mut failures = 0_u32;
+    while !*stop.borrow() {
+        let pause = match scheduler.step().await {
+            Ok(Step::Busy) => Duration::ZERO,
+            Ok(Step::Idle) => LOOK,
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                tracing::warn!(error = &error as &dyn std::error::Error, failures, "schedules could not be looked at; trying again");
+                LOOK + backoff(failures)
+            }
+        };
+        if pause <= LOOK {
+            failures = 0;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stop.changed() => {}
+        }
     }
 }
 

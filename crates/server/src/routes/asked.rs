@@ -115,7 +115,7 @@ fn may_discard(record: &ItemRecord, discard_writes: bool) -> Result<(), Refusal>
     Err(Refusal::new(Code::ConfirmationNeeded, detail))
 }
 
-async fn choosable(app: &App, record: &ItemRecord, choice: PointChoice) -> Result<(), Refusal> {
+pub(super) async fn choosable(app: &App, record: &ItemRecord, choice: PointChoice) -> Result<(), Refusal> {
     let known = offered_points(app, record).await?;
     resolve(&known, choice).map_err(|none| Refusal::new(Code::NoRecoveryPoint, format!("item {}: {none}", record.name)))?;
     Ok(())

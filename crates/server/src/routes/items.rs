@@ -74,11 +74,23 @@ pub(super) async fn begin(
     caller.may(Role::Operator)?;
     let body = body.map_err(|error| Refusal::new(Code::InvalidRequest, format!("the request's body can't be read: {}", error.body_text())))?;
     let (name, operation): (ItemName, Operation) = (parsed(&item)?, parsed(&operation)?);
+    once(&app, &caller, &headers, &format!("{name} {operation} "), &body, begun(&app, &caller, &name, operation, &body)).await
+}
+
+/// Carries a request out; with a key the same request, `asked` and its body, gets its first answer again.
+pub(super) async fn once(
+    app: &App,
+    caller: &Caller,
+    headers: &HeaderMap,
+    asked: &str,
+    body: &[u8],
+    begun: impl Future<Output = Result<RunId, Refusal>>,
+) -> Result<Response, Refusal> {
     let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).map(str::to_owned);
     let Some(key) = key else {
-        return begun(&app, &caller, &name, operation, &body).await.map(accepted);
+        return begun.await.map(accepted);
     };
-    let digest = Sha256::new().chain_update(format!("{name} {operation} ")).chain_update(&body).finalize().into();
+    let digest = Sha256::new().chain_update(asked).chain_update(body).finalize().into();
     match app.store.begin_request(&caller.name, &key, digest).await? {
         Request::Fresh => {}
         Request::Answered { answer, .. } => return Ok((StatusCode::ACCEPTED, Json(answer)).into_response()),
@@ -87,13 +99,13 @@ pub(super) async fn begin(
             return Err(Refusal::new(Code::IdempotencyConflict, detail));
         }
     }
-    let answer = begun(&app, &caller, &name, operation, &body).await;
+    let answer = begun.await;
     let kept = answer.as_ref().ok().and_then(|run| serde_json::to_value(Accepted { run: *run }).ok());
     app.store.end_request(&caller.name, &key, kept.as_ref().map(|answer| (202, answer))).await?;
     answer.map(accepted)
 }
 
-fn accepted(run: RunId) -> Response {
+pub(super) fn accepted(run: RunId) -> Response {
     let location = [(header::LOCATION, format!("/v1/runs/{run}"))];
     (StatusCode::ACCEPTED, location, Json(Accepted { run })).into_response()
 }
@@ -154,7 +166,7 @@ fn check_state(name: &ItemName, operation: Operation, row: Option<&ItemRow>, rec
     Ok(())
 }
 
-fn unknown(name: &ItemName) -> Refusal {
+pub(super) fn unknown(name: &ItemName) -> Refusal {
     Refusal::new(Code::UnknownItem, format!("no item is called {name}"))
 }
 
@@ -168,7 +180,7 @@ fn not_offered(name: &ItemName, operation: Operation, record: Option<&ItemRecord
 }
 
 /// What the state allows and this build can do.
-fn offered(state: &ItemState) -> Vec<Operation> {
+pub(super) fn offered(state: &ItemState) -> Vec<Operation> {
     allowed_operations(state).into_iter().filter(|operation| operation.offered()).collect()
 }
 
@@ -229,7 +241,7 @@ fn seen(row: &MachinesRow) -> Result<Seen, Refusal> {
     Ok(Seen { site: site(&row.site)?, source_runs, autostart, quarantined, recovered_runs, reported_at: row.reported_at })
 }
 
-fn record(value: &Value) -> Result<ItemRecord, Refusal> {
+pub(super) fn record(value: &Value) -> Result<ItemRecord, Refusal> {
     serde_json::from_value(value.clone()).map_err(unreadable)
 }
 

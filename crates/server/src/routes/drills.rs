@@ -1,0 +1,89 @@
+//! Drills: asked for by hand here, by schedules with the same input.
+
+use api::{Code, Problem, access::Role, items::DrillRequest};
+use axum::{
+    body::Bytes,
+    extract::{Path, State, rejection::BytesRejection},
+    http::HeaderMap,
+    response::Response,
+};
+use engine::{RunStore, StartRun, Started};
+use recovery::{ItemName, ItemRecord, Operation};
+use sdk::{Message, RunId, Workflow};
+use uuid::Uuid;
+use workflows::{Drill, DrillInput, drill_workflow_id};
+
+use super::{asked, items};
+use crate::{
+    app::{App, parsed, read},
+    caller::Caller,
+    problem::Refusal,
+};
+
+/// Longest note: it is read in a report, not searched in one.
+const MOST_NOTE: usize = 1_000;
+/// Most checks of one drill: they are asked one after the other, within five minutes.
+const MOST_CHECKS: usize = 20;
+
+pub(super) async fn begin(
+    caller: Caller,
+    State(app): State<App>,
+    Path(item): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    caller.may(Role::Operator)?;
+    let body = body.map_err(|error| Refusal::new(Code::InvalidRequest, format!("the request's body can't be read: {}", error.body_text())))?;
+    let name: ItemName = parsed(&item)?;
+    items::once(&app, &caller, &headers, &format!("{name} drill "), &body, begun(&app, &caller, &name, &body)).await
+}
+
+async fn begun(app: &App, caller: &Caller, name: &ItemName, body: &[u8]) -> Result<RunId, Refusal> {
+    let request: DrillRequest = read(body)?;
+    let choice = request.point;
+    let input = input(name, request)?;
+    let record = known(app, name).await?;
+    if !items::offered(&record.state).contains(&Operation::TestFailover) {
+        let detail = format!("item {name} is {} and its test failover {:?}, which does not allow a drill", record.state.main, record.state.test_failover);
+        return Err(Problem::new(Code::OperationNotAllowed, detail).allowing(items::offered(&record.state)).into());
+    }
+    asked::choosable(app, &record, choice).await?;
+    let start = Message::Start {
+        workflow: Drill::NAME.to_owned(),
+        input: items::json(&input)?,
+        workflow_id: drill_workflow_id(name),
+        requested_by: caller.name.clone(),
+        trace: telemetry::traceparent(),
+        parent: None,
+    };
+    let run = RunId(Uuid::now_v7());
+    match app.store.start_run(StartRun { run, start }).await? {
+        Started::New => {
+            tracing::info!(item = %name, %run, by = caller.name, "a drill was asked for");
+            Ok(run)
+        }
+        Started::AlreadyOpen(other) => Err(open(name, other)),
+    }
+}
+
+/// The record of an item that somebody protects.
+pub(super) async fn known(app: &App, name: &ItemName) -> Result<ItemRecord, Refusal> {
+    let row = app.store.items(Some(name.as_str())).await?.into_iter().next();
+    row.map(|row| items::record(&row.record)).transpose()?.ok_or_else(|| items::unknown(name))
+}
+
+/// The input of a drill's run.
+pub(super) fn input(name: &ItemName, request: DrillRequest) -> Result<DrillInput, Refusal> {
+    let DrillRequest { point, checks, rto_target_ms, rpo_target_ms, note } = request;
+    if checks.len() > MOST_CHECKS {
+        return Err(Refusal::new(Code::InvalidRequest, format!("{} checks are more than {MOST_CHECKS}", checks.len())));
+    }
+    if note.as_ref().is_some_and(|note| note.len() > MOST_NOTE) {
+        return Err(Refusal::new(Code::InvalidRequest, format!("the note is longer than {MOST_NOTE} letters")));
+    }
+    Ok(DrillInput { item: name.clone(), choice: point, checks, rto_target_ms, rpo_target_ms, note })
+}
+
+fn open(name: &ItemName, run: RunId) -> Refusal {
+    Problem::new(Code::RunInProgress, format!("run {run} is a drill of item {name} that has not ended")).naming(run).into()
+}
