@@ -270,7 +270,7 @@ fn an_agent_that_is_not_enrolled_is_told_what_to_do() {
 #[test]
 fn a_drill_runs_by_hand_and_by_schedule_and_what_is_missed_says_why() {
     let product = protected("drills");
-    let told = product.say(&["drill", "db9", "--rto-target", "2m", "--rpo-target", "2m", "--check", "tcp:10.0.0.9:22", "--note", "quarterly", "--wait"]);
+    let told = product.say(&["drill", "db9", "--rto-target", "2m", "--rpo-target", "2m", "--check", "ssh:10.0.0.9:22", "--check", "guest:/bin/systemctl is-active db", "--note", "quarterly", "--wait"]);
     assert!(told.code == 0 && told.out.contains("the drill of db9 has passed") && told.out.contains("left behind  nothing"), "{told:?}");
     let told = product.say(&["drill", "db9", "--rto-target", "1ms", "--wait"]);
     assert!(told.code == 6 && told.out.contains("has NOT passed") && told.out.contains("until it served; 0.0 s were allowed"), "{told:?}");
@@ -295,13 +295,13 @@ fn a_drill_runs_by_hand_and_by_schedule_and_what_is_missed_says_why() {
     let view = product.ended(fired["run"].as_str().unwrap());
     assert_eq!((&view["state"], &view["requested_by"], &view["workflow"]), (&json!("completed"), &json!("schedule:nightly"), &json!("drill")));
 
-    product.ask(&["schedule", "pause", "nightly", "--reason", "the storage is being moved"]);
+    drop(product.ask(&["schedule", "pause", "nightly", "--reason", "the storage is being moved"]));
     let told = refused(&product, &[], &["schedule", "pause", "nightly", "--reason", "again"], 4, "operation-not-allowed");
     assert!(told.contains("schedule nightly is paused by") && told.contains("(the storage is being moved)"), "{told}");
     let missed = wait_until("a time in the pause", || rows(&product).into_iter().find(|row| row["kind"] == "paused"));
     assert!(missed["cause"].as_str().unwrap().ends_with("the storage is being moved") && missed["started"] == false, "{missed}");
-    product.ask(&["schedule", "resume", "nightly"]);
-    product.ask(&["schedule", "remove", "nightly"]);
+    drop(product.ask(&["schedule", "resume", "nightly"]));
+    drop(product.ask(&["schedule", "remove", "nightly"]));
     assert!(rows(&product).len() >= 3, "what it fired stays");
     assert_eq!(product.ask(&["verify"])["differences"], json!([]));
 }

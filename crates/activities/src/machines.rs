@@ -4,7 +4,8 @@ use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use engine::{Fault, Job, Perform, Probed, Shown};
-use provider::{FenceMethod, FenceProof, NetworkChoice, PowerState, Progress, ProgressSink, RecoverMachine as Recovery, RecoveredState};
+use provider::{FenceMethod, FenceProof, NetworkChoice, PowerState, Progress, ProgressSink, ProviderError, RecoverMachine as Recovery, RecoveredState};
+use recovery::Check;
 use sdk::Failure;
 use serde_json::json;
 use workflows::declared as d;
@@ -141,7 +142,14 @@ impl Perform<d::CheckMachine> for SiteActivities {
         };
         let mut evidence = vec!["running".to_owned()];
         for check in &input.checks {
-            let answered = self.prober.ask(check).await;
+            let answered = match check {
+                Check::Guest { program, arguments } => match self.site.run_in_guest(&input.item, input.generation, program, arguments).await {
+                    Ok(answer) => Ok(answer),
+                    Err(ProviderError::NotServing { detail, .. }) => Err(detail),
+                    Err(other) => return Err(fault(&other)),
+                },
+                Check::Tcp { .. } | Check::Http { .. } | Check::Ssh { .. } | Check::Rdp { .. } => self.prober.ask(check).await,
+            };
             evidence.push(answered.map_err(|why| not_yet("not-serving", format!("{check} does not hold: {why}")))?);
         }
         Ok(d::Served { evidence: evidence.join("; ") })

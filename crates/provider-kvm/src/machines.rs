@@ -23,7 +23,7 @@ mod records;
 mod test_copy;
 
 pub(crate) use aside::{back as aside_back, forget as aside_forget};
-pub(crate) use bring_up::{checkpoint_name, discard, observe, recover, retire, start};
+pub(crate) use bring_up::{checkpoint_name, discard, observe, recover, retire, start, started};
 pub(crate) use flat::flatten;
 pub(crate) use records::{MachineRecord, dependent, records, sweep};
 pub(crate) use test_copy::{Copies, files_of_copies, networks_of_copies, owns_copy, read_by_copies, sweep_copies};

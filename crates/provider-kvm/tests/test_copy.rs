@@ -97,6 +97,19 @@ fn a_copy_runs_beside_production_which_it_can_not_reach_and_leaves_nothing() {
         let names: Vec<Check> = vec!["http://app.example:8080/".parse().expect("it is a check")];
         let refused = lab.target().check_test(&lab.item(), generation(2), &names).await.expect_err("there are no names");
         assert!(refused.to_string().contains("give its address"), "{refused}");
+        let asked = async |check: &str| {
+            let checks: Vec<Check> = vec![check.parse().expect("it is a check")];
+            lab.target().check_test(&lab.item(), generation(2), &checks).await
+        };
+        assert_eq!(asked("guest:/bin/busybox test -d /proc").await.expect("the agent runs it"), "guest:/bin/busybox test -d /proc exits with 0");
+        let refused = asked("guest:/bin/busybox test -d /nowhere").await.expect_err("it exits with 1");
+        assert!(refused.to_string().contains("it exits with 1"), "{refused}");
+        assert!(asked("guest:/bin/nothing").await.is_err(), "there is no such program");
+        let refused = asked(&format!("ssh:{}:8080", lab.address)).await.expect_err("it speaks HTTP");
+        assert!(refused.to_string().contains("ssh:"), "{refused}");
+        let inventory = lab.target().inventory().await.expect("it is listed");
+        let kinds: std::collections::BTreeSet<ObjectKind> = inventory.objects.iter().filter(|object| object.of_test).map(|object| object.kind).collect();
+        assert!([ObjectKind::Machine, ObjectKind::MachineDisk, ObjectKind::Network].iter().all(|kind| kinds.contains(kind)), "{inventory:?}");
         lab.until("replication to go on", |s| s.last_point.filter(|p| p.0 > point.0 + 2)).await;
 
         let other = recover(&lab, 3, newest(&lab).await).await;

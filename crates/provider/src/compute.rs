@@ -173,6 +173,13 @@ pub trait Compute: Send + Sync {
     /// `Unreachable`.
     async fn observe_machine(&self, item: &ItemName, generation: Generation) -> Result<RecoveredState, ProviderError>;
 
+    /// Lets the agent in the recovered machine's guest run a program, and waits for its end, at most some seconds. Returns what was
+    /// run if it exits with 0.
+    ///
+    /// # Errors
+    /// `NotRecovered`, `NotServing` (with what came of it), `Unreachable`, `Platform`.
+    async fn run_in_guest(&self, item: &ItemName, generation: Generation, program: &str, arguments: &[String]) -> Result<String, ProviderError>;
+
     /// Copies what the running machine still reads from points into its own disks. The machine goes on running. It is accepted:
     /// from then on it starts with its host, if the machine that was replicated did.
     ///

@@ -24,7 +24,8 @@ pub(crate) struct DrillOptions {
     /// From which point: latest-processed, latest-app-consistent, or a number.
     #[arg(long, default_value = "latest-processed")]
     pub(crate) point: PointChoice,
-    /// Asked of the copy, within its own network, beside the item's own checks; may be repeated.
+    /// Asked of the copy, within its own network, beside the item's own checks: tcp:HOST:PORT, http://HOST:PORT/path, ssh:HOST:PORT,
+    /// rdp:HOST:PORT, or guest:PROGRAM ARGUMENT … (run by the guest's agent, must exit with 0); may be repeated.
     #[arg(long, value_name = "CHECK")]
     pub(crate) check: Vec<Check>,
     /// The drill has not passed if it takes longer until the copy serves.

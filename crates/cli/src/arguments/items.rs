@@ -43,7 +43,8 @@ pub(crate) struct Protect {
     /// Takes an app-consistent point that often: the guest agent quiets file systems and applications for a moment [default: never]
     #[arg(long, value_name = "TIME", value_parser = span::parse)]
     pub(crate) app_consistent_every: Option<Duration>,
-    /// How a recovered machine is asked whether it serves: tcp:HOST:PORT or http://HOST:PORT/path; may be repeated.
+    /// How a recovered machine is asked whether it serves: tcp:HOST:PORT, http://HOST:PORT/path, ssh:HOST:PORT, rdp:HOST:PORT, or
+    /// guest:PROGRAM ARGUMENT … (run by the guest's agent, must exit with 0); may be repeated.
     #[arg(long, value_name = "CHECK")]
     pub(crate) check: Vec<Check>,
     #[command(flatten)]

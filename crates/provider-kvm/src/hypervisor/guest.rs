@@ -3,7 +3,10 @@
 //! Calls that go through the guest's agent last as long as the agent likes; a guest that hangs blocks them. Whoever calls them
 //! does so on a thread that may be left behind.
 
+use std::time::{Duration, Instant};
+
 use provider::ProviderError;
+use serde_json::{Value, json};
 use virt::{
     domain::{DomainShutoffReason, DomainStateReason},
     enumutil::Enum,
@@ -12,6 +15,13 @@ use virt::{
 
 use super::{Vm, calling};
 use crate::ffi;
+
+/// Longest wait for an answer of the agent: it answers at once, or its guest is not up yet. Seconds, as libvirt counts them.
+const ANSWER_S: i32 = 3;
+/// Longest run of a program that is to say whether the machine serves: shorter than the attempt that waits for it.
+const PROGRAM: Duration = Duration::from_secs(20);
+/// Between two looks at it.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// How a guest is asked to shut down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +59,33 @@ impl Vm {
         Ok(matches!(reason, Enum::Known(DomainStateReason::Shutoff(Enum::Known(DomainShutoffReason::Shutdown)))))
     }
 
+    /// Lets the guest's agent run a program, and waits for its end. Returns what was run if it exits with 0.
+    pub(crate) fn run_in_guest(&self, program: &str, arguments: &[String]) -> Result<String, ProviderError> {
+        let words = [&[program.to_owned()], arguments].concat().join(" ");
+        let failed = |detail: String| ProviderError::NotServing { machine: self.name.clone(), detail: format!("guest:{words}: {detail}") };
+        let asked = json!({ "execute": "guest-exec", "arguments": { "path": program, "arg": arguments } });
+        let begun = self.agent(&asked).map_err(failed)?;
+        let pid = begun["pid"].as_i64().ok_or_else(|| failed(format!("the agent began it with {begun}")))?;
+        let deadline = Instant::now() + PROGRAM;
+        loop {
+            let status = self.agent(&json!({ "execute": "guest-exec-status", "arguments": { "pid": pid } })).map_err(failed)?;
+            match ended(&status) {
+                Some(Ok(())) => return Ok(format!("guest:{words} exits with 0")),
+                Some(Err(how)) => return Err(failed(how)),
+                None if Instant::now() > deadline => return Err(failed(format!("it still runs after {} s", PROGRAM.as_secs()))),
+                None => std::thread::sleep(LOOK),
+            }
+        }
+    }
+
+    /// Asks the guest's agent. Gives what it returns, or why there is no answer, in words.
+    fn agent(&self, asked: &Value) -> Result<Value, String> {
+        let _span = calling("agent", &self.name);
+        let answer = self.domain.qemu_agent_command(&asked.to_string(), ANSWER_S, 0).map_err(|error| error.message().to_owned())?;
+        let mut answer: Value = serde_json::from_str(&answer).map_err(|error| format!("the agent's answer can't be read: {error}"))?;
+        Ok(answer["return"].take())
+    }
+
     /// Makes the guest write everything out and hold its file systems still. Returns how many it holds.
     pub(crate) fn freeze(&self) -> Result<u32, ProviderError> {
         let _span = calling("freeze", &self.name);
@@ -59,5 +96,32 @@ impl Vm {
     pub(crate) fn thaw(&self) -> Result<u32, ProviderError> {
         let _span = calling("thaw", &self.name);
         ffi::fs_thaw(&self.domain).map_err(self.err("thaw the file systems of"))
+    }
+}
+
+/// How a program ended, by the agent's word; none while it runs.
+fn ended(status: &Value) -> Option<Result<(), String>> {
+    if status["exited"] != true {
+        return None;
+    }
+    Some(match (status["exitcode"].as_i64(), status["signal"].as_i64()) {
+        (Some(0), None) => Ok(()),
+        (Some(code), _) => Err(format!("it exits with {code}")),
+        (None, Some(signal)) => Err(format!("it was ended by signal {signal}")),
+        (None, None) => Err(format!("it ended with {status}")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_exits_with_0_and_nothing_else_holds() {
+        assert_eq!(ended(&json!({ "exited": false })), None);
+        assert_eq!(ended(&json!({ "exited": true, "exitcode": 0 })), Some(Ok(())));
+        assert_eq!(ended(&json!({ "exited": true, "exitcode": 3 })), Some(Err("it exits with 3".to_owned())));
+        assert_eq!(ended(&json!({ "exited": true, "signal": 9 })), Some(Err("it was ended by signal 9".to_owned())));
+        assert!(ended(&json!({ "exited": true })).is_some_and(|ended| ended.is_err()));
     }
 }

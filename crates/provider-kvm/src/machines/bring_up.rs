@@ -262,6 +262,15 @@ pub(crate) fn retire(hypervisor: &Hypervisor, right: &Right<'_>, dir: &Path, gen
     Ok(())
 }
 
+/// The recovered machine of that generation, which was started.
+pub(crate) fn started(hypervisor: &Hypervisor, dir: &Path, item: &ItemName, generation: Generation) -> Result<Vm, ProviderError> {
+    let not_recovered = || ProviderError::NotRecovered { item: item.clone(), generation };
+    let record = records(dir)?.remove(&generation).ok_or_else(not_recovered)?;
+    record.started(dir)?.ok_or_else(not_recovered)?;
+    let gone = || ProviderError::NotServing { machine: record.name.clone(), detail: "it does not run".to_owned() };
+    hypervisor.by_uuid(&record.uuid)?.ok_or_else(gone)
+}
+
 /// What exists of a generation.
 pub(crate) fn observe(hypervisor: &Hypervisor, dir: &Path, generation: Generation) -> Result<RecoveredState, ProviderError> {
     let Some(record) = records(dir)?.remove(&generation) else { return Ok(RecoveredState::Absent) };

@@ -79,7 +79,9 @@ fn ask_all(machine: &str, checks: &[Check]) -> Result<String, ProviderError> {
     change(&format!("link set dev {FAR_END} up"))?;
     let mut answers = vec![];
     for check in checks {
-        let (Check::Tcp { host, .. } | Check::Http { host, .. }) = check;
+        let (Check::Tcp { host, .. } | Check::Http { host, .. } | Check::Ssh { host, .. } | Check::Rdp { host, .. }) = check else {
+            return Err(not_serving(format!("{check} is no question to a network")));
+        };
         let target: IpAddr = host.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_name| {
             not_serving(format!("{check} names a host; nothing in the copy's network knows names: give its address"))
         })?;

@@ -360,7 +360,7 @@ impl<'a> Copies<'a> {
     pub(crate) fn check(&self, generation: Generation, checks: &[Check]) -> Result<String, ProviderError> {
         let record = self.of_generation(generation)?;
         let vm = self.hypervisor.by_uuid(&record.uuid)?;
-        let power = vm.map_or(Ok(PowerState::Off), |vm| vm.power())?;
+        let power = vm.as_ref().map_or(Ok(PowerState::Off), Vm::power)?;
         if record.started(&self.dir)?.is_none() {
             return Err(ProviderError::NotRecovered { item: self.item.clone(), generation });
         }
@@ -370,7 +370,18 @@ impl<'a> Copies<'a> {
         if checks.is_empty() {
             return Ok(format!("{} runs; nothing was asked", record.name));
         }
-        probe::ask_within(&Names::of(self.item, generation), &record.name, checks)
+        let (in_guest, over_network): (Vec<&Check>, Vec<&Check>) = checks.iter().partition(|check| matches!(check, Check::Guest { .. }));
+        let over_network: Vec<Check> = over_network.into_iter().cloned().collect();
+        let mut answers = vec![];
+        if !over_network.is_empty() {
+            answers.push(probe::ask_within(&Names::of(self.item, generation), &record.name, &over_network)?);
+        }
+        for check in in_guest {
+            if let (Check::Guest { program, arguments }, Some(vm)) = (check, &vm) {
+                answers.push(vm.run_in_guest(program, arguments)?);
+            }
+        }
+        Ok(answers.join("; "))
     }
 
     /// Removes every copy up to that generation, whatever is left of it. The caller holds the item.

@@ -78,6 +78,16 @@ impl Compute for KvmSite {
         .await
     }
 
+    async fn run_in_guest(&self, item: &ItemName, generation: Generation, program: &str, arguments: &[String]) -> Result<String, ProviderError> {
+        let (name, program, arguments) = (item.clone(), program.to_owned(), arguments.to_vec());
+        self.blocking("run in guest", move |site| {
+            let host = &site.inner.host;
+            let vm = machines::started(&host.hypervisor, host.item(&name)?.store.dir(), &name, generation)?;
+            vm.run_in_guest(&program, &arguments)
+        })
+        .await
+    }
+
     async fn flatten(
         &self,
         call: &Call,

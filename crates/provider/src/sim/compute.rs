@@ -51,6 +51,21 @@ impl Compute for SimSite {
         .await
     }
 
+    async fn run_in_guest(&self, item: &ItemName, generation: Generation, program: &str, arguments: &[String]) -> Result<String, ProviderError> {
+        self.look(Op::RunInGuest, Some(item), |site| {
+            let not_recovered = || ProviderError::NotRecovered { item: item.clone(), generation };
+            let name = site.recovered.get(&(item.clone(), generation)).filter(|r| r.started.is_some()).ok_or_else(not_recovered)?.name.clone();
+            let runs = site.made(item, generation).is_some_and(|machine| machine.power == PowerState::Running);
+            if !runs || site.guest(&name).silent {
+                let detail = if runs { "its agent does not answer" } else { "it does not run" };
+                return Err(ProviderError::NotServing { machine: name, detail: detail.to_owned() });
+            }
+            let words = [&[program.to_owned()], arguments].concat().join(" ");
+            Ok(format!("guest:{words} exits with 0"))
+        })
+        .await
+    }
+
     async fn written(&self, item: &ItemName, generation: Generation) -> Result<Written, ProviderError> {
         self.look(Op::Written, Some(item), |site| {
             let not_recovered = || ProviderError::NotRecovered { item: item.clone(), generation };

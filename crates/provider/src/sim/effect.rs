@@ -42,6 +42,7 @@ ops! {
     Discard = "discard",
     ObserveMachine = "observe_machine",
     Written = "written",
+    RunInGuest = "run_in_guest",
     Retire = "retire",
     Flatten = "flatten",
     Inventory = "inventory",
