@@ -3,6 +3,8 @@
 
 #[path = "triggers/scene.rs"]
 mod scene;
+#[path = "triggers/one_run.rs"]
+mod one_run;
 #[path = "triggers/storm.rs"]
 mod storm;
 

@@ -20,9 +20,10 @@ const DELIVERIES: usize = 1_000;
 const SENDERS: usize = 8;
 const SEED: u64 = 20_261_123;
 
-struct Delivery {
-    source: &'static str,
-    body: Vec<u8>,
+#[derive(Clone)]
+pub(crate) struct Delivery {
+    pub(crate) source: &'static str,
+    pub(crate) body: Vec<u8>,
 }
 
 /// What two senders say in the course of some outages: each node fails, is repeated, recovers, fails again; groups carry what is
@@ -80,7 +81,7 @@ fn expected(deliveries: &[Delivery]) -> BTreeMap<(String, String, DateTime<Utc>)
 }
 
 /// Sends as Alertmanager does: whatever is not answered with 2xx is sent again, here to the other server.
-async fn send(servers: &[Server; 2], delivery: &Delivery, first: usize, lost: &AtomicUsize) {
+pub(crate) async fn send(servers: &[Server; 2], delivery: &Delivery, first: usize, lost: &AtomicUsize) {
     for try_number in 0..50 {
         let headers = match delivery.source {
             "grafana" => grafana(&delivery.body, Utc::now()),
