@@ -8,6 +8,8 @@ mod cloud_events;
 mod generic;
 mod pagerduty;
 
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
 
 use crate::{Alert, Headers, Said, Settings, alert::joined, headers::cut, mapping::in_range};
@@ -118,7 +120,9 @@ pub fn decode(settings: &Settings, headers: &Headers, body: &[u8]) -> Result<Vec
 
 /// An alert within its limits, and without U+0000, which Postgres keeps in no text.
 pub(crate) fn checked(alert: Alert) -> Result<Alert, DecodeError> {
-    let Alert { fingerprint, said, labels, summary, truncated } = alert;
+    let plain = |text: &str| text.replace('\0', "\u{fffd}");
+    let labels: BTreeMap<_, _> = alert.labels.iter().map(|(name, value)| (plain(name), plain(value))).collect();
+    let fingerprint = plain(&alert.fingerprint);
     if !(1..=FINGERPRINT_BYTES).contains(&fingerprint.len()) {
         return Err(DecodeError::TooMuch(Limit::Fingerprint, fingerprint.len()));
     }
@@ -129,16 +133,14 @@ pub(crate) fn checked(alert: Alert) -> Result<Alert, DecodeError> {
     if let Some((name, value)) = long {
         return Err(DecodeError::TooMuch(Limit::Label, name.len().max(value.len())));
     }
-    let at = match &said {
+    let at = match &alert.said {
         Said::Firing { starts_at } | Said::Resolved { starts_at } => *starts_at,
         Said::ResolvedUntil { until } => Some(*until),
     };
     if at.is_some_and(|at| !in_range(at)) {
         return Err(DecodeError::Time("the beginning".to_owned()));
     }
-    let plain = |text: &str| text.replace('\0', "\u{fffd}");
-    let labels = labels.iter().map(|(name, value)| (plain(name), plain(value))).collect();
-    Ok(Alert { fingerprint: plain(&fingerprint), said, labels, summary: cut(&summary, SUMMARY_BYTES), truncated })
+    Ok(Alert { fingerprint, labels, summary: cut(&plain(&alert.summary), SUMMARY_BYTES), ..alert })
 }
 
 fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {

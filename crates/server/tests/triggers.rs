@@ -79,12 +79,16 @@ async fn not_read(scene: &Scene) -> Vec<Bad> {
     let code = "delivery-unreadable";
     let many: Vec<_> = (0..1_001).map(|n| alert(&format!("n{n}"), now, "firing")).collect();
     let structured = || vec![bearer(SECRET), ("Content-Type", "application/cloudevents+json".to_owned())];
+    let zero = group("4", &[alert("n1", now, "a \0 byte")]);
+    let long = json!({"id": 1, "type": "w".repeat(100_000)}).to_string();
     let (few, large) = (group("1", &[alert("n1", now, "firing")]), vec![b' '; (1 << 20) + 1]);
     vec![
         bad("prometheus", believed(), b"", 400, code, "unreadable"),
         bad("prometheus", believed(), b"{\"version\":\"4\"", 400, code, "unreadable"),
         bad("prometheus", believed(), &few, 400, code, "other-version"),
         bad("prometheus", believed(), &group("4", &many), 400, code, "too-much"),
+        bad("prometheus", believed(), &zero, 400, code, "unreadable"),
+        bad("own", own(), long.as_bytes(), 400, code, "unknown-word"),
         bad("events", believed(), b"{}", 415, code, "other-media-type"),
         bad("events", structured(), b"{\"specversion\":\"1.0\"}", 400, code, "no-cloud-event"),
         bad("own", own(), b"{\"id\":1,\"type\":\"sideways\",\"time\":\"2026-11-22T22:00:00Z\"}", 400, code, "unknown-word"),
@@ -114,6 +118,7 @@ async fn what_is_not_believed_or_not_read_is_refused_and_noted_and_changes_nothi
             let measured = (status != 413).then(|| i64::try_from(body.len()).unwrap());
             assert_eq!((delivery.body_bytes, delivery.body_sha256.is_some()), (measured, measured.is_some()));
             assert_eq!(delivery.remote == "127.0.0.1", over_tls, "{}", delivery.remote);
+            assert!(delivery.detail.is_some_and(|detail| detail.len() <= 2_000), "words about a refusal have a limit");
             assert!(!format!("{:?}", delivery.headers).contains(SECRET), "no credential is kept");
             noted += 1;
         }

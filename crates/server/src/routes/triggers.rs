@@ -36,6 +36,8 @@ const DRAINED_BYTES: usize = 8 << 20;
 const BODY_TIME: Duration = Duration::from_secs(10);
 /// What is kept of a body that was refused: enough to see what it was.
 const KEPT_REFUSED_BYTES: usize = 4 << 10;
+/// Most characters of the words about a refusal.
+const MOST_DETAIL: usize = 500;
 
 /// Why a delivery is refused.
 #[derive(Debug, thiserror::Error)]
@@ -60,13 +62,18 @@ impl Refused {
         }
     }
 
+    /// What is refused may be quoted in it: within a limit, and without U+0000, which Postgres keeps in no text.
+    fn detail(&self) -> String {
+        self.to_string().chars().map(|c| if c == '\0' { '\u{fffd}' } else { c }).take(MOST_DETAIL).collect()
+    }
+
     fn answer(&self, source: &SourceName) -> Refusal {
         let code = match self {
             Refused::TooLarge => Code::DeliveryTooLarge,
             Refused::NotBelieved(_) => Code::DeliveryNotBelieved,
             Refused::Incomplete | Refused::Unreadable(_) => Code::DeliveryUnreadable,
         };
-        let mut refusal = Refusal::new(code, format!("source {source}: {self}"));
+        let mut refusal = Refusal::new(code, format!("source {source}: {}", self.detail()));
         if let Refused::Unreadable(DecodeError::MediaType(_)) = self {
             refusal.0.status = StatusCode::UNSUPPORTED_MEDIA_TYPE.as_u16();
         }
@@ -86,7 +93,7 @@ pub(super) async fn take(State(app): State<App>, Path(name): Path<String>, reque
         Ok(_) => judge(&settings, &judging, &headers, whole),
         Err(none) => Err(none.into()),
     };
-    let detail = judged.as_ref().err().map(Refused::to_string).unwrap_or_default();
+    let detail = judged.as_ref().err().map(Refused::detail).unwrap_or_default();
     let (verdict, kept) = match &judged {
         Ok(alerts) => (Verdict::Accepted(alerts), whole),
         Err(refused) => (Verdict::Refused { reason: refused.reason(), detail: &detail }, first(whole, KEPT_REFUSED_BYTES)),
