@@ -49,7 +49,7 @@ pub struct AlertSeen {
     pub labels: BTreeMap<String, String>,
     /// In the sender's words.
     pub summary: String,
-    /// Its sender left other alerts out of the last delivery.
+    /// Each delivery so far left other alerts out.
     pub truncated: bool,
     /// What was decided about it before, in words; nothing is started for it again.
     pub answered: Option<String>,
