@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod demo;
+mod dist;
 mod guest;
 mod lab;
 mod paths;
@@ -21,6 +22,7 @@ cargo xtask demo      a real machine fails over while its orchestrator is being 
 cargo xtask test      set-up, all tests, clippy, tidy
 cargo xtask setup     installs what demo and test need, after consent
 cargo xtask tidy      checks the limits of crates/STYLE.md
+cargo xtask dist      a tarball and a Debian package, proven to hold what they should
 cargo xtask lab       two libvirt sites on this machine, for trying things out
 `cargo xtask TASK --help` says more.";
 
@@ -46,6 +48,7 @@ fn run() -> Result<()> {
         Some("setup") => setup::command(args),
         Some("test") => check::command(args),
         Some("tidy") => tidy::command(args),
+        Some("dist") => dist::command(args),
         Some("lab") => lab::command::run(args),
         Some(other) => bail!("no such task: {other}\n{USAGE}"),
         None => bail!("which task?\n{USAGE}"),
@@ -57,6 +60,7 @@ fn usage(task: Option<&str>) -> &'static str {
         Some("demo") => demo::USAGE,
         Some("setup") => setup::USAGE,
         Some("test") => check::USAGE,
+        Some("dist") => dist::USAGE,
         Some("lab") => lab::command::USAGE,
         _ => USAGE,
     }

@@ -35,6 +35,8 @@ pub(crate) enum Scope {
     Real,
     /// The simulated provider: a database, and what the programs are built with.
     Simulated,
+    /// What is handed out: built with its hypervisor, packed and looked at.
+    Dist,
     /// All tests but those with real machines.
     Tests,
     /// All tests.

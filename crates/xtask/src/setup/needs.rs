@@ -85,10 +85,19 @@ const FOR_ALERTS: &[Row] = &[(
 /// The daemon without its systemd integration; the network driver is for isolated networks.
 const LIBVIRT: Remedy = Remedy::Packages(&["libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-daemon-driver-network"]);
 
+/// What packs and looks at what is packed.
+const FOR_DIST: &[Row] = &[
+    ("systemd-analyze", "reads the units as systemd would", Remedy::Packages(&["systemd"]), || Ok(sh::have("systemd-analyze"))),
+    ("dpkg-shlibdeps", "finds the packages of the libraries that the programs need", Remedy::Packages(&["dpkg-dev"]), || {
+        Ok(sh::have("dpkg-shlibdeps"))
+    }),
+];
+
 pub(crate) fn missing(scope: Scope) -> Result<Vec<Need>> {
     let lists: &[&[Row]] = match scope {
         Scope::Simulated => &[FOR_ALL],
         Scope::Real => &[FOR_ALL, FOR_LIBVIRT, FOR_REAL],
+        Scope::Dist => &[FOR_ALL, FOR_LIBVIRT, FOR_DIST],
         Scope::Tests => &[FOR_ALL, FOR_TESTS, FOR_LIBVIRT],
         Scope::TestsWithMachines => &[FOR_ALL, FOR_TESTS, FOR_LIBVIRT, FOR_REAL, FOR_ALERTS],
     };
