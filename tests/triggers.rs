@@ -225,3 +225,21 @@ fn an_evaluation_that_is_cancelled_answers_its_alerts() {
     let ended = settles(&mut scene);
     assert_eq!(ended[1]["ended"], "quiet", "{ended:?}");
 }
+
+#[test]
+fn who_agreed_to_one_version_of_a_policy_is_asked_again_about_the_next() {
+    let mut scene = watched(1, Chaos::default(), POLICY);
+    both_fire(&scene);
+    until_asked(&mut scene);
+    vote(&scene, "ada", true);
+    passes(&mut scene, 2);
+    scene.watch.policy(TriggerPolicy::from_yaml(&POLICY.replace("need: 2", "need: 1")).unwrap());
+    scene.watch.sweep(&scene.sim.store);
+    passes(&mut scene, 5);
+    assert_eq!(asked(&scene), Some(2));
+    assert!(runs_of(&scene, "failover").is_empty());
+    vote(&scene, "bob", true);
+    let ended = settles(&mut scene);
+    let answer = ended.iter().find(|ended| ended["ended"] == "started").unwrap();
+    assert_eq!(answer["approved_by"], json!(["bob"]));
+}

@@ -36,6 +36,7 @@ struct Watched {
     wakes: BTreeSet<i64>,
     switches: Vec<KillSwitch>,
     next: i64,
+    version: i64,
     started: u64,
 }
 
@@ -46,7 +47,12 @@ impl Watch {
 
     /// Sets the policy.
     pub fn policy(&self, policy: TriggerPolicy) {
-        self.lock().policy = Some(policy);
+        let mut watched = self.lock();
+        watched.policy = Some(policy);
+        watched.version += 1;
+        watched.next += 1;
+        let next = watched.next;
+        watched.wakes.insert(next);
     }
 
     /// An alert fires at a source, or is told again.
@@ -166,6 +172,6 @@ impl Perform<LoadEvidence> for FromWatch {
         let flap_locked_at = notes.iter().any(|note| note.note == Note::Locked).then_some(now);
         let evidence = Evidence { at: now, alerts, too_many: false, item, switches: watched.switches.clone(), flap_locked_at };
         let wakes = watched.wakes.iter().filter(|wake| !looked.contains(wake)).copied().collect();
-        Ok(Some(Look { policy, version: 1, sha256: String::new(), wakes, evidence }))
+        Ok(Some(Look { policy, version: watched.version, sha256: String::new(), wakes, evidence }))
     }
 }

@@ -174,7 +174,7 @@ impl Workflow for Trigger {
     type Output = Evaluated;
 
     async fn run(ctx: Context, input: TriggerInput) -> Result<Evaluated, Failure> {
-        let mut evaluation = Evaluation { ctx: ctx.clone(), policy: input.policy.clone(), asking: None, rounds: 0, agreed: None, about: Vec::new(), blocked: Default::default() };
+        let mut evaluation = Evaluation { ctx: ctx.clone(), policy: input.policy.clone(), asking: None, rounds: 0, agreed: None, version: 0, about: Vec::new(), blocked: Default::default() };
         let ended = evaluation.evaluated().await;
         if ended.as_ref().is_err_and(|failure| failure.code == "cancelled") && !evaluation.about.is_empty() {
             let alerts = std::mem::take(&mut evaluation.about);
@@ -194,6 +194,8 @@ struct Evaluation {
     rounds: u32,
     /// Who has agreed since the alerts fire.
     agreed: Option<Vec<String>>,
+    /// Of the policy at the last look: who agreed to one version has not agreed to another.
+    version: i64,
     /// The alerts of the last look.
     about: Vec<i64>,
     /// What blocked the last looks, and how long was waited because of it.
@@ -251,6 +253,9 @@ impl Evaluation {
 
     async fn look(&mut self) -> Result<Option<(Look, Judgement)>, Failure> {
         let Some(look) = self.read().await? else { return Ok(None) };
+        if self.version != look.version {
+            (self.asking, self.agreed, self.version) = (None, None, look.version);
+        }
         let judgement = judge(&look.policy, &look.evidence, self.agreed.is_some());
         self.about = judgement.alerts.iter().map(|alert| alert.id).collect();
         let (version, sha256, wakes) = (look.version, look.sha256.clone(), look.wakes.clone());
