@@ -85,6 +85,21 @@ impl TestDatabase {
         }
     }
 
+    /// Puts an item there as if a run had recorded it, with one point at a site.
+    ///
+    /// # Panics
+    /// If the database refuses it.
+    pub async fn put_item(&self, name: &str, record: &serde_json::Value, site: &str, point_at: chrono::DateTime<chrono::Utc>) {
+        let client = self.client().await;
+        let item = "insert into recovery.items (name, record, version, last_run, last_seq, updated_at) values ($1, $2, 1, gen_random_uuid(), 1, now())";
+        let point = "insert into recovery.points values ($1, $2, 1, 'crash', $3, 1, 1, 0, false, false, now())";
+        let put = async {
+            client.execute(item, &[&name, record]).await?;
+            client.execute(point, &[&name, &site, &point_at]).await
+        };
+        assert!(put.await.is_ok_and(|rows| rows == 1), "item {name} was not put there");
+    }
+
     /// Moves the clock.
     ///
     /// # Panics

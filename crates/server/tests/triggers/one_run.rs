@@ -48,11 +48,7 @@ async fn protected(database: &TestDatabase, now: DateTime<Utc>) {
     let operation = Operation::Protect;
     let record = fold(&[registered, moved(Step::Begin { operation }), moved(Step::Finish { operation })]).unwrap().unwrap();
     assert_eq!(record.state.main, MainState::Protected);
-    let client = database.client().await;
-    let insert = "insert into recovery.items (name, record, version, last_run, last_seq, updated_at) values ('db9', $1, 1, gen_random_uuid(), 1, now())";
-    client.execute(insert, &[&serde_json::to_value(record).unwrap()]).await.unwrap();
-    let insert = "insert into recovery.points values ('db9', 'b', 7, 'crash', $1, 1, 1, 0, false, false, now())";
-    client.execute(insert, &[&now]).await.unwrap();
+    database.put_item("db9", &serde_json::to_value(record).unwrap(), "b", now).await;
 }
 
 /// Six nodes that are down, told by both sources again and again, along with outages that are over.
