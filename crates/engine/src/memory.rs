@@ -4,6 +4,7 @@
 //! strike there: a caller that is dropped between has crashed before or after its write, and an answer may be lost.
 
 mod children;
+mod restore;
 mod rows;
 mod runs;
 mod schedules;

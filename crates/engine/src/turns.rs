@@ -162,6 +162,19 @@ fn want(write: &mut TurnWrite, seq: Seq, command: &Command, origin: &Origin, inb
     }
 }
 
+/// What all commands of a history ask for, as if one turn had.
+pub(crate) fn wanted(history: &History) -> TurnWrite {
+    let epoch = history.events.last().map_or(0, |last| last.event.run_epoch);
+    let claimed = ClaimedRun { run: history.run, epoch };
+    let nobody = sdk::Lease { worker: sdk::WorkerId(uuid::Uuid::nil()), epoch: 0 };
+    let mut write = empty(&claimed, stamp(DateTime::UNIX_EPOCH, nobody, &claimed, uuid::Uuid::nil()));
+    let origin = Origin::of(history, &[]);
+    for stored in &history.events {
+        add(&mut write, stored, &origin, &[]);
+    }
+    write
+}
+
 /// A timer that was begun in this very turn is not written at all; one that has fired is a message and no row any more.
 fn drop_timer(write: &mut TurnWrite, of: Seq, inbox: &[InboxRow]) {
     let begun_here = write.timers.iter().position(|timer| timer.seq == of);

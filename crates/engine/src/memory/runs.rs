@@ -120,7 +120,7 @@ impl State {
         Ok(ours.map(|(id, run)| ClaimedRun { run: *id, epoch: run.epoch }).collect())
     }
 
-    fn load_history(&self, id: RunId) -> Result<History, StoreError> {
+    pub(super) fn load_history(&self, id: RunId) -> Result<History, StoreError> {
         let mut history = History::new(id);
         let refused = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Refused { attempted: "loading a history", source };
         let run = self.runs.get(&id).ok_or_else(|| refused("no such run".into()))?;

@@ -68,6 +68,26 @@ impl TaskStore for MemoryStore {
     }
 }
 
+/// For those who carry out tasks in the place of everybody.
+impl MemoryStore {
+    /// Tasks that could be claimed now, whatever their queue.
+    #[must_use]
+    pub fn claimable(&self) -> Vec<(RunId, TaskRow)> {
+        let state = self.lock();
+        state.tasks.iter().filter(|(_, task)| state.claimable(task)).map(|((run, _), task)| (*run, task.row.clone())).collect()
+    }
+
+    /// Claims one task, if it can be claimed.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`].
+    pub fn claim(&self, lease: Lease, run: RunId, seq: Seq) -> Result<Option<ClaimedTask>, StoreError> {
+        let mut state = self.lock();
+        let can = state.tasks.get(&(run, seq)).is_some_and(|task| state.claimable(task));
+        if can { Ok(state.claim(lease, vec![(run, seq)])?.pop()) } else { Ok(None) }
+    }
+}
+
 impl State {
     pub(super) fn queue(&mut self, run: RunId, run_epoch: i64, row: &TaskRow, now: DateTime<Utc>) {
         let in_ms = |ms: Option<u64>| ms.map(|ms| now + Duration::from_millis(ms));
@@ -92,8 +112,13 @@ impl State {
     }
 
     fn claim_tasks(&mut self, lease: Lease, queues: &[TaskQueue], limit: u32) -> Result<Vec<ClaimedTask>, StoreError> {
+        let ours = |task: &MemoryTask| queues.contains(&task.row.queue) && self.claimable(task);
+        let wanted: Vec<(RunId, Seq)> = self.tasks.iter().filter(|(_, task)| ours(task)).map(|(k, _)| *k).take(limit as usize).collect();
+        self.claim(lease, wanted)
+    }
+
+    fn claim(&mut self, lease: Lease, wanted: Vec<(RunId, Seq)>) -> Result<Vec<ClaimedTask>, StoreError> {
         self.fence(lease)?;
-        let wanted: Vec<(RunId, Seq)> = self.tasks.iter().filter(|(_, t)| self.claimable(t, queues)).map(|(k, _)| *k).take(limit as usize).collect();
         let now = self.now;
         let mut claimed = Vec::new();
         for key in wanted {
@@ -112,12 +137,12 @@ impl State {
         Ok(claimed)
     }
 
-    fn claimable(&self, task: &MemoryTask, queues: &[TaskQueue]) -> bool {
+    fn claimable(&self, task: &MemoryTask) -> bool {
         let free = match task.holder {
             None => task.not_before <= self.now && (!task.cancel_requested || task.in_doubt),
             Some(holder) => !self.leases.contains_key(&holder) || self.overdue(task),
         };
-        free && task.dead.is_none() && task.attempt < task.row.options.retry.max_attempts && queues.contains(&task.row.queue)
+        free && task.dead.is_none() && task.attempt < task.row.options.retry.max_attempts
     }
 
     fn overdue(&self, task: &MemoryTask) -> bool {
