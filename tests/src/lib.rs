@@ -11,6 +11,7 @@ pub mod monitoring;
 pub mod place;
 pub mod product;
 pub mod programs;
+pub mod schema;
 pub mod watch;
 mod work;
 

@@ -16,20 +16,21 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("crates/activities", &["sdk", "engine", "provider", "recovery", "workflows"]),
     ("workflows", &["sdk", "recovery"]),
     ("crates/api", &["sdk", "recovery", "alerts"]),
+    ("crates/evidence", &["sdk", "engine", "recovery", "workflows"]),
     ("crates/agent", &["api", "sdk", "engine", "activities", "provider", "provider-kvm", "recovery", "workflows", "telemetry"]),
-    ("crates/cli", &["api", "server", "workflows", "recovery", "sdk", "telemetry", "alerts"]),
+    ("crates/cli", &["api", "server", "evidence", "workflows", "recovery", "sdk", "telemetry", "alerts"]),
     (
         "crates/server",
-        &["api", "sdk", "engine", "store", "recovery", "provider", "activities", "workflows", "telemetry", "alerts"],
+        &["api", "sdk", "engine", "store", "evidence", "recovery", "provider", "activities", "workflows", "telemetry", "alerts"],
     ),
 ];
 
 /// Suites may use whatever they test.
 const TESTS: &str = "tests";
 
-const OURS: [&str; 14] = [
+const OURS: [&str; 15] = [
     "sdk", "engine", "store", "recovery", "provider", "provider-kvm", "activities", "api", "server", "telemetry",
-    "workflows", "cli", "agent", "alerts",
+    "workflows", "cli", "agent", "alerts", "evidence",
 ];
 
 /// Crates that must do without an asynchronous runtime, and the start of the names that would bring one.

@@ -1,0 +1,55 @@
+//! What a declared step would answer, where nobody has recorded it: the plain good answer of a site that works.
+
+use chrono::{DateTime, Utc};
+use recovery::PointId;
+use serde::Serialize;
+use serde_json::Value;
+use workflows::declared::{
+    AwaitFirstPoint, CheckMachine, CheckTest, CleanTest, DiscardMachine, DropReplica, Endpoint, ExtentMap, FenceMachine, Fenced, FinalSync,
+    FlattenMachine, InspectMachine, Inspected, KeepExtentMap, LiftFence, ListPoints, LoadEvidence, LoadItem, MeasureWrites, PinPoint, PrepareReplica, RecoverMachine,
+    RecoverTest, Recovered, RemovePoints, ReopenReplica, RetireMachine, SealReplica, Sealed, Served, ShutDownMachine, StartMachine, StartReplication,
+    StartSource, StartTest, StartedMachine, StartedTest, StopReplication, TakeInventory, TakenInventory, UnpinPoint, WithdrawPoints, Written,
+};
+
+const ASSUMED: &str = "assumed: nobody has recorded this";
+
+/// A good answer at `now` to a step with this input; nothing if no step of that name is declared here.
+#[must_use]
+pub fn sample(activity: &str, input: &Value, now: DateTime<Utc>) -> Option<Value> {
+    use sdk::Activity;
+    let point = input.get("point").and_then(Value::as_u64).map_or(PointId::FIRST, PointId);
+    let none = Some(Value::Null);
+    match activity {
+        LoadItem::NAME | LoadEvidence::NAME => none,
+        InspectMachine::NAME => json(&Inspected { disks: vec![], machine: Value::Null }),
+        FenceMachine::NAME | ShutDownMachine::NAME => json(&Fenced { evidence: ASSUMED.into(), at: now }),
+        RecoverMachine::NAME | RecoverTest::NAME => json(&Recovered { point }),
+        StartMachine::NAME => json(&StartedMachine { since: now }),
+        StartTest::NAME => json(&StartedTest { since: now, isolation: ASSUMED.into() }),
+        CheckMachine::NAME | CheckTest::NAME => json(&Served { evidence: ASSUMED.into() }),
+        MeasureWrites::NAME => json(&Written { blocks: 0, bytes: 0 }),
+        PrepareReplica::NAME | ReopenReplica::NAME => json(&Endpoint { address: "assumed:0".into(), tls_name: "assumed".into() }),
+        SealReplica::NAME | ListPoints::NAME => json(&Sealed { points: vec![] }),
+        TakeInventory::NAME => json(&TakenInventory { objects: vec![] }),
+        FinalSync::NAME | AwaitFirstPoint::NAME => json(&point),
+        KeepExtentMap::NAME => json(&ExtentMap { hash: String::new(), blocks: 0, bytes: 0, newest_point: point }),
+        LiftFence::NAME
+        | StartSource::NAME
+        | DiscardMachine::NAME
+        | RetireMachine::NAME
+        | FlattenMachine::NAME
+        | DropReplica::NAME
+        | StartReplication::NAME
+        | StopReplication::NAME
+        | PinPoint::NAME
+        | UnpinPoint::NAME
+        | WithdrawPoints::NAME
+        | RemovePoints::NAME
+        | CleanTest::NAME => none,
+        _ => None,
+    }
+}
+
+fn json(answer: &impl Serialize) -> Option<Value> {
+    serde_json::to_value(answer).ok()
+}
