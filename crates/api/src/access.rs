@@ -127,6 +127,12 @@ pub struct AgentView {
     pub enrolled_at: DateTime<Utc>,
     /// When it was last heard of.
     pub seen_at: Option<DateTime<Utc>>,
+    /// Ended runs whose heads it has noted, outside the database.
+    #[serde(default)]
+    pub anchored_runs: Option<i64>,
+    /// A run that is not as this agent had noted it: its history was written anew.
+    #[serde(default)]
+    pub anchor_alarm: Option<String>,
 }
 
 /// What runs here.

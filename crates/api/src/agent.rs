@@ -10,6 +10,7 @@
 //!   POST /v1/agent/tasks/pulse     PulseTask      ─▶ TaskPulsed
 //!   POST /v1/agent/status          SiteStatus     ─▶ Done            what its journals say, whenever they changed
 //!   GET  /v1/agent/peers                          ─▶ Peers           who else is enrolled, and the CA they are known by
+//!   POST /v1/agent/heads           AskHeads       ─▶ Heads           ends of histories, to be noted outside the database
 //! ```
 //!
 //! Invariants: 1. Everything but `enroll` and `report` is harmless to repeat; `report` is answered the same twice in effect: the

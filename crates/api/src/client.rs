@@ -158,6 +158,22 @@ impl Client {
         answer.text().await.map_err(|source| self.unreachable("GET", path, source))
     }
 
+    /// Asks for a file.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn file(&self, path: &str, limit: Duration) -> Result<Vec<u8>, ClientError> {
+        let answer = self.request(Method::GET, path, limit).send().await.map_err(|source| self.unreachable("GET", path, source))?;
+        let status = answer.status();
+        let refused = answer.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == problem::MEDIA_TYPE);
+        let bytes = answer.bytes().await.map_err(|source| self.unreachable("GET", path, source))?;
+        if !refused {
+            return Ok(bytes.into());
+        }
+        let unreadable = |source| ClientError::Unreadable { server: self.server.clone(), asked: format!("GET {path}"), status, source };
+        Err(ClientError::Problem(serde_json::from_slice(&bytes).map_err(unreadable)?))
+    }
+
     /// Asks for something to be done; without a key it must be harmless to repeat, or not be repeated.
     ///
     /// # Errors

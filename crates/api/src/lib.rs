@@ -12,6 +12,7 @@
 pub mod access;
 pub mod agent;
 pub mod client;
+pub mod evidence;
 pub mod items;
 pub mod policies;
 pub mod problem;

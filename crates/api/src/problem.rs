@@ -37,6 +37,8 @@ pub enum Code {
     RunEnded,
     /// There is no point to recover from.
     NoRecoveryPoint,
+    /// The run's histories can't be put into a file.
+    NotExportable,
     /// It would destroy something, and nobody said that it may.
     ConfirmationNeeded,
     /// The name is taken.
@@ -94,7 +96,7 @@ const fn entry(code: Code, word: &'static str, status: u16, title: &'static str,
 const UNTOUCHED: &str = "Nothing was changed.";
 
 /// One row a code, in the order of [`Code`].
-const TABLE: [Entry; 31] = [
+const TABLE: [Entry; 32] = [
     entry(Code::InvalidRequest, "invalid-request", 400, "The request is not valid", UNTOUCHED, "Correct what the detail names and ask again."),
     entry(
         Code::UnknownItem,
@@ -162,6 +164,14 @@ const TABLE: [Entry; 31] = [
         "There is no such recovery point",
         "Nothing was changed; the points that exist are kept.",
         "See `switchback points ITEM` for what can be chosen.",
+    ),
+    entry(
+        Code::NotExportable,
+        "not-exportable",
+        409,
+        "These histories can't be put into a file",
+        UNTOUCHED,
+        "A run that was just begun can be exported after its first turn; of a large family take one of the runs that were begun.",
     ),
     entry(
         Code::ConfirmationNeeded,

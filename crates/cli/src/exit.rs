@@ -85,6 +85,7 @@ fn of(problem: &Problem) -> u8 {
             | Code::RunInProgress
             | Code::RunEnded
             | Code::NoRecoveryPoint
+            | Code::NotExportable
             | Code::ConfirmationNeeded
             | Code::NameTaken
             | Code::IdempotencyConflict

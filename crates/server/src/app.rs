@@ -29,6 +29,8 @@ const BODY_BYTES: usize = 8 << 20;
 pub(crate) struct App {
     pub(crate) store: Arc<PgStore>,
     pub(crate) authority: Arc<Authority>,
+    /// Signs exports and reports.
+    pub(crate) evidence_key: Arc<evidence::SigningKey>,
     /// Where agents reach the server, if they can.
     pub(crate) public: Option<String>,
     pub(crate) stop: watch::Receiver<bool>,

@@ -13,6 +13,7 @@
 mod app;
 mod ca;
 mod caller;
+mod evidence_key;
 mod listen;
 mod load_evidence;
 mod load_item;

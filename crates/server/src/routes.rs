@@ -5,6 +5,7 @@ mod agents;
 mod approvals;
 mod asked;
 mod drills;
+mod evidence;
 mod items;
 mod policies;
 mod runs;
@@ -62,6 +63,10 @@ pub(crate) fn table() -> Router<App> {
         .route("/v1/trigger-policies/{policy}/remove", post(policies::remove))
         .route("/v1/trigger-policies/{policy}/unlock", post(policies::unlock))
         .route("/v1/kill-switches", get(policies::kill_switches).post(policies::turn_kill_switch))
+        .route("/v1/runs/{run}/export", get(evidence::export))
+        .route("/v1/runs/{run}/report", get(evidence::report))
+        .route("/v1/evidence/key", get(evidence::key))
+        .route("/v1/agent/heads", post(evidence::heads))
         .route("/v1/queues", get(runs::queues))
         .route("/v1/queues/dead", get(runs::dead))
         .route("/v1/tasks/{run}/{seq}/retry", post(runs::retry_dead))

@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     app::{App, router},
     ca::{Authority, CaError},
-    listen,
+    evidence_key, listen,
     state_dir::{StateDir, StateDirError},
     waking,
 };
@@ -72,6 +72,7 @@ pub async fn serve(options: ServerOptions, stop: watch::Receiver<bool>) -> Resul
     }
     let store = Arc::new(PgStore::open(&options.database_url, limits).await?);
     let authority = Arc::new(Authority::open(&options.state_dir.pki())?);
+    let evidence_key = Arc::new(evidence_key::open(&options.state_dir.pki())?);
     let public = options.listen.map(public_address);
     let mut serving = JoinSet::new();
     serving.spawn(forget_old_deliveries(store.clone(), stop.clone()));
@@ -80,6 +81,7 @@ pub async fn serve(options: ServerOptions, stop: watch::Receiver<bool>) -> Resul
     let app = router(App {
         store,
         authority: authority.clone(),
+        evidence_key,
         public: public.map(|at| format!("https://{at}")),
         stop: stop.clone(),
         wakes,

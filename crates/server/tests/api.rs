@@ -10,6 +10,7 @@ use api::{
         ClaimTasks, CloseLease, Done, EnrolRequest, Enrolled, ItemStatus, LeaseOpened, LeaseRenewed, OpenLease, Peers, Pulse, PulseTask, RenewLease, ReplicaStatus,
         ReportTask, SiteStatus, TaskPulsed, TaskReported, TasksClaimed, Verdict,
     },
+    evidence::{AskHeads, Heads},
     items::{Accepted, Listed, PlainRequest, PointView, ProtectRequest},
     runs::{RunState, RunView, WhyView},
 };
@@ -264,4 +265,56 @@ async fn a_report_of_a_site_is_shown_as_its_own() {
     assert_eq!((kept.len(), kept[0].site.as_str(), kept[0].point, kept[0].pinned), (1, "b", 3, true));
     let local = scene.local();
     assert_eq!(code(local.post::<Done>("/v1/agent/status", &status).await), Code::AgentNotEnrolled, "the socket is no agent");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_exported_is_signed_and_holds_no_secret() {
+    let scene = Scene::new().await;
+    let token = scene.token("ci", Role::Viewer).await;
+    let (agent, enrolled) = scene.enrolled("a1", "a").await;
+    drop(scene.enrolled("b1", "b").await);
+    let asked = EnrolmentTokenRequest { site: "a".parse().unwrap() };
+    let unused: EnrolmentTokenCreated = scene.local().post("/v1/agents/tokens", &asked).await.unwrap();
+    let operator = scene.remote(None, Some(&scene.token("ada", Role::Operator).await));
+    let Accepted { run, .. } = operator.post("/v1/items/db9/protect", &protect_request()).await.unwrap();
+    let viewer = scene.remote(None, Some(&token));
+    let limit = Duration::from_secs(30);
+    assert_eq!(code(viewer.file(&format!("/v1/runs/{run}/export"), limit).await), Code::NotExportable, "nobody has taken a turn");
+    scene.start_worker();
+    let file = wait_until("the run has begun", async || viewer.file(&format!("/v1/runs/{run}/export"), limit).await.ok()).await;
+    let key: api::evidence::KeyView = viewer.get("/v1/evidence/key").await.unwrap();
+    let verdict = evidence::verify(&file, Some(&[key.key.parse().unwrap()]), None);
+    assert!(verdict.holds(), "{verdict:?}");
+    let page = viewer.file(&format!("/v1/runs/{run}/report?form=html&rto_target_ms=60000"), limit).await.unwrap();
+    assert!(evidence::verify(&page, Some(&[key.key.parse().unwrap()]), None).holds());
+    let private = std::fs::read_to_string(scene.dir.join("pki/evidence.key")).unwrap();
+    let body: String = private.lines().filter(|line| !line.starts_with('-')).collect();
+    let secrets = [token.as_str(), unused.token.as_str(), body.as_str(), scene.database.url.as_str(), enrolled.certificate_pem.as_str()];
+    for file in [&file, &page] {
+        let text = String::from_utf8_lossy(file);
+        assert!(secrets.iter().all(|secret| !text.contains(secret)), "a secret is in it");
+    }
+    let refused = |path: &str| { let path = path.to_owned(); let viewer = viewer.clone(); async move { code(viewer.file(&path, limit).await) } };
+    assert_eq!(refused("/v1/runs/01900000-0000-7000-8000-000000000000/export").await, Code::UnknownRun);
+    assert_eq!(refused(&format!("/v1/runs/{run}/report?form=pdf")).await, Code::InvalidRequest);
+    assert_eq!(refused(&format!("/v1/runs/{run}/report?previous_sha256=x")).await, Code::InvalidRequest);
+    assert_eq!(code(viewer.post::<Value>("/v1/agent/heads", &ask_heads(None)).await), Code::AgentNotEnrolled);
+    let Heads { heads } = agent.post("/v1/agent/heads", &ask_heads(Some("run x was written anew"))).await.unwrap();
+    assert_eq!(heads, vec![], "nothing has ended");
+    let agents: Listed<AgentView> = viewer.get("/v1/agents").await.unwrap();
+    let told: Vec<_> = agents.items.iter().map(|agent| (agent.anchored_runs, agent.anchor_alarm.as_deref())).collect();
+    assert_eq!(told, [(Some(7), Some("run x was written anew")), (None, None)]);
+    operator.post::<RunView>(&format!("/v1/runs/{run}/cancel"), &json!({})).await.unwrap();
+    let head = wait_until("the run has ended", async || {
+        let heads: Heads = agent.post("/v1/agent/heads", &ask_heads(None)).await.unwrap();
+        heads.heads.into_iter().next()
+    })
+    .await;
+    let whole = viewer.file(&format!("/v1/runs/{run}/export"), limit).await.unwrap();
+    let noted = evidence::Head { run: head.run, events: usize::try_from(head.events).unwrap(), head: head.head };
+    assert_eq!(evidence::verify(&whole, None, Some(&[noted])).anchored, Some(1));
+}
+
+fn ask_heads(alarm: Option<&str>) -> AskHeads {
+    AskHeads { after: chrono::DateTime::UNIX_EPOCH, run: sdk::RunId(uuid::Uuid::nil()), anchored: 7, alarm: alarm.map(str::to_owned) }
 }

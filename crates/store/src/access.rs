@@ -42,6 +42,10 @@ pub struct AgentRow {
     pub seen_at: Option<DateTime<Utc>>,
     /// Whether it holds a lease.
     pub connected: bool,
+    /// Ended runs whose heads it has noted.
+    pub anchored_runs: Option<i64>,
+    /// What it was told that is not what it had noted.
+    pub anchor_alarm: Option<String>,
 }
 
 /// Whom a certificate names.
@@ -182,6 +186,8 @@ impl PgStore {
                 enrolled_at: column(row, "enrolled_at")?,
                 seen_at: column(row, "seen_at")?,
                 connected: column(row, "connected")?,
+                anchored_runs: column(row, "anchored_runs")?,
+                anchor_alarm: column(row, "anchor_alarm")?,
             })
         };
         self.rows(&sql::AGENTS, &[]).await?.iter().map(agent).collect()

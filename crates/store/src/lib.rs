@@ -11,6 +11,7 @@
 
 pub mod access;
 pub mod cluster;
+pub mod evidence;
 mod error;
 pub mod items;
 mod leases;

@@ -79,6 +79,9 @@ queries! {
     WOKEN_POLICIES = "woken_policies", "looking for policies to evaluate";
     EVIDENCE_ALERTS = "evidence_alerts", "reading alerts";
     ITEM_RUNS = "item_runs", "reading the runs of an item";
+    RUN_FAMILY = "run_family", "looking for the runs that belong together";
+    HEADS = "heads", "reading heads of ended runs";
+    AGENT_ANCHORS = "agent_anchors", "noting what an agent has anchored";
     GAUGES = "gauges", "measuring the engine";
     TRIGGER_SOURCE = "trigger_source", "looking for a source of alerts";
     TRIGGER_SOURCES = "trigger_sources", "reading sources of alerts";

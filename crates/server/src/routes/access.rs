@@ -41,6 +41,8 @@ pub(super) async fn agents(_: Caller, State(app): State<App>) -> Answer<Listed<A
             build: row.build,
             enrolled_at: row.enrolled_at,
             seen_at: row.seen_at,
+            anchored_runs: row.anchored_runs,
+            anchor_alarm: row.anchor_alarm,
         })
     };
     let items = app.store.agents().await?.into_iter().map(view).collect::<Result<_, Refusal>>()?;
