@@ -1,6 +1,7 @@
 //! The command line.
 
 mod drill;
+mod evidence;
 mod installation;
 mod items;
 mod policies;
@@ -15,6 +16,7 @@ use recovery::{ItemName, SiteName};
 use sdk::RunId;
 
 pub(crate) use drill::{Drill, DrillOptions};
+pub(crate) use evidence::{EvidenceCommand, Export, Place, Replay, Report};
 pub(crate) use installation::{Server, StateDirArgument, Up, Worker};
 pub(crate) use items::{
     ChangePoint, Discarding, Failback, Failover, ItemOperation, Location, PlannedFailover, Protect, Reprotect, ShuttingDown, Sync, TestFailover, Waiting,
@@ -125,6 +127,17 @@ pub(crate) enum Command {
         #[arg(value_parser = run_id)]
         run: RunId,
     },
+    /// Writes the histories of a run and of its family into a signed file.
+    Export(Export),
+    /// Tells what the histories of a run show, or writes it into a signed file.
+    Report(Report),
+    /// Checks signed files, and shows the key for it.
+    Evidence {
+        #[command(subcommand)]
+        command: EvidenceCommand,
+    },
+    /// Replays a file of histories with the workflows of this build: the same commands? Then tells what happened.
+    Replay(Replay),
     /// Says in one line what a run waits for.
     Why {
         /// Which run.

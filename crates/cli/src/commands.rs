@@ -2,6 +2,7 @@
 
 mod access;
 mod drill;
+mod evidence;
 mod explained;
 mod installation;
 mod items;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::{
-    arguments::{Arguments, Command},
+    arguments::{Arguments, Command, EvidenceCommand},
     connect,
 };
 
@@ -44,6 +45,13 @@ pub(crate) async fn carry_out(arguments: Arguments) -> Result<ExitCode> {
         Command::Unprotect(operation) => items::plain(&client()?, output, "unprotect", &operation).await,
         Command::Cancel { run, reason, waiting } => look::cancel(&client()?, output, run, reason, waiting).await,
         Command::History { run } => look::history(&client()?, output, run).await,
+        Command::Export(export) => evidence::export(&client()?, output, export).await,
+        Command::Report(report) => evidence::report(&client()?, output, report).await,
+        Command::Evidence { command: EvidenceCommand::Key } => evidence::key(&client()?, output).await,
+        Command::Evidence { command: EvidenceCommand::Verify { file, key, anchors } } => {
+            evidence::verify(output, &file, key.as_deref(), anchors.as_deref())
+        }
+        Command::Replay(replay) => evidence::replay(output, &replay),
         Command::Why { run } => look::why(&client()?, output, run).await,
         Command::Runs { item, open } => look::runs(&client()?, output, item.as_ref(), open).await,
         Command::Queue { command } => look::queue(&client()?, output, command).await,

@@ -13,6 +13,7 @@ mod commands;
 mod connect;
 mod event;
 mod exit;
+mod new_file;
 mod output;
 mod span;
 mod wait;

@@ -60,9 +60,12 @@ pub(super) async fn agents(client: &Client, output: Output, name: Option<&str>) 
                 or_dash(agent.data_address.as_ref()),
                 or_dash(agent.build.as_ref()),
                 or_dash(agent.seen_at.map(|at| at.format("%Y-%m-%d %H:%M:%S"))),
+                or_dash(agent.anchored_runs),
             ]
         });
-        table(["AGENT", "SITE", "STATE", "TAKES DATA AT", "VERSION", "SEEN AT (UTC)"], rows, "no agent is enrolled")
+        let shown = table(["AGENT", "SITE", "STATE", "TAKES DATA AT", "VERSION", "SEEN AT (UTC)", "ANCHORED RUNS"], rows, "no agent is enrolled");
+        let alarms = agents.items.iter().filter_map(|agent| agent.anchor_alarm.as_ref().map(|alarm| format!("ALARM {}: {alarm}", agent.name)));
+        alarms.fold(shown, |shown, alarm| format!("{shown}\n{}", output::visible(&alarm)))
     })?;
     Ok(ExitCode::SUCCESS)
 }
