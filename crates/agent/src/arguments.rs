@@ -18,6 +18,12 @@ pub(crate) enum Command {
     Enroll(Enroll),
     /// Carries out the site's activities and replicates its machines until it is stopped.
     Run(Run),
+    /// Prints the heads of ended runs that this agent has noted, for `switchback evidence verify --anchors`.
+    Anchors {
+        /// Where its identity is kept.
+        #[arg(long, value_name = "DIR", default_value = "/var/lib/switchback-agent")]
+        state_dir: PathBuf,
+    },
     /// Looks at a host, read-only: which of its machines can be protected, and if not, why and what to do.
     Check(Check),
 }

@@ -3,10 +3,12 @@
 //!   check      a host, read-only, before anything else
 //!   enroll ─▶ identity on disk ─▶ run: lease ─▶ claim ─▶ perform ─▶ report
 //!                                    └ reports of journals   └ replication: the agents' own, needs no server
+//!                                    └ anchors: heads of ended runs, noted outside the database
 //!
 //! Invariants: 1. It holds no database credentials. 2. Replication goes on while the server is away. 3. Nothing is printed on
 //! standard output but what was asked for; logs go to standard error.
 
+mod anchors;
 mod arguments;
 mod checking;
 mod enrol;
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Check(check) => checking::check(&check),
         Command::Enroll(enroll) => in_runtime(async move { enrol::enrol(&enroll).await }),
+        Command::Anchors { state_dir } => printed(anchors::print(&state_dir, std::io::stdout().lock())),
         Command::Run(run) => in_runtime(serve::run(run)),
     }
 }
@@ -52,6 +55,10 @@ fn in_runtime(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }
+}
+
+fn printed(done: anyhow::Result<()>) -> ExitCode {
+    done.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {

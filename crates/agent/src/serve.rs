@@ -10,7 +10,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{arguments::Run, hypervisor, identity::Identity, probing::FromHere, reports, served::Served, session, simulated};
+use crate::{anchors, arguments::Run, hypervisor, identity::Identity, probing::FromHere, reports, served::Served, session, simulated};
 
 /// Another agent process has this host now. Starting this one again would take the host back, and so on in turns.
 #[derive(Debug)]
@@ -52,13 +52,18 @@ pub(crate) async fn run(arguments: Run) -> Result<()> {
 }
 
 fn serve(one: Served, ttl: Duration, working: &mut JoinSet<()>, stopped: &watch::Receiver<bool>, replaced: &Arc<Notify>) -> Result<()> {
-    let Served { identity, site, data_address } = one;
+    let Served { identity, state_dir, site, data_address } = one;
     let client = Arc::new(identity.client()?);
     let registry = activities::registry(site.clone(), Arc::new(FromHere));
     let queues = vec![TaskQueue::new(format!("site:{}", identity.site)), TaskQueue::new(format!("host:{}", identity.name))];
     tracing::info!(agent = identity.name, site = %identity.site, server = identity.server, "serving");
     let work = session::Work { client: client.clone(), queues, registry, ttl, replaced: replaced.clone() };
     working.spawn(session::keep_working(work, stopped.clone()));
+    match anchors::open(&state_dir) {
+        Ok(anchors) => drop(working.spawn(anchors::keep(client.clone(), anchors, stopped.clone()))),
+        // Nothing else waits for that.
+        Err(error) => tracing::error!(error = format!("{error:#}"), "heads of ended runs are not noted here: their file can't be used"),
+    }
     working.spawn(reports::forward(client, site, data_address, stopped.clone()));
     Ok(())
 }
