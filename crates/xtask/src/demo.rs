@@ -105,6 +105,7 @@ fn play(dir: &Path, owner: Option<u32>, voice: &mut Voice) -> Result<()> {
     acts::commit(&stage, voice, &mut failover)?;
     acts::home::return_of_the_dead(&stage, voice)?;
     let home = acts::home::go(&stage, voice)?;
+    acts::evidence::take_away(&stage.product, dir, &failover.run, voice)?;
     let cut = acts::Cut::find(&disaster, &failover)?;
     report::print(&disaster, &failover, &cut, &home, &witness.sightings()?);
     Ok(())

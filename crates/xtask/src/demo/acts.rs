@@ -1,5 +1,6 @@
 //! The acts of the demo, each told while it happens.
 
+pub(crate) mod evidence;
 pub(crate) mod home;
 pub(crate) mod rehearsal;
 

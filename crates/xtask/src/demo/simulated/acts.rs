@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::{ITEM, PATIENCE, SITES, Simulation};
+use crate::demo::acts::evidence;
 use crate::demo::clock::Moment;
 use crate::demo::voice::Voice;
 use crate::demo::{report, run};
@@ -42,6 +43,7 @@ pub(in crate::demo) fn play(dir: &Path, voice: &mut Voice) -> Result<()> {
     product.run(&["commit", ITEM, "--wait"])?;
     ensure!(simulation.kept(SITES[1], written)? == kept, "the commit changed what the machine holds");
     go_home(&simulation, voice, kept)?;
+    evidence::take_away(product, dir, &run, voice)?;
     report::timeline(death, &[(requested_at, "the failover is asked for")], &killed, &history);
     report::owners(&run, &history);
     simulation.ledger()?;
