@@ -31,7 +31,7 @@ pub(crate) fn take_away(product: &Product, dir: &Path, run: &str, voice: &mut Vo
     fs::write(&copy, bytes)?;
     let tampered = alone(&empty, &["evidence", "verify", "failover.json", "--key", "key"])?;
     ensure!(tampered.status.code() == Some(1), "a changed byte was not found: {}", said(&tampered));
-    let found = said(&tampered).lines().next().unwrap_or_default().to_owned();
+    let found = said(&tampered).lines().take(2).map(str::trim).collect::<Vec<_>>().join(" ");
     voice.say(&format!("with byte {place} changed: {found}"));
     Ok(())
 }
