@@ -48,6 +48,8 @@ pub struct PolicyView {
     pub flap_locked_at: Option<DateTime<Utc>>,
     /// The run that evaluates it now.
     pub open_run: Option<RunId>,
+    /// That run was set aside: until a person resumes it, no alert starts anything.
+    pub set_aside: bool,
     /// What that run asks people.
     pub asks: Option<Question>,
 }

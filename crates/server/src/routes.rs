@@ -110,6 +110,7 @@ async fn metrics(caller: Caller, State(app): State<App>) -> Result<Response, Ref
     }
     let alarmed = items::alarmed(&app).await?;
     text += &format!("switchback_items_running_at_both_sites {alarmed}\n");
+    text += &policies::gauges(&app).await?;
     for queue in app.store.queues().await? {
         let name = queue.queue.replace(['"', '\\', '\n'], "_");
         for (state, depth) in [("queued", queue.queued), ("claimed", queue.claimed), ("dead", queue.dead)] {

@@ -44,6 +44,8 @@ pub struct PolicyRow {
     pub flap_locked_at: Option<DateTime<Utc>>,
     /// The run that evaluates it now.
     pub open_run: Option<RunId>,
+    /// That run was set aside: until a person resumes it, no alert starts anything.
+    pub set_aside: bool,
 }
 
 /// A kill switch that is on.
@@ -226,6 +228,7 @@ fn policy(row: &Row) -> Result<PolicyRow, Lost> {
         applied_at: column(row, "applied_at")?,
         flap_locked_at: column(row, "flap_locked_at")?,
         open_run: open.map(RunId),
+        set_aside: column::<Option<bool>>(row, "set_aside")?.unwrap_or(false),
     })
 }
 

@@ -84,6 +84,7 @@ async fn list(client: &Client, output: Output) -> Result<ExitCode> {
     output::answer(output, &policies, |policies| {
         let rows = policies.items.iter().map(|view| {
             let state = match (&view.asks, view.flap_locked_at, view.open_run) {
+                _ if view.set_aside => format!("SET ASIDE: no alert starts anything; `switchback resume {}`", or_dash(view.open_run)),
                 (Some(question), ..) => format!("asks {} until {}Z", people(&question.by, question.need), question.until.format("%H:%M:%S")),
                 (None, Some(_), _) => "locked: alerts came and went".to_owned(),
                 (None, None, Some(_)) => "an alert is being looked at".to_owned(),

@@ -155,6 +155,19 @@ async fn reaches_something(app: &App, reach: &str) -> Result<(), Refusal> {
     }
 }
 
+/// How each policy stands, for those who page people: whoever is to agree has to hear of it.
+pub(super) async fn gauges(app: &App) -> Result<String, Refusal> {
+    let mut text = String::new();
+    for row in app.store.policies(None).await? {
+        let view = view(app, row).await?;
+        let states = [("asks", view.asks.is_some()), ("locked", view.flap_locked_at.is_some()), ("set-aside", view.set_aside), ("evaluated", view.open_run.is_some())];
+        for (state, holds) in states {
+            text += &format!("switchback_trigger_policy{{policy=\"{}\",state=\"{state}\"}} {}\n", view.name, u8::from(holds));
+        }
+    }
+    Ok(text)
+}
+
 async fn known(app: &App, name: &str) -> Result<PolicyRow, Refusal> {
     let name: TriggerName = parsed(name)?;
     let row = app.store.policies(Some(name.as_str())).await?.pop();
@@ -191,6 +204,7 @@ async fn view(app: &App, row: PolicyRow) -> Result<PolicyView, Refusal> {
         applied_at: row.applied_at,
         flap_locked_at: row.flap_locked_at,
         open_run: row.open_run,
+        set_aside: row.set_aside,
         asks,
     })
 }
