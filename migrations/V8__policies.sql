@@ -9,7 +9,8 @@ create table recovery.trigger_policies (
     name           text        primary key,
     version        bigint      not null check (version > 0),
     item           text        not null,
-    flap_locked_at timestamptz
+    flap_locked_at timestamptz,
+    unlocked_at    timestamptz
 );
 
 create table recovery.trigger_policy_versions (
@@ -96,7 +97,12 @@ begin
     values (p_name, v_version, p_text, p_policy, p_sha256, p_by, engine.now());
     update recovery.trigger_policies set version = v_version, item = p_item where name = p_name;
     delete from recovery.trigger_listeners where policy = p_name and source <> all (p_sources);
-    insert into recovery.trigger_listeners (policy, source) select p_name, unnest(p_sources) on conflict do nothing;
+    -- Who is off hears nothing, so that nothing is looked at for it.
+    if p_policy ->> 'mode' = 'off' then
+        delete from recovery.trigger_listeners where policy = p_name;
+    else
+        insert into recovery.trigger_listeners (policy, source) select p_name, unnest(p_sources) on conflict do nothing;
+    end if;
     insert into recovery.trigger_wakes (policy, what, noted_at) values (p_name, 'policy', engine.now());
     return v_version;
 end $$;
@@ -117,7 +123,7 @@ end $$;
 create function recovery.unlock_policy(p_name text) returns boolean
 language plpgsql volatile as $$
 begin
-    update recovery.trigger_policies set flap_locked_at = null where name = p_name and flap_locked_at is not null;
+    update recovery.trigger_policies set flap_locked_at = null, unlocked_at = engine.now() where name = p_name and flap_locked_at is not null;
     if not found then
         return false;
     end if;

@@ -170,7 +170,7 @@ impl Perform<LoadEvidence> for FromWatch {
             last_failover: failed_over.map(|(id, _)| LastFailover { run: id.to_string(), ended_at: now }),
         });
         let flap_locked_at = notes.iter().any(|note| note.note == Note::Locked).then_some(now);
-        let evidence = Evidence { at: now, alerts, too_many: false, item, switches: watched.switches.clone(), flap_locked_at };
+        let evidence = Evidence { at: now, alerts, too_many: false, item, switches: watched.switches.clone(), flap_locked_at, forgiven_at: None };
         let wakes = watched.wakes.iter().filter(|wake| !looked.contains(wake)).copied().collect();
         Ok(Some(Look { policy, version: watched.version, sha256: String::new(), wakes, evidence }))
     }

@@ -50,6 +50,8 @@ pub struct PolicyView {
     pub open_run: Option<RunId>,
     /// That run was set aside: until a person resumes it, no alert starts anything.
     pub set_aside: bool,
+    /// What that run made of its last look, in words.
+    pub standing: Option<String>,
     /// What that run asks people.
     pub asks: Option<Question>,
 }

@@ -31,6 +31,8 @@ pub enum Code {
     OperationNotAllowed,
     /// The state would allow it, this build can't do it yet.
     OperationNotOffered,
+    /// It would change nothing, or nobody asks for it.
+    NotNow,
     /// Another run has the item.
     RunInProgress,
     /// The run has ended.
@@ -96,7 +98,7 @@ const fn entry(code: Code, word: &'static str, status: u16, title: &'static str,
 const UNTOUCHED: &str = "Nothing was changed.";
 
 /// One row a code, in the order of [`Code`].
-const TABLE: [Entry; 32] = [
+const TABLE: [Entry; 33] = [
     entry(Code::InvalidRequest, "invalid-request", 400, "The request is not valid", UNTOUCHED, "Correct what the detail names and ask again."),
     entry(
         Code::UnknownItem,
@@ -148,6 +150,7 @@ const TABLE: [Entry; 32] = [
         UNTOUCHED,
         "Choose one of the allowed operations.",
     ),
+    entry(Code::NotNow, "not-now", 409, "That is not possible as things stand", UNTOUCHED, "The detail says how things stand; look again and decide."),
     entry(
         Code::RunInProgress,
         "run-in-progress",

@@ -206,6 +206,8 @@ pub struct FiringView {
     pub cause: String,
     /// The run that was started, or because of which it was missed.
     pub run: Option<RunId>,
+    /// What became of the run that was started: `passed`, `not passed`, or its state.
+    pub outcome: Option<String>,
     /// When this was recorded.
     pub recorded_at: DateTime<Utc>,
 }

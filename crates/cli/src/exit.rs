@@ -16,8 +16,6 @@ use crate::{arguments::Output, output::visible};
 pub(crate) const FAILED: u8 = 1;
 /// Something is not as it should be, although nothing failed.
 pub(crate) const DEGRADED: u8 = 6;
-/// What was asked for is not possible as things stand.
-pub(crate) const NOT_NOW: u8 = 4;
 /// `--wait` ran into its limit.
 pub(crate) const WAITED_IN_VAIN: u8 = 124;
 /// Ctrl-C; what was begun goes on.
@@ -37,6 +35,11 @@ pub(crate) fn told(error: &anyhow::Error, output: Output) -> ExitCode {
             of(&problem).into()
         }
         None => {
+            if output == Output::Json {
+                let detail = format!("{error:#}");
+                eprintln!("{:#}", serde_json::json!({ "type": "about:blank", "title": "The command failed", "detail": detail }));
+                return FAILED.into();
+            }
             eprintln!("switchback: {}", visible(&format!("{error:#}")));
             if let Some(ClientError::Unreachable { .. }) = asked {
                 eprintln!("  data:      What was asked for may have been begun, if the connection broke after it was made.");
@@ -82,6 +85,7 @@ fn of(problem: &Problem) -> u8 {
         Some(
             Code::OperationNotAllowed
             | Code::OperationNotOffered
+            | Code::NotNow
             | Code::RunInProgress
             | Code::RunEnded
             | Code::NoRecoveryPoint

@@ -70,7 +70,7 @@ pub(crate) async fn evidence(store: &PgStore, row: &PolicyRow, policy: &TriggerP
     let switches = store.kill_switches().await?.into_iter().map(switch).collect::<Result<_, _>>()?;
     let item = item(store, policy).await?;
     let alerts = alerts.into_iter().take(MOST_MEANT).collect();
-    Ok(Evidence { at, alerts, too_many, item, switches, flap_locked_at: row.flap_locked_at })
+    Ok(Evidence { at, alerts, too_many, item, switches, flap_locked_at: row.flap_locked_at, forgiven_at: row.unlocked_at })
 }
 
 /// Whether a policy means it, for or against, and it goes on or ended lately. Rather too many than too few: the judgement looks again.

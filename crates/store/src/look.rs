@@ -1,5 +1,7 @@
 //! Runs, tasks and queues as people look at them, and the few things people may do to them by hand.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use sdk::{Failure, Lease, Message, Outcome, RunId, Seq, WorkerId};
 use serde_json::Value;
@@ -151,6 +153,16 @@ impl PgStore {
         let run = filter.run.map(|run| run.0);
         let rows = self.rows(&sql::RUNS, &[&run, &filter.workflow_id, &filter.open, &filter.limit]).await?;
         rows.iter().map(run_row).collect()
+    }
+
+    /// How runs stand: the state, and whether what they judged has passed, if their result says so.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn outcomes(&self, runs: &[RunId]) -> Result<BTreeMap<RunId, (String, Option<bool>)>, Lost> {
+        let ids: Vec<Uuid> = runs.iter().map(|run| run.0).collect();
+        let outcome = |row: &Row| Ok((RunId(column(row, "run_id")?), (column(row, "state")?, column(row, "passed")?)));
+        self.rows(&sql::OUTCOMES, &[&ids]).await?.iter().map(outcome).collect()
     }
 
     /// All runs in the order in which they began.

@@ -42,6 +42,8 @@ pub struct PolicyRow {
     pub applied_at: DateTime<Utc>,
     /// Since when a person decides, because alerts came and went.
     pub flap_locked_at: Option<DateTime<Utc>>,
+    /// When somebody last unlocked it.
+    pub unlocked_at: Option<DateTime<Utc>>,
     /// The run that evaluates it now.
     pub open_run: Option<RunId>,
     /// That run was set aside: until a person resumes it, no alert starts anything.
@@ -227,6 +229,7 @@ fn policy(row: &Row) -> Result<PolicyRow, Lost> {
         applied_by: column(row, "applied_by")?,
         applied_at: column(row, "applied_at")?,
         flap_locked_at: column(row, "flap_locked_at")?,
+        unlocked_at: column(row, "unlocked_at")?,
         open_run: open.map(RunId),
         set_aside: column::<Option<bool>>(row, "set_aside")?.unwrap_or(false),
     })

@@ -82,6 +82,7 @@ queries! {
     RUN_FAMILY = "run_family", "looking for the runs that belong together";
     HEADS = "heads", "reading heads of ended runs";
     AGENT_ANCHORS = "agent_anchors", "noting what an agent has anchored";
+    OUTCOMES = "outcomes", "asking how runs ended";
     GAUGES = "gauges", "measuring the engine";
     TRIGGER_SOURCE = "trigger_source", "looking for a source of alerts";
     TRIGGER_SOURCES = "trigger_sources", "reading sources of alerts";

@@ -69,7 +69,12 @@ pub(super) fn verify(output: Output, file: &Path, key: Option<&Path>, anchors: O
     let anchors = anchors.map(read_anchors).transpose()?;
     let verdict = evidence::verify(&read(file)?, keys.as_deref(), anchors.as_deref());
     output::answer(output, &verdict, |verdict| verdict_words(file, verdict))?;
-    Ok(if verdict.holds() { ExitCode::SUCCESS } else { exit::FAILED.into() })
+    Ok(match verdict.anchored {
+        _ if !verdict.holds() => exit::FAILED.into(),
+        // Anchors that know nothing of it were asked for nothing.
+        Some(0) => exit::DEGRADED.into(),
+        Some(_) | None => ExitCode::SUCCESS,
+    })
 }
 
 /// Into a new file, or as it is on standard output.
@@ -147,6 +152,7 @@ fn verdict_words(file: &Path, verdict: &Verdict) -> String {
     };
     known.push(("signed by", verdict.signed_by.map_or_else(|| "nobody: the signature does not hold".into(), |key| format!("{key}, {whose}"))));
     known.push(("anchors", match verdict.anchored {
+        Some(0) => "NONE of its runs was noted by that agent: this says nothing about the history; ask another agent, or wait until it has noted them".to_owned(),
         Some(held) => format!("{held} of {} runs were noted with the same head", verdict.runs.len()),
         None => "not compared: whoever owns database and key could have written another history; --anchors finds that".into(),
     }));

@@ -57,12 +57,13 @@ pub(crate) fn evaluation(run: RunView, events: &[Event]) -> Evaluation {
 /// For people. Of looks that saw the same only the first is shown.
 pub(crate) fn text(evaluation: &Evaluation) -> String {
     let mut lines = vec![format!("{}, run {}: {}", evaluation.about, evaluation.run, ended(evaluation))];
-    let mut shown: Option<Vec<(String, bool)>> = None;
+    let mut shown: Option<Vec<(String, Option<String>)>> = None;
     let mut same = 0_u32;
     for Noted { at, note } in &evaluation.notes {
         let time = at.format("%Y-%m-%d %H:%M:%SZ");
         if let Note::Looked { version, judgement, .. } = note {
-            let outline = judgement.rules.iter().map(|ruled| (ruled.rule.clone(), ruled.holds)).collect();
+            // Why a rule holds may change without a difference; why one does not, never.
+            let outline = judgement.rules.iter().map(|ruled| (ruled.rule.clone(), (!ruled.holds).then(|| ruled.why.clone()))).collect();
             if shown.as_ref() == Some(&outline) {
                 same += 1;
                 continue;

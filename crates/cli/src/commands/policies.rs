@@ -4,21 +4,20 @@ use std::{collections::BTreeMap, io::Read, path::Path, process::ExitCode};
 
 use anyhow::{Context, Result, bail};
 use api::{
-    Client,
+    Client, ClientError, Code, Problem,
     items::Listed,
     policies::{
         ApplyPolicy, GiveApproval, KillSwitchView, PolicyChanged, PolicyView, Tried, TryDelivery, TurnKillSwitch, VoteTaken,
     },
     runs::{HistoryView, RunView},
 };
-use recovery::trigger::Mode;
+use recovery::trigger::{Mode, TriggerPolicy};
 use sdk::RunId;
 use serde::Serialize;
 
 use super::explained;
 use crate::{
     arguments::{Approve, KillSwitchCommand, Output, PolicyCommand},
-    exit,
     output::{self, or_dash, visible},
     wait,
 };
@@ -74,9 +73,28 @@ async fn apply(client: &Client, output: Output, file: &Path) -> Result<ExitCode>
             Mode::Shadow => "watches and only tells what it would do with",
             Mode::Off => "is off; it does nothing with",
         };
-        format!("trigger policy {} version {} {does} item {}", view.name, view.version, view.item)
+        let mut lines = vec![format!("trigger policy {} version {} {does} item {}", view.name, view.version, view.item)];
+        lines.extend(warnings(view).into_iter().map(str::to_owned));
+        lines.join("\n")
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What whoever armed it should know before the night comes.
+fn warnings(view: &PolicyView) -> Vec<&'static str> {
+    let Ok(policy) = TriggerPolicy::from_yaml(&view.text) else { return vec![] };
+    let armed = view.mode == Mode::Armed;
+    let mut warnings = Vec::new();
+    if armed && policy.approval.need == 0 {
+        warnings.push("  nobody is asked: alerts that fire now count as well, and the failover starts as soon as all rules hold");
+    }
+    if armed && policy.failover.accept_unfenced.is_none() {
+        warnings.push("  without accept-unfenced a failover stops if nobody can prove that the source is off, which is so if its site is dark");
+    }
+    if armed && policy.failover.accept_unfenced.is_some() {
+        warnings.push("  accept-unfenced: the machine is started even if the source may still run and write");
+    }
+    warnings
 }
 
 async fn list(client: &Client, output: Output) -> Result<ExitCode> {
@@ -87,7 +105,7 @@ async fn list(client: &Client, output: Output) -> Result<ExitCode> {
                 _ if view.set_aside => format!("SET ASIDE: no alert starts anything; `switchback resume {}`", or_dash(view.open_run)),
                 (Some(question), ..) => format!("asks {} until {}Z", people(&question.by, question.need), question.until.format("%H:%M:%S")),
                 (None, Some(_), _) => "locked: alerts came and went".to_owned(),
-                (None, None, Some(_)) => "an alert is being looked at".to_owned(),
+                (None, None, Some(_)) => view.standing.clone().unwrap_or_else(|| "an alert is being looked at".to_owned()),
                 (None, None, None) => "quiet".to_owned(),
             };
             let mode = serde_json::to_value(view.mode).ok().and_then(|mode| mode.as_str().map(str::to_owned));
@@ -184,8 +202,8 @@ pub(super) async fn approve(client: &Client, output: Output, arguments: Approve)
         Err(_) => {
             let view: PolicyView = client.get(&format!("/v1/trigger-policies/{what}")).await?;
             let Some(run) = view.open_run else {
-                eprintln!("switchback: no alert is being looked at by policy {what}, so it asks nobody; see `switchback trigger explain {what}`");
-                return Ok(exit::NOT_NOW.into());
+                let detail = format!("no alert is being looked at by policy {what}, so it asks nobody; see `switchback trigger explain {what}`");
+                return Err(ClientError::Problem(Box::new(Problem::new(Code::NotNow, detail))).into());
             };
             run
         }
@@ -195,8 +213,13 @@ pub(super) async fn approve(client: &Client, output: Output, arguments: Approve)
         return wait::for_end(client, output, run, waiting, "the evaluation").await;
     }
     output::answer(output, &vote, |vote| {
-        let said = if vote.approve { "agrees" } else { "denies" };
-        format!("{} {said}; run {} asked {}", vote.by, vote.run, people(&vote.question.by, vote.question.need))
+        let agreed = vote.question.agreed.len() + usize::from(!vote.question.agreed.contains(&vote.by));
+        let follows = match vote.question.need.saturating_sub(agreed) {
+            _ if !vote.approve => "nothing is started for these alerts; new ones are looked at again".to_owned(),
+            0 => "that is enough: the failover starts if all rules still hold".to_owned(),
+            more => format!("{more} more must agree by {}", vote.question.until.format("%H:%M:%SZ")),
+        };
+        format!("{} {}; {follows}; `switchback trigger explain {}`", vote.by, if vote.approve { "agrees" } else { "denies" }, vote.run)
     })?;
     Ok(ExitCode::SUCCESS)
 }

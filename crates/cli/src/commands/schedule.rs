@@ -64,18 +64,21 @@ async fn made(client: &Client, output: Output, create: Create) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// Degraded if the last time of a schedule was missed: a rehearsal that did not take place is no rehearsal.
+/// Degraded if the last time of a schedule was missed or what it started went badly: that is no rehearsal.
 async fn list(client: &Client, output: Output) -> Result<ExitCode> {
     let schedules: Listed<ScheduleView> = client.get("/v1/schedules").await?;
     output::answer(output, &schedules, |schedules| {
         let rows = schedules.items.iter().map(|view| {
             let state = if view.pause.is_some() { "paused" } else { "on" };
-            let last = view.last.as_ref().map(|last| format!("{} {}", if last.started { "started" } else { "MISSED" }, utc(last.at)));
+            let last = view.last.as_ref().map(|last| {
+                let what = if last.started { last.outcome.clone().unwrap_or_else(|| "started".to_owned()) } else { "missed".to_owned() };
+                format!("{} {}", if rehearsed(last) { what } else { what.to_uppercase() }, utc(last.at))
+            });
             [view.name.clone(), state.to_owned(), format!("{} {}", view.calendar.cron, view.calendar.zone), view.workflow_id.clone(), view.next.local.clone(), or_dash(last)]
         });
         table(["SCHEDULE", "STATE", "CALENDAR", "STARTS", "NEXT", "LAST (UTC)"], rows, "there are no schedules")
     })?;
-    let missed = schedules.items.iter().any(|view| view.pause.is_none() && view.last.as_ref().is_some_and(|last| !last.started));
+    let missed = schedules.items.iter().any(|view| view.pause.is_none() && view.last.as_ref().is_some_and(|last| !rehearsed(last)));
     Ok(if missed { exit::DEGRADED.into() } else { ExitCode::SUCCESS })
 }
 
@@ -105,10 +108,23 @@ fn described(view: &ScheduleView) -> String {
 async fn history(client: &Client, output: Output, name: &str, limit: u32) -> Result<ExitCode> {
     let firings: Listed<FiringView> = client.get(&format!("/v1/schedules/{name}/history?limit={limit}")).await?;
     output::answer(output, &firings, |firings| {
-        let rows = firings.items.iter().map(|row| [times(row), row.kind.replace('_', " "), or_dash(row.run), row.cause.clone()]);
-        table(["TIME (UTC)", "WHAT", "RUN", "CAUSE"], rows, "no time has come yet")
+        let rows = firings.items.iter().map(|row| [times(row), row.kind.replace('_', " "), outcome(row), or_dash(row.run), row.cause.clone()]);
+        table(["TIME (UTC)", "WHAT", "OUTCOME", "RUN", "CAUSE"], rows, "no time has come yet")
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What went wrong is in capitals: it is what the eye looks for.
+fn outcome(row: &FiringView) -> String {
+    match row.outcome.as_deref() {
+        Some("not passed") => "NOT PASSED, see `switchback report RUN`".to_owned(),
+        Some("failed") => "FAILED".to_owned(),
+        other => or_dash(other),
+    }
+}
+
+fn rehearsed(row: &FiringView) -> bool {
+    row.started && !matches!(row.outcome.as_deref(), Some("not passed" | "failed" | "cancelled"))
 }
 
 fn times(row: &FiringView) -> String {
@@ -118,7 +134,8 @@ fn times(row: &FiringView) -> String {
 fn became(row: &FiringView) -> String {
     let run = row.run.map(|run| format!(", run {run}")).unwrap_or_default();
     let cause = if row.cause.is_empty() { String::new() } else { format!(": {}", visible(&row.cause)) };
-    format!("{}{run}{cause}", row.kind.replace('_', " "))
+    let outcome = row.outcome.as_ref().map(|outcome| format!(", {outcome}")).unwrap_or_default();
+    format!("{}{run}{outcome}{cause}", row.kind.replace('_', " "))
 }
 
 async fn previewed(client: &Client, output: Output, preview: Preview) -> Result<ExitCode> {

@@ -125,6 +125,9 @@ pub struct Evidence {
     pub switches: Vec<KillSwitch>,
     /// Since when alerts flap; until somebody unlocks it.
     pub flap_locked_at: Option<DateTime<Utc>>,
+    /// When somebody last unlocked it: what came and went before that is forgiven.
+    #[serde(default)]
+    pub forgiven_at: Option<DateTime<Utc>>,
 }
 
 impl Evidence {

@@ -171,6 +171,7 @@ fn guards(policy: &TriggerPolicy, evidence: &Evidence, told: &mut Told) {
 
 fn flapping(policy: &TriggerPolicy, evidence: &Evidence, told: &mut Told) {
     let after = evidence.at - policy.flap.within.delta();
+    let after = evidence.forgiven_at.map_or(after, |at| after.max(at));
     let meant = |alert: &&AlertSeen| policy.sources.contains(&alert.key.source) && all(&policy.matchers, alert);
     let mut changes: BTreeMap<(&str, &str), u32> = BTreeMap::new();
     for alert in evidence.alerts.iter().filter(meant) {

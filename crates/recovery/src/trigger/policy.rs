@@ -252,13 +252,19 @@ pub enum InvalidTriggerPolicy {
     ExactPoint,
 }
 
+/// The reader adds a picture of the text behind it, and advice to programmers.
+fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    line.split(", set DuplicateKeyPolicy").next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+}
+
 impl TriggerPolicy {
     /// Reads a policy from YAML.
     ///
     /// # Errors
     /// [`InvalidTriggerPolicy`], with line and column where the text is at fault.
     pub fn from_yaml(text: &str) -> Result<Self, InvalidTriggerPolicy> {
-        let policy: Self = serde_saphyr::from_str(text).map_err(|error| InvalidTriggerPolicy::Unreadable(error.to_string()))?;
+        let policy: Self = serde_saphyr::from_str(text).map_err(|error| InvalidTriggerPolicy::Unreadable(first_line(&error.to_string())))?;
         policy.check()?;
         Ok(policy)
     }

@@ -13,6 +13,7 @@ use axum::{
     extract::{Path, State},
 };
 use engine::{RunStore, Sent};
+use recovery::trigger::{Judgement, Verdict};
 use sdk::{Command, Event, EventBody, Inbound, Message, RunId};
 use workflows::{
     Ballot, Note, TRIGGER_PROJECTION, TriggerNote,
@@ -29,7 +30,7 @@ pub(super) async fn approve(caller: Caller, State(app): State<App>, Path(run): P
     caller.may(Role::Operator)?;
     let run: RunId = parsed(&run)?;
     let Some(question) = question(&app, run).await? else {
-        return Err(Refusal::new(Code::OperationNotAllowed, format!("run {run} asks nobody for approval now; see `switchback why {run}`")));
+        return Err(Refusal::new(Code::NotNow, format!("run {run} asks nobody for approval now; see `switchback why {run}`")));
     };
     if !question.by.is_empty() && !question.by.contains(&caller.name) {
         let detail = format!("{} is none of those whom run {run} asks: {}", caller.name, question.by.join(", "));
@@ -64,6 +65,36 @@ pub(super) fn waits_for(question: &Question, run: RunId) -> String {
     )
 }
 
+/// What an evaluation made of its last look, in words; `None` if it has not looked.
+pub(super) async fn standing(app: &App, run: RunId) -> Result<Option<String>, Refusal> {
+    let history = app.store.load_history(run).await?;
+    let notes = history.events.into_iter().rev().filter_map(|stored| match stored.event.body {
+        EventBody::Command(Command::Recorded { projection, fact }) if projection == TRIGGER_PROJECTION => serde_json::from_value(fact).ok(),
+        EventBody::Command(_) | EventBody::Inbound(_) => None,
+    });
+    for TriggerNote { note, .. } in notes {
+        return Ok(Some(match note {
+            Note::Answered { answer, .. } => answer,
+            Note::Looked { judgement, .. } => stands(&judgement),
+            Note::Locked => "alerts came and went: locked until somebody unlocks it".to_owned(),
+            Note::Noted { .. } | Note::Asked { .. } | Note::Heard { .. } => continue,
+        }));
+    }
+    Ok(None)
+}
+
+fn stands(judgement: &Judgement) -> String {
+    let why = judgement.rules.iter().find(|ruled| !ruled.holds).map(|ruled| ruled.why.as_str()).unwrap_or_default();
+    match &judgement.verdict {
+        Verdict::Wait { until } => format!("holds down until {}: {why}", until.format("%H:%M:%SZ")),
+        Verdict::Blocked { rule, until: Some(until) } => format!("blocked by {rule} until {}: {why}", until.format("%Y-%m-%d %H:%M:%SZ")),
+        Verdict::Blocked { rule, until: None } => format!("blocked by {rule}: {why}"),
+        Verdict::Flapping => "alerts came and went: locked until somebody unlocks it".to_owned(),
+        Verdict::Ask => "people are asked".to_owned(),
+        Verdict::Quiet | Verdict::Would | Verdict::Act => why.to_owned(),
+    }
+}
+
 /// What the last question of a history is, unless it was withdrawn or answered.
 fn asked(events: impl Iterator<Item = Event>) -> Option<Question> {
     let mut question: Option<Question> = None;
@@ -73,7 +104,7 @@ fn asked(events: impl Iterator<Item = Event>) -> Option<Question> {
                 let Ok(TriggerNote { note, .. }) = serde_json::from_value(fact) else { continue };
                 question = match note {
                     Note::Asked { round, need, by, until } => Some(Question { round, need, by, until, agreed: vec![] }),
-                    Note::Looked { judgement, .. } if judgement.verdict == recovery::trigger::Verdict::Ask => question,
+                    Note::Looked { judgement, .. } if judgement.verdict == Verdict::Ask => question,
                     Note::Noted { .. } => question,
                     Note::Looked { .. } | Note::Heard { .. } | Note::Locked | Note::Answered { .. } => None,
                 };

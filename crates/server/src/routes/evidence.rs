@@ -14,8 +14,10 @@ use axum::{
 };
 use engine::RunStore;
 use evidence::{Bundle, Stated};
-use sdk::{History, RunId};
+use sdk::{History, RunId, Workflow};
 use serde::Deserialize;
+use store::look::RunFilter;
+use workflows::Drill;
 
 use crate::{
     app::{App, Asked, Queried, parsed},
@@ -56,7 +58,13 @@ pub(super) async fn report(_: Caller, State(app): State<App>, Path(run): Path<St
     if previous_sha256.as_ref().is_some_and(|hash| hash.len() != 64 || !hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))) {
         return Err(Refusal::new(Code::InvalidRequest, "previous_sha256 is 64 lower-case hexadecimal digits"));
     }
-    let bundle = bundle(&app, parsed(&run)?, Stated { rto_target_ms, rpo_target_ms, previous_sha256 }).await?;
+    let run: RunId = parsed(&run)?;
+    let about = app.store.runs(&RunFilter { run: Some(run), limit: 1, ..RunFilter::default() }).await?.pop();
+    if (rto_target_ms.is_some() || rpo_target_ms.is_some()) && about.is_some_and(|about| about.workflow == Drill::NAME) {
+        let detail = format!("run {run} is a drill: its targets are those that it was asked for with, and no report states others");
+        return Err(Refusal::new(Code::InvalidRequest, detail));
+    }
+    let bundle = bundle(&app, run, Stated { rto_target_ms, rpo_target_ms, previous_sha256 }).await?;
     let key = app.evidence_key.clone();
     let file = worked_out(move || match form {
         Form::Json => bundle.reported(&key),

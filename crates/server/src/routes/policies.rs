@@ -58,8 +58,10 @@ pub(super) async fn apply(caller: Caller, State(app): State<App>, Asked(asked): 
     let new = NewPolicy { name: policy.name.as_str(), item, text: &asked.text, policy: &read, sha256, sources: &sources, by: &caller.name };
     let version = app.store.apply_policy(&new).await?;
     let Some(version) = version else {
-        let detail = format!("policy {} listens to {}; one of them does not exist, see `switchback trigger source list`", policy.name, sources.join(", "));
-        return Err(Refusal::new(Code::UnknownSource, detail));
+        let known = app.store.trigger_sources(None).await?;
+        let lacking: Vec<&str> = sources.iter().copied().filter(|source| known.iter().all(|row| row.name != *source)).collect();
+        let detail = format!("policy {} listens to {}, which is no source; see `switchback trigger source list`", policy.name, lacking.join(", "));
+        return Err(Refusal::new(Code::InvalidRequest, detail));
     };
     tracing::info!(policy = %policy.name, version, by = caller.name, "a trigger policy was applied");
     app.wakes.notify_one();
@@ -71,7 +73,7 @@ pub(super) async fn remove(caller: Caller, State(app): State<App>, Path(name): P
     let row = known(&app, &name).await?;
     if let Some(run) = row.open_run {
         let detail = format!("run {run} evaluates policy {name} now; `switchback cancel {run}` first, or wait for its end");
-        return Err(Refusal::new(Code::OperationNotAllowed, detail));
+        return Err(Refusal::new(Code::NotNow, detail));
     }
     let changed = app.store.remove_policy(&row.name).await?;
     tracing::info!(policy = name, by = caller.name, "a trigger policy was removed");
@@ -96,7 +98,7 @@ pub(super) async fn try_delivery(caller: Caller, State(app): State<App>, Asked(a
     let settings = Settings::from_kept(&judging.settings).map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
     let headers: Headers = asked.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let read = decode(&settings, &headers, asked.body.as_bytes());
-    let read = read.map_err(|error| Refusal::new(Code::DeliveryUnreadable, format!("source {source}: {error}")))?;
+    let read = read.map_err(|error| Refusal::new(Code::InvalidRequest, format!("as a delivery to source {source}: {error}")))?;
     let now = app.store.now().await?;
     let mut policies = Vec::new();
     for row in app.store.policies(None).await? {
@@ -189,9 +191,9 @@ fn refused(error: LookError) -> Refusal {
 
 async fn view(app: &App, row: PolicyRow) -> Result<PolicyView, Refusal> {
     let policy = policy_of(&row)?;
-    let asks = match row.open_run {
-        Some(run) => approvals::question(app, run).await?,
-        None => None,
+    let (asks, standing) = match row.open_run {
+        Some(run) => (approvals::question(app, run).await?, approvals::standing(app, run).await?),
+        None => (None, None),
     };
     Ok(PolicyView {
         name: policy.name,
@@ -205,6 +207,7 @@ async fn view(app: &App, row: PolicyRow) -> Result<PolicyView, Refusal> {
         flap_locked_at: row.flap_locked_at,
         open_run: row.open_run,
         set_aside: row.set_aside,
+        standing,
         asks,
     })
 }

@@ -78,6 +78,13 @@ pub(super) async fn why(_: Caller, State(app): State<App>, Path(run): Path<Strin
     if let Some(question) = asks(&app, &row).await? {
         return Ok(Json(WhyView { run: row.run, why: approvals::waits_for(&question, row.run) }));
     }
+    if row.workflow == Trigger::NAME
+        && row.state == "open"
+        && let Some(standing) = approvals::standing(&app, row.run).await?
+    {
+        let why = format!("{standing}; `switchback trigger explain {}` tells all of it", row.run);
+        return Ok(Json(WhyView { run: row.run, why }));
+    }
     let tasks = app.store.tasks_seen(Some(row.run), false, MOST_TASKS).await?;
     let waits = app.store.waits(row.run).await?;
     let now = app.store.now().await?;

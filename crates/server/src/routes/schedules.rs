@@ -103,7 +103,7 @@ pub(super) async fn pause(caller: Caller, State(app): State<App>, Path(name): Pa
     let schedule = known(&app, &name).await?;
     if !paused {
         let by = schedule.paused().map(|pause| format!(" by {} ({})", pause.by, pause.reason)).unwrap_or_default();
-        return Err(Refusal::new(Code::OperationNotAllowed, format!("schedule {name} is paused{by}")));
+        return Err(Refusal::new(Code::NotNow, format!("schedule {name} is paused{by}")));
     }
     tracing::info!(schedule = name, by = caller.name, reason = asked.reason, "a schedule was paused");
     view(&app, schedule).await.map(Json)
@@ -114,7 +114,7 @@ pub(super) async fn resume(caller: Caller, State(app): State<App>, Path(name): P
     let resumed = app.store.resume_schedule(&name).await?;
     let schedule = known(&app, &name).await?;
     if !resumed {
-        return Err(Refusal::new(Code::OperationNotAllowed, format!("schedule {name} is not paused")));
+        return Err(Refusal::new(Code::NotNow, format!("schedule {name} is not paused")));
     }
     tracing::info!(schedule = name, by = caller.name, "a schedule goes on");
     view(&app, schedule).await.map(Json)
@@ -150,7 +150,7 @@ pub(super) async fn history(_: Caller, State(app): State<App>, Path(name): Path<
     if recorded.is_empty() {
         known(&app, &name).await?;
     }
-    Ok(Json(Listed { items: recorded.into_iter().map(firing).collect::<Result<_, _>>()? }))
+    Ok(Json(Listed { items: firings(&app, recorded).await? }))
 }
 
 pub(super) async fn coming(_: Caller, State(app): State<App>, Path(name): Path<String>, Queried(query): Queried<Counted>) -> Answer<Listed<ComingView>> {
@@ -198,7 +198,8 @@ fn check_name(name: &str) -> Result<(), Refusal> {
 }
 
 async fn view(app: &App, schedule: Schedule) -> Result<ScheduleView, Refusal> {
-    let last = app.store.firings(&schedule.name, 1).await?.pop().map(firing).transpose()?;
+    let last = app.store.firings(&schedule.name, 1).await?;
+    let last = firings(app, last).await?.pop();
     let pause = schedule.paused().map(|pause| PauseView { from: pause.from, by: pause.by.clone(), reason: pause.reason.clone() });
     let table = schedule.spec.timetable(&schedule.name).map_err(|error| Refusal::new(Code::Internal, format!("schedule {}: {error}", schedule.name)))?;
     let before = schedule.next.at - chrono::TimeDelta::milliseconds(1);
@@ -219,10 +220,24 @@ async fn view(app: &App, schedule: Schedule) -> Result<ScheduleView, Refusal> {
     })
 }
 
+async fn firings(app: &App, recorded: Vec<kept::Recorded>) -> Result<Vec<FiringView>, Refusal> {
+    let runs: Vec<RunId> = recorded.iter().filter(|row| row.kind.started()).filter_map(|row| row.run).collect();
+    let outcomes = app.store.outcomes(&runs).await?;
+    let mut views = recorded.into_iter().map(firing).collect::<Result<Vec<_>, _>>()?;
+    for view in views.iter_mut().filter(|view| view.started) {
+        view.outcome = view.run.and_then(|run| outcomes.get(&run)).map(|(state, passed)| match passed {
+            Some(true) => "passed".to_owned(),
+            Some(false) => "not passed".to_owned(),
+            None => state.clone(),
+        });
+    }
+    Ok(views)
+}
+
 fn firing(row: kept::Recorded) -> Result<FiringView, Refusal> {
     let kind = items::json(&row.kind)?.as_str().map(str::to_owned).unwrap_or_default();
     let kept::Recorded { at, until, count, cause, run, recorded_at, .. } = row;
-    Ok(FiringView { at, until, count, started: row.kind.started(), kind, cause, run, recorded_at })
+    Ok(FiringView { at, until, count, started: row.kind.started(), kind, cause, run, outcome: None, recorded_at })
 }
 
 fn spec(calendar: Calendar, workflow: &str, workflow_id: String, input: serde_json::Value) -> ScheduleSpec {

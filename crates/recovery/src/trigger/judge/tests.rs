@@ -66,6 +66,7 @@ fn clear(seconds: i64) -> Evidence {
         }),
         switches: vec![],
         flap_locked_at: None,
+        forgiven_at: None,
     }
 }
 
@@ -172,6 +173,11 @@ fn an_alert_that_comes_and_goes_locks_the_policy() {
     assert_eq!(verdict(|e| e.alerts.push(came_and_went(-60))), Verdict::Ask);
     assert_eq!(verdict(|e| e.alerts.extend([came_and_went(-60), came_and_went(-120)])), Verdict::Flapping);
     assert_eq!(verdict(|e| e.alerts.extend([came_and_went(-60), came_and_went(-7_200)])), Verdict::Ask);
+    let forgiven = |e: &mut Evidence| {
+        e.alerts.extend([came_and_went(-60), came_and_went(-120)]);
+        e.forgiven_at = Some(at(-10));
+    };
+    assert_eq!(verdict(forgiven), Verdict::Ask, "what was unlocked is forgiven");
 }
 
 #[test]
