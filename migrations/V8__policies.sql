@@ -52,13 +52,20 @@ alter table recovery.trigger_wakes
     drop constraint trigger_wakes_what_check,
     add constraint trigger_wakes_what_check check (what in ('firing', 'resolved', 'refreshed', 'policy', 'switch', 'unlocked'));
 
--- As before, but of an alert that a policy has answered only a new beginning is news to it.
+-- Objects of labels; an alert that holds none of them whole is not meant by the policy, and does not wake it.
+alter table recovery.trigger_listeners add column labels jsonb not null default '[{}]';
+
+-- As before, but only those are woken who may mean the alert, and of one that a policy has answered only a new beginning is news to it.
 create or replace function recovery.wake_listeners(p_alert recovery.trigger_alerts, p_what text, p_now timestamptz) returns void
 language plpgsql volatile as $$
 declare
     v_policy text;
 begin
-    for v_policy in select policy from recovery.trigger_listeners where source = p_alert.source order by policy loop
+    for v_policy in
+        select policy from recovery.trigger_listeners l
+        where l.source = p_alert.source and exists (select from jsonb_array_elements(l.labels) as w (held) where p_alert.labels @> w.held)
+        order by policy
+    loop
         if p_what = 'refreshed' then
             perform 1 from recovery.trigger_wakes where alert = p_alert.id and policy = v_policy for key share;
             continue when found;
@@ -71,7 +78,7 @@ end $$;
 
 -- Gives the version, which is the old one if nothing changed; null if one of the sources does not exist.
 create function recovery.apply_policy(
-    p_name text, p_item text, p_text text, p_policy jsonb, p_sha256 bytea, p_sources text[], p_by text
+    p_name text, p_item text, p_text text, p_policy jsonb, p_sha256 bytea, p_sources text[], p_by text, p_labels jsonb
 ) returns bigint
 language plpgsql volatile as $$
 declare
@@ -101,7 +108,8 @@ begin
     if p_policy ->> 'mode' = 'off' then
         delete from recovery.trigger_listeners where policy = p_name;
     else
-        insert into recovery.trigger_listeners (policy, source) select p_name, unnest(p_sources) on conflict do nothing;
+        insert into recovery.trigger_listeners (policy, source, labels) select p_name, unnest(p_sources), p_labels
+        on conflict (policy, source) do update set labels = excluded.labels;
     end if;
     insert into recovery.trigger_wakes (policy, what, noted_at) values (p_name, 'policy', engine.now());
     return v_version;

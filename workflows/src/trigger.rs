@@ -7,7 +7,7 @@
 //! Invariants: 1. Everything that is decided is decided from a look that stands in the history, so it can be judged again. 2. What
 //! was looked at is taken off the list in the transaction that records the look: an alert is never lost between two evaluations.
 //! 3. An alert is answered once: a failover is started, refused by a person, or only watched. 4. A kill switch is looked at before
-//! each decision and while the failover runs; it cancels it as long as it can be cancelled.
+//! each decision and while the failover runs; it cancels it as long as it can be cancelled, and so does who cancels the evaluation.
 
 use std::{future::Future, pin::Pin, time::Duration};
 
@@ -33,6 +33,8 @@ pub const WAKE: &str = "wake";
 /// Signal with which a person agrees or denies.
 pub const APPROVAL: &str = "approval";
 
+/// After a word, before the next look: senders speak in bursts.
+const BREATH: Duration = Duration::from_secs(1);
 /// Looks of one evaluation; a successor goes on from there. Bounds the length of a history.
 const MOST_LOOKS: u32 = 300;
 /// Longest wait for a word, when nothing but a word can change anything.
@@ -204,7 +206,10 @@ struct Evaluation {
 
 impl Evaluation {
     async fn evaluated(&mut self) -> Result<Evaluated, Failure> {
-        for _ in 0..MOST_LOOKS {
+        let mut looks = 0_u32;
+        // Who is asked is asked to the end: a successor would ask again.
+        while looks < MOST_LOOKS || self.asking.is_some() || self.agreed.is_some() {
+            looks += 1;
             let Some((look, judgement)) = self.look().await? else { return Ok(Evaluated::PolicyRemoved) };
             match &judgement.verdict {
                 Verdict::Ask | Verdict::Act => {}
@@ -271,7 +276,7 @@ impl Evaluation {
     /// Waits until something changes, or until then.
     async fn woken(&self, until: Option<chrono::DateTime<chrono::Utc>>) -> Result<Option<Evaluated>, Failure> {
         let left = until.map_or(LONG, |until| (until - self.ctx.now()).to_std().unwrap_or_default());
-        self.ctx.signal::<Value>(WAKE, left).await?;
+        self.heard(left).await?;
         Ok(None)
     }
 
@@ -279,8 +284,16 @@ impl Evaluation {
     async fn woken_or_again(&mut self, rule: String) -> Result<Option<Evaluated>, Failure> {
         let pause = if self.blocked.0 == rule { (self.blocked.1 * 2).min(AGAIN_AT_MOST) } else { AGAIN };
         self.blocked = (rule, pause);
-        self.ctx.signal::<Value>(WAKE, pause).await?;
+        self.heard(pause).await?;
         Ok(None)
+    }
+
+    /// Waits for a word, and then for those that come along with it.
+    async fn heard(&self, longest: Duration) -> Result<(), Failure> {
+        if self.ctx.signal::<Value>(WAKE, longest).await?.is_some() {
+            self.ctx.sleep(BREATH).await?;
+        }
+        Ok(())
     }
 
     /// Asks people, or goes on asking, until they have answered or something changes.
@@ -294,6 +307,7 @@ impl Evaluation {
             First::Right(woken, asking) => {
                 woken?;
                 self.asking = Some(asking);
+                self.ctx.sleep(BREATH).await?;
                 return Ok(None);
             }
         };
@@ -340,7 +354,7 @@ impl Evaluation {
     async fn act(&mut self, look: &Look) -> Result<Option<Evaluated>, Failure> {
         let approved_by = self.agreed.clone().unwrap_or_default();
         let input = failover(look, &approved_by);
-        let child = match self.ctx.child::<Failover>(item_workflow_id(&look.policy.item), &input, ClosePolicy::Leave).await {
+        let child = match self.ctx.child::<Failover>(item_workflow_id(&look.policy.item), &input, ClosePolicy::Cancel).await {
             Ok(child) => child,
             Err(ChildError::AlreadyOpen(_)) => {
                 return self.woken_or_again("one-at-a-time".to_owned()).await;

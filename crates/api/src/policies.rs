@@ -80,6 +80,9 @@ pub struct GiveApproval {
     /// Kept in the history.
     #[serde(default)]
     pub reason: Option<String>,
+    /// Which time of asking is meant; refused if it is not the one that is open. Left out: the one that is open.
+    #[serde(default)]
+    pub round: Option<u32>,
 }
 
 /// A vote that was taken.

@@ -14,7 +14,7 @@ use recovery::{
 use sdk::Failure;
 use store::{
     Lost, PgStore,
-    policies::{EvidenceRow, MOST_ALERTS, PolicyRow, SwitchRow},
+    policies::{EvidenceAsked, EvidenceRow, MOST_ALERTS, PolicyRow, SwitchRow},
 };
 use workflows::declared::{LoadEvidence, Look, SiteError};
 
@@ -24,6 +24,8 @@ const MOST_WAKES: i64 = 1_000;
 const MOST_MEANT: usize = 200;
 /// How far back alerts are read that still fire: what nobody has repeated for a week is not news.
 const WEEK_S: f64 = 7.0 * 86_400.0;
+/// How far back alerts are read that are over, at least: what was over an hour ago explains why nothing fires now.
+const OVER_S: f64 = 3_600.0;
 
 /// Why there is no look.
 #[derive(Debug, thiserror::Error)]
@@ -61,10 +63,13 @@ pub(crate) async fn look(store: &PgStore, policy: &str) -> Result<Option<Look>, 
 /// The evidence for a policy now.
 pub(crate) async fn evidence(store: &PgStore, row: &PolicyRow, policy: &TriggerPolicy) -> Result<Evidence, LookError> {
     let sources: Vec<&str> = policy.listens_to().into_iter().collect();
-    let rows = store.evidence_alerts(policy.name.as_str(), &sources, WEEK_S).await?;
+    let labels: Vec<serde_json::Value> = policy.labels().into_iter().map(|labels| serde_json::json!(labels)).collect();
+    let over_s = policy.looks_back().duration().as_secs_f64().max(OVER_S);
+    let asked = EvidenceAsked { policy: policy.name.as_str(), sources: &sources, labels: &labels, firing_s: WEEK_S, over_s };
+    let rows = store.evidence_alerts(&asked).await?;
     let all_read = rows.len() <= usize::try_from(MOST_ALERTS).unwrap_or(usize::MAX);
     let at = store.now().await?;
-    let after = at - policy.looks_back().delta();
+    let after = at - policy.looks_back().delta().max(chrono::TimeDelta::hours(1));
     let alerts: Vec<AlertSeen> = rows.into_iter().map(seen).filter(|alert| matters(policy, alert, after)).collect();
     let too_many = !all_read || alerts.len() > MOST_MEANT;
     let switches = store.kill_switches().await?.into_iter().map(switch).collect::<Result<_, _>>()?;

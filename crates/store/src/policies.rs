@@ -103,6 +103,21 @@ pub struct EvidenceRow {
     pub answer: Option<String>,
 }
 
+/// Which alerts are evidence.
+#[derive(Clone, Debug)]
+pub struct EvidenceAsked<'a> {
+    /// For which policy.
+    pub policy: &'a str,
+    /// Of these sources.
+    pub sources: &'a [&'a str],
+    /// Objects of labels of which an alert holds one whole.
+    pub labels: &'a [Value],
+    /// Those that fire: heard of within so many seconds.
+    pub firing_s: f64,
+    /// Those that are over: since so many seconds at most.
+    pub over_s: f64,
+}
+
 /// A run of an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ItemRunRow {
@@ -129,6 +144,8 @@ pub struct NewPolicy<'a> {
     pub sha256: Digest,
     /// All sources that it listens to.
     pub sources: &'a [&'a str],
+    /// Objects of labels; an alert that holds none of them whole can't be meant.
+    pub labels: &'a Value,
     /// Who applies it.
     pub by: &'a str,
 }
@@ -139,8 +156,8 @@ impl PgStore {
     /// # Errors
     /// The database does not answer.
     pub async fn apply_policy(&self, new: &NewPolicy<'_>) -> Result<Option<i64>, Lost> {
-        let NewPolicy { name, item, text, policy, sha256, sources, by } = new;
-        column(&self.one(&sql::APPLY_POLICY, &[name, item, text, policy, &&sha256[..], sources, by]).await?, "version")
+        let NewPolicy { name, item, text, policy, sha256, sources, labels, by } = new;
+        column(&self.one(&sql::APPLY_POLICY, &[name, item, text, policy, &&sha256[..], sources, by, labels]).await?, "version")
     }
 
     /// Removes a policy; `false` if there is none.
@@ -198,12 +215,13 @@ impl PgStore {
         self.rows(&sql::WOKEN_POLICIES, &[]).await?.iter().map(woken).collect()
     }
 
-    /// Alerts of some sources that were heard of within the last so many seconds, newest first, at most [`MOST_ALERTS`] and one.
+    /// Alerts that a policy may mean, newest first, at most [`MOST_ALERTS`] and one. Others, however many, take no place.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn evidence_alerts(&self, policy: &str, sources: &[&str], look_back_s: f64) -> Result<Vec<EvidenceRow>, Lost> {
-        let rows = self.rows(&sql::EVIDENCE_ALERTS, &[&policy, &sources, &look_back_s, &(MOST_ALERTS + 1)]).await?;
+    pub async fn evidence_alerts(&self, asked: &EvidenceAsked<'_>) -> Result<Vec<EvidenceRow>, Lost> {
+        let EvidenceAsked { policy, sources, labels, firing_s, over_s } = asked;
+        let rows = self.rows(&sql::EVIDENCE_ALERTS, &[policy, sources, firing_s, &(MOST_ALERTS + 1), labels, over_s]).await?;
         rows.iter().map(evidence).collect()
     }
 

@@ -64,6 +64,9 @@ pub(crate) struct Approve {
     /// Kept in the history.
     #[arg(long)]
     pub(crate) reason: Option<String>,
+    /// Only if it is still this time of asking, as the list says: a policy that has changed since is asked about again.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) round: Option<u32>,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
 }

@@ -91,7 +91,11 @@ fn written(output: Output, path: Option<&Path>, file: &[u8]) -> Result<ExitCode>
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     let reading = || format!("reading {}", path.display());
-    let bytes = fs::metadata(path).with_context(reading)?.len();
+    let known = fs::metadata(path).with_context(reading)?;
+    if !known.is_file() {
+        bail!("{} is no file; nothing was read", path.display());
+    }
+    let bytes = known.len();
     if bytes > LARGEST_BYTES {
         bail!("{} has {bytes} bytes; no file of ours has more than {LARGEST_BYTES}", path.display());
     }

@@ -183,7 +183,7 @@ async fn questions(client: &Client) -> Result<Vec<PolicyView>> {
 }
 
 pub(super) async fn approve(client: &Client, output: Output, arguments: Approve) -> Result<ExitCode> {
-    let Approve { what, deny, reason, waiting } = arguments;
+    let Approve { what, deny, reason, round, waiting } = arguments;
     let Some(what) = what else {
         let asked = questions(client).await?;
         output::answer(output, &asked, |asked| {
@@ -191,9 +191,9 @@ pub(super) async fn approve(client: &Client, output: Output, arguments: Approve)
                 let question = view.asks.as_ref()?;
                 let until = question.until.format("%Y-%m-%d %H:%M:%S").to_string();
                 let agreed = question.agreed.join(", ");
-                Some([view.name.to_string(), view.item.to_string(), people(&question.by, question.need), agreed, until, or_dash(view.open_run)])
+                Some([view.name.to_string(), question.round.to_string(), view.item.to_string(), people(&question.by, question.need), agreed, until, or_dash(view.open_run)])
             });
-            output::table(["POLICY", "FAILOVER OF", "ASKS", "AGREED", "UNTIL (UTC)", "RUN"], rows, "nobody is asked anything now")
+            output::table(["POLICY", "ROUND", "FAILOVER OF", "ASKS", "AGREED", "UNTIL (UTC)", "RUN"], rows, "nobody is asked anything now")
         })?;
         return Ok(ExitCode::SUCCESS);
     };
@@ -208,7 +208,7 @@ pub(super) async fn approve(client: &Client, output: Output, arguments: Approve)
             run
         }
     };
-    let vote: VoteTaken = client.post(&format!("/v1/runs/{run}/approval"), &GiveApproval { approve: !deny, reason }).await?;
+    let vote: VoteTaken = client.post(&format!("/v1/runs/{run}/approval"), &GiveApproval { approve: !deny, reason, round }).await?;
     if waiting.wait {
         return wait::for_end(client, output, run, waiting, "the evaluation").await;
     }

@@ -112,6 +112,9 @@ fn firing<'a>(policy: &TriggerPolicy, evidence: &'a Evidence) -> Vec<&'a AlertSe
 fn signals(policy: &TriggerPolicy, evidence: &Evidence, firing: &[&AlertSeen], approved: bool, told: &mut Told) -> Option<DateTime<Utc>> {
     let off = policy.mode == Mode::Off;
     told.rule("switched-on", off.then_some(Verdict::Quiet), if off { "the policy is off" } else { "the policy is not off" });
+    // Before anything is made of what was read: what was left out may be what matters.
+    let why = if evidence.too_many { "more alerts that it may mean are known than are looked at" } else { "all alerts that it may mean were looked at" };
+    told.blocks("evidence-complete", evidence.too_many, None, why);
     let none = firing.is_empty();
     told.rule("firing", none.then_some(Verdict::Quiet), if none { nothing_fires(policy, evidence) } else { named(firing) });
     if off || none {
@@ -151,7 +154,6 @@ fn hold_down(policy: &TriggerPolicy, evidence: &Evidence, since: DateTime<Utc>, 
 }
 
 fn guards(policy: &TriggerPolicy, evidence: &Evidence, told: &mut Told) {
-    told.blocks("evidence-complete", evidence.too_many, None, if evidence.too_many { "more alerts fire than are looked at" } else { "all alerts were looked at" });
     let vetoes = |alert: &&AlertSeen| {
         let by = |source: &str| alert.key.source == source;
         alert.state == AlertState::Firing && policy.veto.iter().any(|veto| by(&veto.source) && all(&veto.matchers, alert))

@@ -35,6 +35,12 @@ pub struct InvalidMatcher {
 }
 
 impl Matcher {
+    /// The label and value that an alert must hold, where that can be told without looking at patterns.
+    #[must_use]
+    pub fn required(&self) -> Option<(&str, &str)> {
+        (!self.negated && self.pattern.is_none() && !self.value.is_empty()).then_some((&self.label, &self.value))
+    }
+
     /// Whether these labels fulfil it.
     #[must_use]
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {

@@ -16,7 +16,11 @@
 //! Invariants: 1. A policy that was read is within its limits. 2. What is left out is careful: a person is asked, the fence must be
 //! proven. 3. An unknown key is refused.
 
-use std::{collections::BTreeSet, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -311,6 +315,15 @@ impl TriggerPolicy {
             return Err(InvalidTriggerPolicy::ExactPoint);
         }
         Ok(())
+    }
+
+    /// Sets of labels: an alert that holds none of them whole is meant neither for nor against it. A way to leave most alerts out early.
+    #[must_use]
+    pub fn labels(&self) -> Vec<BTreeMap<String, String>> {
+        let held = |matchers: &[Matcher]| {
+            matchers.iter().filter_map(Matcher::required).map(|(label, value)| (label.to_owned(), value.to_owned())).collect()
+        };
+        std::iter::once(&self.matchers).chain(self.veto.iter().map(|veto| &veto.matchers)).map(|matchers| held(matchers)).collect()
     }
 
     /// Everybody who is listened to, for the alerts and for vetoes.

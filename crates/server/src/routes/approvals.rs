@@ -36,7 +36,11 @@ pub(super) async fn approve(caller: Caller, State(app): State<App>, Path(run): P
         let detail = format!("{} is none of those whom run {run} asks: {}", caller.name, question.by.join(", "));
         return Err(Refusal::new(Code::Forbidden, detail));
     }
-    let GiveApproval { approve, reason } = asked;
+    let GiveApproval { approve, reason, round } = asked;
+    if round.is_some_and(|round| round != question.round) {
+        let detail = format!("run {run} asks for time {} now: the policy or the alerts have changed; look again with `switchback trigger explain {run}`", question.round);
+        return Err(Refusal::new(Code::NotNow, detail));
+    }
     let body = serde_json::to_value(Ballot { round: question.round, approve, reason });
     let body = body.map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
     let key = format!("{}:{}:{}", question.round, caller.name, if approve { "yes" } else { "no" });

@@ -55,7 +55,8 @@ pub(super) async fn apply(caller: Caller, State(app): State<App>, Asked(asked): 
     let sources: Vec<&str> = policy.listens_to().into_iter().collect();
     let read = serde_json::to_value(&policy).map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
     let sha256 = Sha256::digest(asked.text.as_bytes()).into();
-    let new = NewPolicy { name: policy.name.as_str(), item, text: &asked.text, policy: &read, sha256, sources: &sources, by: &caller.name };
+    let labels = serde_json::json!(policy.labels());
+    let new = NewPolicy { name: policy.name.as_str(), item, text: &asked.text, policy: &read, sha256, sources: &sources, labels: &labels, by: &caller.name };
     let version = app.store.apply_policy(&new).await?;
     let Some(version) = version else {
         let known = app.store.trigger_sources(None).await?;
