@@ -243,3 +243,21 @@ fn who_agreed_to_one_version_of_a_policy_is_asked_again_about_the_next() {
     let answer = ended.iter().find(|ended| ended["ended"] == "started").unwrap();
     assert_eq!(answer["approved_by"], json!(["bob"]));
 }
+
+#[test]
+fn who_cancels_an_evaluation_cancels_the_failover_that_it_started() {
+    let policy = POLICY.replace("need: 2", "need: 0").replace("fence-timeout: 5s", "fence-timeout: 10m");
+    let mut scene = watched(1, Chaos::default(), &policy);
+    let unheard = scene.source_is_not_heard();
+    both_fire(&scene);
+    scene.sim.run_until(POLLS, |store| store.runs().iter().any(|(_, run)| run.workflow == "failover")).unwrap();
+    passes(&mut scene, 20);
+    let (run, _) = runs_of(&scene, "trigger").remove(0);
+    scene.send(run, &Message::Cancel { by: "ada".into(), reason: "not now".into() });
+    passes(&mut scene, 5);
+    scene.comes_back(unheard);
+    let ended = settles(&mut scene);
+    assert_eq!((&ended[0]["ended"], &ended[0]["problem"]["code"]), (&json!("started"), &json!("cancelled")), "{ended:?}");
+    assert_eq!(runs_of(&scene, "failover")[0].1.state, RunState::Cancelled);
+    assert_eq!(scene.record().unwrap().state.main, MainState::Protected);
+}
