@@ -17,7 +17,7 @@ use recovery::{
 };
 use sdk::{Command, EventBody, Message, RunId, replay};
 use serde_json::{Value, json};
-use switchback_tests::{POLLS, Scene, Work, for_each, site, watch::notes};
+use switchback_tests::{POLLS, Scene, Unheard, Work, for_each, site, watch::notes};
 use workflows::{Ballot, Note};
 
 const POLICY: &str = "
@@ -102,6 +102,17 @@ fn settles(scene: &mut Scene) -> Vec<Value> {
     runs_of(scene, "trigger").into_iter().map(output).collect()
 }
 
+/// A failover that an alert started, while nobody hears the source.
+fn failing_over() -> (Scene, Unheard) {
+    let policy = POLICY.replace("need: 2", "need: 0").replace("fence-timeout: 5s", "fence-timeout: 10m");
+    let mut scene = watched(1, Chaos::default(), &policy);
+    let unheard = scene.source_is_not_heard();
+    both_fire(&scene);
+    scene.sim.run_until(POLLS, |store| store.runs().iter().any(|(_, run)| run.workflow == "failover")).unwrap();
+    passes(&mut scene, 20);
+    (scene, unheard)
+}
+
 #[test]
 fn alerts_of_two_sources_that_stay_and_two_people_who_agree_start_one_failover_through_fifty_seeds_of_crashes() {
     let chaos = Chaos { crash_per_mille: 8, pause_per_mille: 3, lose_per_mille: 10 };
@@ -180,12 +191,7 @@ fn one_source_alone_waits_for_the_other_and_a_policy_that_watches_only_tells() {
 
 #[test]
 fn a_kill_switch_stops_a_failover_that_has_begun_and_everything_is_put_back() {
-    let policy = POLICY.replace("need: 2", "need: 0").replace("fence-timeout: 5s", "fence-timeout: 10m");
-    let mut scene = watched(1, Chaos::default(), &policy);
-    let unheard = scene.source_is_not_heard();
-    both_fire(&scene);
-    scene.sim.run_until(POLLS, |store| store.runs().iter().any(|(_, run)| run.workflow == "failover")).unwrap();
-    passes(&mut scene, 20);
+    let (mut scene, unheard) = failing_over();
     let since = scene.sim.store.time();
     scene.watch.switch(KillSwitch { scope: SwitchScope::Site(site("a")), by: "ada".into(), reason: "not now".into(), since });
     let told = |store: &MemoryStore| notes(store).iter().any(|note| matches!(&note.note, Note::Noted { switch: Some(_), .. }));
@@ -246,12 +252,7 @@ fn who_agreed_to_one_version_of_a_policy_is_asked_again_about_the_next() {
 
 #[test]
 fn who_cancels_an_evaluation_cancels_the_failover_that_it_started() {
-    let policy = POLICY.replace("need: 2", "need: 0").replace("fence-timeout: 5s", "fence-timeout: 10m");
-    let mut scene = watched(1, Chaos::default(), &policy);
-    let unheard = scene.source_is_not_heard();
-    both_fire(&scene);
-    scene.sim.run_until(POLLS, |store| store.runs().iter().any(|(_, run)| run.workflow == "failover")).unwrap();
-    passes(&mut scene, 20);
+    let (mut scene, unheard) = failing_over();
     let (run, _) = runs_of(&scene, "trigger").remove(0);
     scene.send(run, &Message::Cancel { by: "ada".into(), reason: "not now".into() });
     passes(&mut scene, 5);

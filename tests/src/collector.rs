@@ -1,14 +1,14 @@
 //! A local OTLP receiver (HTTP, JSON) that remembers the spans it was sent.
 
 use std::{
-    fs::File,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
-    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
 use serde_json::Value;
+
+use crate::place::enter_network;
 
 /// A span, as far as tests look at it.
 #[derive(Clone, Debug)]
@@ -38,11 +38,9 @@ pub fn start() -> Collector {
 /// Listens in another network namespace, for processes that live there.
 #[must_use]
 pub fn start_in(netns: &str) -> Collector {
-    let path: PathBuf = Path::new("/run/netns").join(netns);
+    let name = netns.to_owned();
     let entering = std::thread::spawn(move || {
-        let file = File::open(&path).unwrap_or_else(|error| panic!("opening {}: {error}", path.display()));
-        let kind = rustix::thread::LinkNameSpaceType::Network;
-        rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(kind)).unwrap_or_else(|error| panic!("entering {}: {error}", path.display()));
+        enter_network(&name);
         TcpListener::bind("127.0.0.1:0").unwrap_or_else(|error| panic!("no free port: {error}"))
     });
     listening(entering.join().unwrap_or_else(|_panic| panic!("nobody listens in {netns}")))

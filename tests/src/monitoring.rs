@@ -3,16 +3,15 @@
 //!   guest ── relay at its site ── wan: Prometheus ─▶ Alertmanager ⇄ Alertmanager ─▶ POST /v1/triggers/NAME
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    os::fd::AsFd,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
-use crate::place::{Place, Running, Said, wait_until};
+use crate::place::{Place, Running, Said, enter_network, target, wait_until};
 
 /// Longest wait of the relay for a guest: what is slower is down.
 const RELAY_PATIENCE: Duration = Duration::from_millis(700);
@@ -38,8 +37,7 @@ pub struct Hook {
 
 /// The package's root.
 fn unpacked() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
-    let path = target.join("monitoring/root");
+    let path = target().join("monitoring/root");
     fs::canonicalize(&path).unwrap_or_else(|error| panic!("no {} ({error}); `cargo xtask setup` brings it", path.display()))
 }
 
@@ -146,15 +144,12 @@ const RULES: &str = "groups:
 
 /// Passes connections on from a site's outer address to a guest that only the site can reach.
 pub fn relay(netns: &str, at: SocketAddr, to: SocketAddr) {
-    let path = Path::new("/run/netns").join(netns);
+    let netns = netns.to_owned();
     let (ready, listens) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        let file = File::open(&path).unwrap_or_else(|error| panic!("opening {}: {error}", path.display()));
-        let kind = rustix::thread::LinkNameSpaceType::Network;
-        rustix::thread::move_into_link_name_space(file.as_fd(), Some(kind)).unwrap_or_else(|error| panic!("entering {}: {error}", path.display()));
+        enter_network(&netns);
         let listener = TcpListener::bind(at).unwrap_or_else(|error| panic!("listening on {at}: {error}"));
         ready.send(()).unwrap_or_else(|error| panic!("nobody waits for the relay: {error}"));
-        // Threads that this one starts are in its network.
         for stream in listener.incoming().flatten() {
             std::thread::spawn(move || passed_on(stream, to));
         }

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     fs,
-    os::unix::process::CommandExt,
+    os::{fd::AsFd, unix::process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -145,12 +145,24 @@ pub fn signal(pid: i32, signal: &str) {
     assert!(sent.is_ok_and(|status| status.success()), "signal {signal} to {pid}");
 }
 
+/// Where everything is built.
+#[must_use]
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from)
+}
+
+/// Lets this thread, and those that it starts, see the network of a namespace. There is no way back.
+pub fn enter_network(netns: &str) {
+    let path = Path::new("/run/netns").join(netns);
+    let file = fs::File::open(&path).unwrap_or_else(|error| panic!("opening {}: {error}", path.display()));
+    let kind = rustix::thread::LinkNameSpaceType::Network;
+    rustix::thread::move_into_link_name_space(file.as_fd(), Some(kind)).unwrap_or_else(|error| panic!("entering {}: {error}", path.display()));
+}
+
 /// Path of a program of the workspace.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
-    let path = target.join("debug").join(name);
-    let path = fs::canonicalize(&path);
+    let path = fs::canonicalize(target().join("debug").join(name));
     path.unwrap_or_else(|error| panic!("{name} is not built ({error}); run `cargo build --workspace --bins` first"))
 }
 

@@ -1,6 +1,8 @@
 //! The server as its callers meet it: over the socket, and over TLS with tokens and certificates, on a real database.
 #![expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]
 
+mod waiting;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use api::{
@@ -23,6 +25,7 @@ use store::{
 };
 use switchback_server::{ServerOptions, StateDir, WorkerOptions, serve, work};
 use tokio::sync::watch;
+use waiting::wait_until;
 
 struct Scene {
     dir: PathBuf,
@@ -109,17 +112,6 @@ fn code<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> Code {
 
 fn protect_request() -> ProtectRequest {
     ProtectRequest { from: "a".parse().unwrap(), to: "b".parse().unwrap(), machine: None, policy: ReplicationPolicy::default(), checks: vec![] }
-}
-
-async fn wait_until<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "waited in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

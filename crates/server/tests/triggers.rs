@@ -7,6 +7,7 @@ mod scene;
 mod one_run;
 #[path = "triggers/storm.rs"]
 mod storm;
+mod waiting;
 
 use api::{
     Client, ClientError, Code,

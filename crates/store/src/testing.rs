@@ -15,7 +15,7 @@ use engine::contract::StoreLab;
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
-use crate::{Limits, PgStore, cluster::Cluster, migrate, pool::Target};
+use crate::{Limits, Lost, PgStore, cluster::Cluster, migrate, pg::column, pool::Target, sql};
 
 /// Stops what it was given as soon as its standard input ends, then removes the directory.
 const WATCHDOG: &str = r#"dir=$1; shift; "$@" & pid=$!; cat >/dev/null; kill -INT "$pid"; wait "$pid"; cd /; rm -rf "$dir""#;
@@ -42,6 +42,18 @@ struct TestCluster {
 pub struct TestDatabase {
     /// Where clients connect.
     pub url: String,
+}
+
+/// What applying a policy does, for tests of what comes before policies.
+impl PgStore {
+    /// Makes a policy listen to these sources and no others; gives those that exist.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn set_trigger_listeners(&self, policy: &str, sources: &[&str]) -> Result<Vec<String>, Lost> {
+        let rows = self.rows(&sql::SET_TRIGGER_LISTENERS, &[&policy, &sources]).await?;
+        rows.iter().map(|row| column(row, "source")).collect()
+    }
 }
 
 impl TestDatabase {

@@ -140,15 +140,6 @@ impl PgStore {
             Err(lost) => Err(lost),
         }
     }
-
-    /// Makes a policy listen to these sources and no others; gives those that exist.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn set_trigger_listeners(&self, policy: &str, sources: &[&str]) -> Result<Vec<String>, Lost> {
-        let rows = self.rows(&sql::SET_TRIGGER_LISTENERS, &[&policy, &sources]).await?;
-        rows.iter().map(|row| column(row, "source")).collect()
-    }
 }
 
 /// A key as its two columns, one of which is null.

@@ -1,9 +1,6 @@
 //! However often and in whatever order two sources tell of an outage, to two servers of which one is killed: one failover.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::{Arc, atomic::AtomicUsize};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
@@ -15,11 +12,10 @@ use tokio::sync::watch;
 
 use super::{
     scene::{GRAFANA_TIME, Server, alert, group, wait_until},
-    storm::{Delivery, send},
+    storm::{Delivery, send, send_all},
 };
 
 const DELIVERIES: usize = 1_000;
-const SENDERS: usize = 8;
 const POLICY: &str = "
 version: 1
 name: two-sources
@@ -91,25 +87,7 @@ async fn a_thousand_deliveries_of_one_outage_start_one_failover_although_a_serve
         runtime.block_on(work(options, stopped)).unwrap();
     });
 
-    let queue = Arc::new(Mutex::new(said(now, &mut StdRng::seed_from_u64(4))));
-    let (sent, lost) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let mut senders = tokio::task::JoinSet::new();
-    for first in 0..SENDERS {
-        let (servers, queue, sent, lost) = (servers.clone(), queue.clone(), sent.clone(), lost.clone());
-        senders.spawn(async move {
-            loop {
-                let Some(delivery) = queue.lock().unwrap().pop() else { return };
-                send(&servers, &delivery, first, &lost).await;
-                if sent.fetch_add(1, Ordering::Relaxed) == DELIVERIES * 2 / 5 {
-                    servers[0].kill();
-                }
-            }
-        });
-    }
-    while let Some(sender) = senders.join_next().await {
-        sender.unwrap();
-    }
-    assert!(lost.load(Ordering::Relaxed) > 0, "the server was killed while it was in use");
+    send_all(&servers, said(now, &mut StdRng::seed_from_u64(4))).await;
     let store = PgStore::open(&database.url, Limits::default()).await.unwrap();
     let of = async |workflow: &str| {
         let runs = store.runs(&RunFilter { limit: 1_000, ..RunFilter::default() }).await.unwrap();
@@ -124,7 +102,7 @@ async fn a_thousand_deliveries_of_one_outage_start_one_failover_although_a_serve
     for source in ["prometheus", "grafana"] {
         let again = alert(&format!("{source}-n0"), now - TimeDelta::seconds(90), "firing");
         let version = if source == "grafana" { "1" } else { "4" };
-        send(&servers, &Delivery { source, body: group(version, &[again]) }, 1, &lost).await;
+        send(&servers, &Delivery { source, body: group(version, &[again]) }, 1, &AtomicUsize::new(0)).await;
     }
     wait_until("nothing is left to be looked at", async || store.woken_policies().await.unwrap().is_empty().then_some(())).await;
     let failovers = of("failover").await;

@@ -18,6 +18,8 @@ use store::{
 use switchback_server::{ServerOptions, StateDir, serve};
 use tokio::{sync::watch, task::JoinHandle};
 
+pub(crate) use super::waiting::wait_until;
+
 pub(crate) const SECRET: &str = "a-secret-for-these-tests";
 pub(crate) const GRAFANA_SIGNATURE: &str = "X-Grafana-Alerting-Signature";
 pub(crate) const GRAFANA_TIME: &str = "X-Signed-At";
@@ -186,15 +188,4 @@ pub(crate) async fn refused(answer: Response) -> (StatusCode, String, String) {
     let status = answer.status();
     let problem: api::Problem = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
     (status, problem.code().unwrap().as_str().to_owned(), problem.detail)
-}
-
-pub(crate) async fn wait_until<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "waited in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }

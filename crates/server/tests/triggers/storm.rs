@@ -97,6 +97,30 @@ pub(crate) async fn send(servers: &[Server; 2], delivery: &Delivery, first: usiz
     panic!("a delivery was taken by neither server");
 }
 
+/// Eight senders at once; the first server is killed on the way, while it is in use.
+pub(crate) async fn send_all(servers: &Arc<[Server; 2]>, deliveries: Vec<Delivery>) {
+    let killed_after = deliveries.len() * 2 / 5;
+    let queue = Arc::new(Mutex::new(deliveries));
+    let (sent, lost) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut senders = tokio::task::JoinSet::new();
+    for first in 0..SENDERS {
+        let (servers, queue, sent, lost) = (servers.clone(), queue.clone(), sent.clone(), lost.clone());
+        senders.spawn(async move {
+            loop {
+                let Some(delivery) = queue.lock().unwrap().pop() else { return };
+                send(&servers, &delivery, first, &lost).await;
+                if sent.fetch_add(1, Ordering::Relaxed) == killed_after {
+                    servers[0].kill();
+                }
+            }
+        });
+    }
+    while let Some(sender) = senders.join_next().await {
+        sender.unwrap();
+    }
+    assert!(lost.load(Ordering::Relaxed) > 0, "the server was killed while it was in use");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_thousand_deliveries_come_to_what_they_say_although_a_server_is_killed() {
     let database = TestDatabase::migrated().await;
@@ -109,25 +133,7 @@ async fn a_thousand_deliveries_come_to_what_they_say_although_a_server_is_killed
     let now = DateTime::from_timestamp(Utc::now().timestamp(), 0).unwrap();
     let deliveries = said(now, &mut StdRng::seed_from_u64(SEED));
     let expected = expected(&deliveries);
-    let queue = Arc::new(Mutex::new(deliveries));
-    let (sent, lost) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let mut senders = tokio::task::JoinSet::new();
-    for first in 0..SENDERS {
-        let (servers, queue, sent, lost) = (servers.clone(), queue.clone(), sent.clone(), lost.clone());
-        senders.spawn(async move {
-            loop {
-                let Some(delivery) = queue.lock().unwrap().pop() else { return };
-                send(&servers, &delivery, first, &lost).await;
-                if sent.fetch_add(1, Ordering::Relaxed) == DELIVERIES * 2 / 5 {
-                    servers[0].kill();
-                }
-            }
-        });
-    }
-    while let Some(sender) = senders.join_next().await {
-        sender.unwrap();
-    }
-    assert!(lost.load(Ordering::Relaxed) > 0, "the server was killed while it was in use");
+    send_all(&servers, deliveries).await;
 
     let rows = store.trigger_alerts(None, false, 1_000).await.unwrap();
     let found: BTreeMap<_, _> = rows.iter().map(|row| ((row.source.clone(), row.fingerprint.clone(), row.starts_at.unwrap()), row.status.clone())).collect();
