@@ -221,7 +221,7 @@ impl Evaluation {
             }
             let ended = match judgement.verdict {
                 Verdict::Quiet => {
-                    let why = judgement.rules.last().map(|ruled| ruled.why.clone()).unwrap_or_default();
+                    let why = judgement.decided_by().map(|ruled| ruled.why.clone()).unwrap_or_default();
                     Some(Evaluated::Quiet { why })
                 }
                 Verdict::Wait { until } => self.woken(Some(until)).await?,

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use engine::{Fault, Job, Perform, Probed, RunStore};
 use recovery::{
     ItemRecord, Operation, allowed_operations,
-    trigger::{AlertKey, AlertSeen, AlertState, Evidence, ItemSeen, KillSwitch, LastFailover, Matcher, SwitchScope, TriggerPolicy},
+    trigger::{AlertKey, AlertSeen, AlertState, Evidence, ItemSeen, KillSwitch, LastFailover, SwitchScope, TriggerPolicy},
 };
 use sdk::Failure;
 use store::{
@@ -80,14 +80,11 @@ pub(crate) async fn evidence(store: &PgStore, row: &PolicyRow, policy: &TriggerP
 
 /// Whether a policy means it, for or against, and it goes on or ended lately. Rather too many than too few: the judgement looks again.
 fn matters(policy: &TriggerPolicy, alert: &AlertSeen, after: DateTime<Utc>) -> bool {
-    let all = |matchers: &[Matcher]| matchers.iter().all(|matcher| matcher.matches(&alert.labels));
-    let meant = policy.sources.contains(&alert.key.source) && all(&policy.matchers);
-    let against = policy.veto.iter().any(|veto| veto.source == alert.key.source && all(&veto.matchers));
     let lately = match alert.state {
         AlertState::Firing => true,
         AlertState::Resolved { at } => at >= after,
     };
-    (meant || against) && lately
+    (policy.means(alert) || policy.is_vetoed_by(alert)) && lately
 }
 
 fn seen(row: EvidenceRow) -> AlertSeen {

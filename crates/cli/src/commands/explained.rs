@@ -2,7 +2,7 @@
 
 use api::runs::RunView;
 use chrono::{DateTime, Utc};
-use recovery::trigger::{Judgement, Verdict};
+use recovery::trigger::Judgement;
 use sdk::{Command, Decided, Event, EventBody, RunId};
 use serde::Serialize;
 use serde_json::Value;
@@ -92,21 +92,8 @@ fn again(lines: &mut Vec<String>, same: &mut u32) {
 pub(crate) fn rules(judgement: &Judgement) -> Vec<String> {
     let rule = |ruled: &recovery::trigger::Ruled| visible(&format!("  {} {:<18} {}", if ruled.holds { "yes" } else { "NO " }, ruled.rule, ruled.why));
     let mut lines: Vec<String> = judgement.rules.iter().map(rule).collect();
-    lines.push(format!("  => {}", verdict(&judgement.verdict)));
+    lines.push(format!("  => {}", judgement.verdict));
     lines
-}
-
-fn verdict(verdict: &Verdict) -> String {
-    match verdict {
-        Verdict::Quiet => "nothing to do".to_owned(),
-        Verdict::Wait { until } => format!("waits until {}", until.format("%H:%M:%SZ")),
-        Verdict::Blocked { rule, until: Some(until) } => format!("blocked by {rule} until {}", until.format("%Y-%m-%d %H:%M:%SZ")),
-        Verdict::Blocked { rule, until: None } => format!("blocked by {rule} until that changes"),
-        Verdict::Flapping => "locked: alerts came and went; from now on a person decides".to_owned(),
-        Verdict::Ask => "all rules hold; people are asked".to_owned(),
-        Verdict::Would => "all rules hold; the policy only watches".to_owned(),
-        Verdict::Act => "all rules hold; the failover is started".to_owned(),
-    }
 }
 
 fn words(note: &Note) -> Option<String> {

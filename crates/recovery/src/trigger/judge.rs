@@ -5,12 +5,12 @@
 //!                                                             │ item? point? other run? cool-down? ─▶ approval ─▶ act
 //! ```
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{AlertKey, AlertSeen, AlertState, Evidence, Matcher, Mode, TriggerPolicy};
+use super::{AlertKey, AlertSeen, AlertState, Evidence, Mode, TriggerPolicy};
 use crate::Side;
 
 /// What follows.
@@ -63,6 +63,30 @@ pub struct Judgement {
     pub alerts: Vec<AlertKey>,
 }
 
+impl Judgement {
+    /// The rule that decided: the first that does not hold.
+    #[must_use]
+    pub fn decided_by(&self) -> Option<&Ruled> {
+        self.rules.iter().find(|ruled| !ruled.holds)
+    }
+}
+
+/// For people.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Quiet => f.write_str("nothing to do"),
+            Self::Wait { until } => write!(f, "waits until {}", until.format("%H:%M:%SZ")),
+            Self::Blocked { rule, until: Some(until) } => write!(f, "blocked by {rule} until {}", until.format("%Y-%m-%d %H:%M:%SZ")),
+            Self::Blocked { rule, until: None } => write!(f, "blocked by {rule} until that changes"),
+            Self::Flapping => f.write_str("locked: alerts came and went; from now on a person decides"),
+            Self::Ask => f.write_str("all rules hold; people are asked"),
+            Self::Would => f.write_str("all rules hold; the policy only watches"),
+            Self::Act => f.write_str("all rules hold; the failover is started"),
+        }
+    }
+}
+
 /// Judges. `approved` says that people have agreed since the alerts fire.
 #[must_use]
 pub fn judge(policy: &TriggerPolicy, evidence: &Evidence, approved: bool) -> Judgement {
@@ -98,14 +122,10 @@ impl Told {
     }
 }
 
-fn all(matchers: &[Matcher], alert: &AlertSeen) -> bool {
-    matchers.iter().all(|matcher| matcher.matches(&alert.labels))
-}
-
 /// Alerts that the policy means, that go on, and that were not answered.
 fn firing<'a>(policy: &TriggerPolicy, evidence: &'a Evidence) -> Vec<&'a AlertSeen> {
-    let meant = |alert: &&AlertSeen| policy.sources.contains(&alert.key.source) && all(&policy.matchers, alert);
-    evidence.alerts.iter().filter(meant).filter(|alert| alert.state == AlertState::Firing && alert.answered.is_none()).collect()
+    let goes_on = |alert: &&AlertSeen| alert.state == AlertState::Firing && alert.answered.is_none();
+    evidence.alerts.iter().filter(|alert| policy.means(alert)).filter(goes_on).collect()
 }
 
 /// Since when enough sources tell of it; `None` ends the judgement.
@@ -154,10 +174,7 @@ fn hold_down(policy: &TriggerPolicy, evidence: &Evidence, since: DateTime<Utc>, 
 }
 
 fn guards(policy: &TriggerPolicy, evidence: &Evidence, told: &mut Told) {
-    let vetoes = |alert: &&AlertSeen| {
-        let by = |source: &str| alert.key.source == source;
-        alert.state == AlertState::Firing && policy.veto.iter().any(|veto| by(&veto.source) && all(&veto.matchers, alert))
-    };
+    let vetoes = |alert: &&AlertSeen| alert.state == AlertState::Firing && policy.is_vetoed_by(alert);
     let stale_before = evidence.at - policy.freshness.delta();
     let veto = evidence.alerts.iter().filter(vetoes).find(|alert| alert.last_at >= stale_before);
     let why = veto.map_or_else(|| "nobody says that it lives".to_owned(), |alert| format!("{} of {}: {}", alert.key.fingerprint, alert.key.source, alert.summary));
@@ -174,9 +191,8 @@ fn guards(policy: &TriggerPolicy, evidence: &Evidence, told: &mut Told) {
 fn flapping(policy: &TriggerPolicy, evidence: &Evidence, told: &mut Told) {
     let after = evidence.at - policy.flap.within.delta();
     let after = evidence.forgiven_at.map_or(after, |at| after.max(at));
-    let meant = |alert: &&AlertSeen| policy.sources.contains(&alert.key.source) && all(&policy.matchers, alert);
     let mut changes: BTreeMap<(&str, &str), u32> = BTreeMap::new();
-    for alert in evidence.alerts.iter().filter(meant) {
+    for alert in evidence.alerts.iter().filter(|alert| policy.means(alert)) {
         let ended = matches!(alert.state, AlertState::Resolved { at } if at >= after);
         let changed = u32::from(alert.first_at >= after) + u32::from(ended);
         *changes.entry((&alert.key.source, &alert.key.fingerprint)).or_default() += changed;
@@ -237,8 +253,7 @@ fn named(firing: &[&AlertSeen]) -> String {
 
 /// Why nothing fires: what was heard of last says it best.
 fn nothing_fires(policy: &TriggerPolicy, evidence: &Evidence) -> String {
-    let meant = |alert: &&AlertSeen| policy.sources.contains(&alert.key.source) && all(&policy.matchers, alert);
-    let last = evidence.alerts.iter().filter(meant).max_by_key(|alert| match alert.state {
+    let last = evidence.alerts.iter().filter(|alert| policy.means(alert)).max_by_key(|alert| match alert.state {
         AlertState::Firing => alert.last_at,
         AlertState::Resolved { at } => at,
     });

@@ -24,7 +24,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidWindow, Matcher, Window};
+use super::{AlertSeen, InvalidWindow, Matcher, Window};
 use crate::{InvalidId, ItemName, PointChoice, span::Span};
 
 /// Names a policy.
@@ -317,6 +317,18 @@ impl TriggerPolicy {
         Ok(())
     }
 
+    /// Whether it means this alert: one of its sources tells of it, and all matchers hold.
+    #[must_use]
+    pub fn means(&self, alert: &AlertSeen) -> bool {
+        self.sources.contains(&alert.key.source) && all(&self.matchers, alert)
+    }
+
+    /// Whether this alert, while it fires, says that the source still lives.
+    #[must_use]
+    pub fn is_vetoed_by(&self, alert: &AlertSeen) -> bool {
+        self.veto.iter().any(|veto| veto.source == alert.key.source && all(&veto.matchers, alert))
+    }
+
     /// Sets of labels: an alert that holds none of them whole is meant neither for nor against it. A way to leave most alerts out early.
     #[must_use]
     pub fn labels(&self) -> Vec<BTreeMap<String, String>> {
@@ -337,6 +349,10 @@ impl TriggerPolicy {
     pub fn looks_back(&self) -> Span {
         self.flap.within
     }
+}
+
+fn all(matchers: &[Matcher], alert: &AlertSeen) -> bool {
+    matchers.iter().all(|matcher| matcher.matches(&alert.labels))
 }
 
 impl TriggerName {

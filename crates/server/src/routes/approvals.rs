@@ -13,7 +13,7 @@ use axum::{
     extract::{Path, State},
 };
 use engine::{RunStore, Sent};
-use recovery::trigger::{Judgement, Verdict};
+use recovery::trigger::Verdict;
 use sdk::{Command, Event, EventBody, Inbound, Message, RunId};
 use workflows::{
     Ballot, Note, TRIGGER_PROJECTION, TriggerNote,
@@ -29,7 +29,7 @@ use crate::{
 pub(super) async fn approve(caller: Caller, State(app): State<App>, Path(run): Path<String>, Asked(asked): Asked<GiveApproval>) -> Answer<VoteTaken> {
     caller.may(Role::Operator)?;
     let run: RunId = parsed(&run)?;
-    let Some(question) = question(&app, run).await? else {
+    let Some(question) = standing(&app, run).await?.question else {
         return Err(Refusal::new(Code::NotNow, format!("run {run} asks nobody for approval now; see `switchback why {run}`")));
     };
     if !question.by.is_empty() && !question.by.contains(&caller.name) {
@@ -52,10 +52,19 @@ pub(super) async fn approve(caller: Caller, State(app): State<App>, Path(run): P
     Ok(Json(VoteTaken { run, by: caller.name, approve, question }))
 }
 
-/// What an open evaluation asks now.
-pub(super) async fn question(app: &App, run: RunId) -> Result<Option<Question>, Refusal> {
+/// How an evaluation stands, by its history.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// What it asks people now.
+    pub(super) question: Option<Question>,
+    /// What it made of its last look, in words; `None` if it has not looked.
+    pub(super) words: Option<String>,
+}
+
+/// Reads it.
+pub(super) async fn standing(app: &App, run: RunId) -> Result<Standing, Refusal> {
     let history = app.store.load_history(run).await?;
-    Ok(asked(history.events.into_iter().map(|stored| stored.event)))
+    Ok(read(history.events.into_iter().map(|stored| stored.event)))
 }
 
 /// What an evaluation waits for if it asks people, in words.
@@ -69,62 +78,49 @@ pub(super) fn waits_for(question: &Question, run: RunId) -> String {
     )
 }
 
-/// What an evaluation made of its last look, in words; `None` if it has not looked.
-pub(super) async fn standing(app: &App, run: RunId) -> Result<Option<String>, Refusal> {
-    let history = app.store.load_history(run).await?;
-    let notes = history.events.into_iter().rev().filter_map(|stored| match stored.event.body {
-        EventBody::Command(Command::Recorded { projection, fact }) if projection == TRIGGER_PROJECTION => serde_json::from_value(fact).ok(),
-        EventBody::Command(_) | EventBody::Inbound(_) => None,
-    });
-    for TriggerNote { note, .. } in notes {
-        return Ok(Some(match note {
-            Note::Answered { answer, .. } => answer,
-            Note::Looked { judgement, .. } => stands(&judgement),
-            Note::Locked => "alerts came and went: locked until somebody unlocks it".to_owned(),
-            Note::Noted { .. } | Note::Asked { .. } | Note::Heard { .. } => continue,
-        }));
-    }
-    Ok(None)
-}
-
-fn stands(judgement: &Judgement) -> String {
-    let why = judgement.rules.iter().find(|ruled| !ruled.holds).map(|ruled| ruled.why.as_str()).unwrap_or_default();
-    match &judgement.verdict {
-        Verdict::Wait { until } => format!("holds down until {}: {why}", until.format("%H:%M:%SZ")),
-        Verdict::Blocked { rule, until: Some(until) } => format!("blocked by {rule} until {}: {why}", until.format("%Y-%m-%d %H:%M:%SZ")),
-        Verdict::Blocked { rule, until: None } => format!("blocked by {rule}: {why}"),
-        Verdict::Flapping => "alerts came and went: locked until somebody unlocks it".to_owned(),
-        Verdict::Ask => "people are asked".to_owned(),
-        Verdict::Quiet | Verdict::Would | Verdict::Act => why.to_owned(),
-    }
-}
-
-/// What the last question of a history is, unless it was withdrawn or answered.
-fn asked(events: impl Iterator<Item = Event>) -> Option<Question> {
-    let mut question: Option<Question> = None;
+fn read(events: impl Iterator<Item = Event>) -> Standing {
+    let mut standing = Standing::default();
     for event in events {
         match event.body {
             EventBody::Command(Command::Recorded { projection, fact }) if projection == TRIGGER_PROJECTION => {
-                let Ok(TriggerNote { note, .. }) = serde_json::from_value(fact) else { continue };
-                question = match note {
-                    Note::Asked { round, need, by, until } => Some(Question { round, need, by, until, agreed: vec![] }),
-                    Note::Looked { judgement, .. } if judgement.verdict == Verdict::Ask => question,
-                    Note::Noted { .. } => question,
-                    Note::Looked { .. } | Note::Heard { .. } | Note::Locked | Note::Answered { .. } => None,
-                };
-            }
-            EventBody::Inbound(Inbound::SignalReceived { name, body, by, .. }) if name == APPROVAL => {
-                let ballot: Option<Ballot> = serde_json::from_value(body).ok();
-                let counts = |question: &&mut Question| ballot.as_ref().is_some_and(|b| b.approve && b.round == question.round);
-                if let Some(question) = question.as_mut().filter(counts)
-                    && !question.agreed.contains(&by)
-                {
-                    question.agreed.push(by);
+                if let Ok(TriggerNote { note, .. }) = serde_json::from_value(fact) {
+                    standing.noted(note);
                 }
             }
-            EventBody::Command(command) if command.closes() => question = None,
+            EventBody::Inbound(Inbound::SignalReceived { name, body, by, .. }) if name == APPROVAL => {
+                if let Ok(ballot) = serde_json::from_value(body) {
+                    standing.voted(&ballot, by);
+                }
+            }
+            EventBody::Command(command) if command.closes() => standing.question = None,
             EventBody::Command(_) | EventBody::Inbound(_) => {}
         }
     }
-    question
+    standing
+}
+
+impl Standing {
+    fn noted(&mut self, note: Note) {
+        match note {
+            Note::Asked { round, need, by, until } => self.question = Some(Question { round, need, by, until, agreed: vec![] }),
+            Note::Noted { .. } => {}
+            Note::Heard { .. } => self.question = None,
+            Note::Looked { judgement, .. } => {
+                self.question.take_if(|_| judgement.verdict != Verdict::Ask);
+                let why = judgement.decided_by().map(|ruled| format!(": {}", ruled.why)).unwrap_or_default();
+                self.words = Some(format!("{}{why}", judgement.verdict));
+            }
+            Note::Locked => (self.question, self.words) = (None, Some(Verdict::Flapping.to_string())),
+            Note::Answered { answer, .. } => (self.question, self.words) = (None, Some(answer)),
+        }
+    }
+
+    fn voted(&mut self, ballot: &Ballot, by: String) {
+        let counts = |question: &&mut Question| ballot.approve && ballot.round == question.round;
+        if let Some(question) = self.question.as_mut().filter(counts)
+            && !question.agreed.contains(&by)
+        {
+            question.agreed.push(by);
+        }
+    }
 }

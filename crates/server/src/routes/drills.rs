@@ -7,10 +7,8 @@ use axum::{
     http::HeaderMap,
     response::Response,
 };
-use engine::{RunStore, StartRun, Started};
 use recovery::{ItemName, ItemRecord, Operation};
-use sdk::{Message, RunId, Workflow};
-use uuid::Uuid;
+use sdk::{RunId, Workflow};
 use workflows::{Drill, DrillInput, drill_workflow_id};
 
 use super::{asked, items};
@@ -48,22 +46,8 @@ async fn begun(app: &App, caller: &Caller, name: &ItemName, body: &[u8]) -> Resu
         return Err(Problem::new(Code::OperationNotAllowed, detail).allowing(items::offered(&record.state)).into());
     }
     asked::choosable(app, &record, choice).await?;
-    let start = Message::Start {
-        workflow: Drill::NAME.to_owned(),
-        input: items::json(&input)?,
-        workflow_id: drill_workflow_id(name),
-        requested_by: caller.name.clone(),
-        trace: telemetry::traceparent(),
-        parent: None,
-    };
-    let run = RunId(Uuid::now_v7());
-    match app.store.start_run(StartRun { run, start }).await? {
-        Started::New => {
-            tracing::info!(item = %name, %run, by = caller.name, "a drill was asked for");
-            Ok(run)
-        }
-        Started::AlreadyOpen(other) => Err(open(name, other)),
-    }
+    let started = items::start(app, caller, Drill::NAME, drill_workflow_id(name), items::json(&input)?).await?;
+    started.map_err(|other| open(name, other))
 }
 
 /// The record of an item that somebody protects.

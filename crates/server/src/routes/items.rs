@@ -130,22 +130,22 @@ async fn begun(app: &App, caller: &Caller, name: &ItemName, operation: Operation
             return Err(not_offered(name, operation, record.as_ref()));
         }
     };
-    let start = Message::Start {
-        workflow: workflow.to_owned(),
-        input,
-        workflow_id: item_workflow_id(name),
-        requested_by: caller.name.clone(),
-        trace: telemetry::traceparent(),
-        parent: None,
-    };
+    let started = start(app, caller, workflow, item_workflow_id(name), input).await?;
+    started.map_err(|other| in_progress(name, other))
+}
+
+/// Starts a run that somebody asks for; otherwise which open run is about the same.
+pub(super) async fn start(app: &App, caller: &Caller, workflow: &str, workflow_id: String, input: Value) -> Result<Result<RunId, RunId>, Refusal> {
     let run = RunId(Uuid::now_v7());
-    match app.store.start_run(StartRun { run, start }).await? {
+    let (about, requested_by, trace) = (workflow_id.clone(), caller.name.clone(), telemetry::traceparent());
+    let start = Message::Start { workflow: workflow.to_owned(), input, workflow_id, requested_by, trace, parent: None };
+    Ok(match app.store.start_run(StartRun { run, start }).await? {
         Started::New => {
-            tracing::info!(item = %name, %operation, %run, by = caller.name, "a run was asked for");
+            tracing::info!(about, workflow, %run, by = caller.name, "a run was asked for");
             Ok(run)
         }
-        Started::AlreadyOpen(other) => Err(in_progress(name, other)),
-    }
+        Started::AlreadyOpen(other) => Err(other),
+    })
 }
 
 fn check_state(name: &ItemName, operation: Operation, row: Option<&ItemRow>, record: Option<&ItemRecord>) -> Result<(), Refusal> {

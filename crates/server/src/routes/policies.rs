@@ -19,7 +19,7 @@ use recovery::{
 use sha2::{Digest, Sha256};
 use store::policies::{NewPolicy, PolicyRow};
 
-use super::approvals;
+use super::approvals::{self, Standing};
 use crate::{
     app::{App, Asked, parsed},
     caller::Caller,
@@ -192,9 +192,9 @@ fn refused(error: LookError) -> Refusal {
 
 async fn view(app: &App, row: PolicyRow) -> Result<PolicyView, Refusal> {
     let policy = policy_of(&row)?;
-    let (asks, standing) = match row.open_run {
-        Some(run) => (approvals::question(app, run).await?, approvals::standing(app, run).await?),
-        None => (None, None),
+    let standing = match row.open_run {
+        Some(run) => approvals::standing(app, run).await?,
+        None => Standing::default(),
     };
     Ok(PolicyView {
         name: policy.name,
@@ -208,7 +208,7 @@ async fn view(app: &App, row: PolicyRow) -> Result<PolicyView, Refusal> {
         flap_locked_at: row.flap_locked_at,
         open_run: row.open_run,
         set_aside: row.set_aside,
-        standing,
-        asks,
+        standing: standing.words,
+        asks: standing.question,
     })
 }

@@ -4,7 +4,6 @@ use api::{
     Code,
     access::Role,
     items::Listed,
-    policies::Question,
     queues::{QueueView, TaskChanged},
     runs::{HistoryView, ReasonRequest, RunState, RunView, TaskView, WhyView},
 };
@@ -75,24 +74,18 @@ pub(super) async fn history(_: Caller, State(app): State<App>, Path(run): Path<S
 
 pub(super) async fn why(_: Caller, State(app): State<App>, Path(run): Path<String>) -> Answer<WhyView> {
     let row = known(&app, &run).await?;
-    if let Some(question) = asks(&app, &row).await? {
-        return Ok(Json(WhyView { run: row.run, why: approvals::waits_for(&question, row.run) }));
-    }
-    if row.workflow == Trigger::NAME
-        && row.state == "open"
-        && let Some(standing) = approvals::standing(&app, row.run).await?
-    {
-        let why = format!("{standing}; `switchback trigger explain {}` tells all of it", row.run);
-        return Ok(Json(WhyView { run: row.run, why }));
+    if row.workflow == Trigger::NAME && row.state == "open" {
+        let standing = approvals::standing(&app, row.run).await?;
+        let asks = standing.question.map(|question| approvals::waits_for(&question, row.run));
+        let words = standing.words.map(|words| format!("{words}; `switchback trigger explain {}` tells all of it", row.run));
+        if let Some(why) = asks.or(words) {
+            return Ok(Json(WhyView { run: row.run, why }));
+        }
     }
     let tasks = app.store.tasks_seen(Some(row.run), false, MOST_TASKS).await?;
     let waits = app.store.waits(row.run).await?;
     let now = app.store.now().await?;
     Ok(Json(WhyView { run: row.run, why: why::line(&row, &tasks, &waits, now) }))
-}
-
-async fn asks(app: &App, row: &RunRow) -> Result<Option<Question>, Refusal> {
-    if row.workflow == Trigger::NAME && row.state == "open" { approvals::question(app, row.run).await } else { Ok(None) }
 }
 
 pub(super) async fn cancel(caller: Caller, State(app): State<App>, Path(run): Path<String>, Asked(asked): Asked<ReasonRequest>) -> Answer<RunView> {
