@@ -161,6 +161,7 @@ fn point(point: &Point) -> RecoveryPoint {
         taken_at: point.taken_at,
         generation: point.generation,
         size_bytes: point.bytes,
+        group: None,
         pinned: !point.pins.is_empty(),
         withdrawn: false,
     }

@@ -70,6 +70,7 @@ fn listed(point: &provider::Point, withdrawn: bool) -> RecoveryPoint {
         taken_at: point.taken_at,
         generation: point.generation,
         size_bytes: point.bytes,
+        group: None,
         pinned: !point.pins.is_empty(),
         withdrawn,
     }

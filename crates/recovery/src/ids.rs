@@ -93,6 +93,18 @@ name_type! {
 }
 
 name_type! {
+    /// Names a replication group: machines whose points are taken at the same moment.
+    GroupName, "replication group", 63, "letters, digits, `.`, `_` and `-`",
+    |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+name_type! {
+    /// Names a recovery plan.
+    PlanName, "plan", 63, "letters, digits, `.`, `_` and `-`",
+    |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+name_type! {
     /// Names a site. Its task queue is `site:<name>`.
     SiteName, "site", 40, "lower-case letters, digits and `-`",
     |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'

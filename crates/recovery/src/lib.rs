@@ -25,10 +25,10 @@ mod way_back;
 
 pub use check::{Check, InvalidCheck};
 pub use fact::{Fact, FactRefused, apply, fold};
-pub use ids::{Consistency, EffectToken, Generation, InvalidId, ItemName, PointId, SiteName};
+pub use ids::{Consistency, EffectToken, Generation, GroupName, InvalidId, ItemName, PlanName, PointId, SiteName};
 pub use item::{ChosenPoint, Disk, Fence, ItemRecord, ItemState, OldMachine, Resync, Side, TestCopy, TestFailover};
 pub use operation::{Operation, allowed_operations};
-pub use point::{InvalidChoice, NoPoint, PointChoice, RecoveryPoint, resolve};
+pub use point::{GroupMoment, InvalidChoice, NoPoint, PointChoice, RecoveryPoint, common_points, resolve};
 pub use policy::{InvalidPolicy, ReplicationPolicy};
 pub use seen::{OldMachineSeen, Seen, alarms, old_machine};
 pub use state::{Direction, FailoverKind, MainState, NotAllowed, Rest, Retreat, Stand, Step};

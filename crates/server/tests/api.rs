@@ -240,6 +240,7 @@ async fn a_report_of_a_site_is_shown_as_its_own() {
         taken_at: chrono::DateTime::UNIX_EPOCH,
         generation: Generation { era: 1, grant_epoch: 1 },
         size_bytes: 65_536,
+        group: None,
         pinned: true,
         withdrawn: false,
     };

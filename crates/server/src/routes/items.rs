@@ -253,6 +253,7 @@ pub(super) fn point(row: &PointRow) -> Result<RecoveryPoint, Refusal> {
         taken_at: row.taken_at,
         generation: Generation { era: row.era, grant_epoch: row.grant_epoch },
         size_bytes: row.size_bytes.unsigned_abs(),
+        group: None,
         pinned: row.pinned,
         withdrawn: row.withdrawn,
     })
