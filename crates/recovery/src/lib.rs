@@ -16,6 +16,7 @@ pub mod ids;
 mod item;
 mod operation;
 mod point;
+pub mod plan;
 pub mod policy;
 mod seen;
 pub mod span;
