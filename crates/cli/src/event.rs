@@ -1,6 +1,6 @@
 //! An event in words: one line for people, with the epoch that wrote it.
 
-use sdk::{ChildEnd, Command, Event, EventBody, Inbound, Outcome, Seq};
+use sdk::{ChildEnd, Command, Event, EventBody, Inbound, Kin, Outcome, Seq};
 use serde_json::Value;
 
 use crate::output::visible;
@@ -58,6 +58,8 @@ fn of_command(command: &Command, history: &[Event]) -> String {
         Command::LocksRequested { resources } => resources.join(", "),
         Command::ChildRequested { child, workflow, workflow_id, .. } => format!("{workflow} of {workflow_id} as run {child}"),
         Command::ChildCancelRequested { of, reason } => format!("{}: {reason}", child(*of, history)),
+        Command::SignalSent { to: Kin::Parent, name, body } => format!("{name} to the run that asked for this one {}", compact(body)),
+        Command::SignalSent { to: Kin::Child { of }, name, body } => format!("{name} to {} {}", child(*of, history), compact(body)),
         Command::Recorded { fact, .. } => of_fact(fact),
         Command::PointOfNoReturn { reason } | Command::CancelRefused { reason } => reason.clone(),
         Command::RunCompleted { output } => compact(output),

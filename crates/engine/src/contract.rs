@@ -60,6 +60,7 @@ cases! {
     children::a_turn_that_asks_for_a_child_and_is_sent_twice_starts_it_once,
     children::the_end_of_a_parent_stops_the_children_that_end_with_it_and_no_others,
     children::a_child_is_told_to_stop_once_however_often_it_is_asked,
+    children::parent_and_child_tell_each_other_once_and_who_has_ended_hears_nothing,
     children::a_run_may_start_its_own_successor_in_the_turn_that_ends_it,
     messages::one_open_run_for_each_workflow_id,
     messages::starting_the_same_run_twice_starts_it_once,

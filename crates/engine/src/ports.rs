@@ -6,7 +6,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sdk::{ActivityOptions, ChildEnd, ClosePolicy, Effect, Failure, Grant, Hash, History, Lease, Message, Outcome, RunId, Scope, Seq, TaskQueue, Token, WorkerId};
+use sdk::{ActivityOptions, ChildEnd, ClosePolicy, Effect, Failure, Grant, Hash, History, Kin, Lease, Message, Outcome, RunId, Scope, Seq, TaskQueue, Token, WorkerId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::Duration;
@@ -157,6 +157,15 @@ pub struct ChildCancel {
     pub cancel: Message,
 }
 
+/// A word to a relative.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Told {
+    /// Whom.
+    pub to: Kin,
+    /// `Message::Signal`; its key names the sender and the event, so it counts once.
+    pub signal: Message,
+}
+
 /// How a run ends, or is set aside.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Close {
@@ -226,6 +235,8 @@ pub struct TurnWrite {
     pub children: Vec<ChildRow>,
     /// Children to be asked to stop; one that has ended is left alone.
     pub cancel_children: Vec<ChildCancel>,
+    /// Words to relatives; one that has ended, or was never started, hears nothing.
+    pub told: Vec<Told>,
     /// Ends or suspends the run. Ending deletes its tasks, timers and messages, frees its locks, tells its parent and asks those of
     /// its children to stop that are to end with it.
     pub close: Option<Close>,

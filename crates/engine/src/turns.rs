@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sdk::{ChildEnd, Command, EventBody, Failure, History, Inbound, Message, Parent, Registry, Seq, StoredEvent, replay};
 
-use crate::{ChildCancel, ChildRow, ClaimedRun, Close, EventRow, InboxRow, LockRow, ProjectionRow, RunState, TaskRow, TimerRow, TurnWrite};
+use crate::{ChildCancel, ChildRow, ClaimedRun, Close, EventRow, InboxRow, LockRow, ProjectionRow, RunState, TaskRow, TimerRow, Told, TurnWrite};
 
 /// Histories longer than this are not replayed a second time before each commit: it would cost more than it finds.
 const SHADOW_LIMIT_EVENTS: usize = 10_000;
@@ -73,6 +73,7 @@ fn empty(claimed: &ClaimedRun, stamp: replay::Stamp) -> TurnWrite {
         projections: Vec::new(),
         children: Vec::new(),
         cancel_children: Vec::new(),
+        told: Vec::new(),
         close: None,
     }
 }
@@ -146,6 +147,10 @@ fn want(write: &mut TurnWrite, seq: Seq, command: &Command, origin: &Origin, inb
         Command::ChildCancelRequested { of, reason } => {
             let cancel = Message::Cancel { by: format!("run {}", write.run), reason: reason.clone() };
             write.cancel_children.push(ChildCancel { of: *of, cancel });
+        }
+        Command::SignalSent { to, name, body } => {
+            let (key, by) = (format!("{}:{seq}", write.run), format!("run {}", write.run));
+            write.told.push(Told { to: *to, signal: Message::Signal { name: name.clone(), key, body: body.clone(), by } });
         }
         Command::PointOfNoReturn { .. } | Command::CancelRefused { .. } => {}
         Command::RunCompleted { output } => {

@@ -154,6 +154,7 @@ impl Moment {
             | Command::LocksRequested { .. }
             | Command::ChildRequested { .. }
             | Command::ChildCancelRequested { .. }
+            | Command::SignalSent { .. }
             | Command::CancelRefused { .. } => {}
         }
     }

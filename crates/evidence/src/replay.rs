@@ -103,6 +103,7 @@ fn words(command: Option<&Value>) -> String {
             | Command::LocksReleased { of }
             | Command::ChildCancelRequested { of, .. },
         ) => format!("of event {of}"),
+        Ok(Command::SignalSent { name, .. }) => name,
         Ok(Command::RunCompleted { .. }) | Err(_) => String::new(),
     };
     format!("{kind} {said}").trim_end().to_owned()

@@ -158,8 +158,8 @@ pub fn common_points(group: &GroupName, members: &[(ItemName, Vec<RecoveryPoint>
         };
         all.iter().map(of).collect()
     };
-    let newest_first = all.first().into_iter().flat_map(|(_, points)| points.iter().rev());
-    newest_first.map(|(_, moment)| at(moment)).flatten().next().ok_or_else(|| NoPoint::NoCommon {
+    let mut newest_first = all.first().into_iter().flat_map(|(_, points)| points.iter().rev());
+    newest_first.find_map(|(_, moment)| at(moment)).ok_or_else(|| NoPoint::NoCommon {
         group: group.clone(),
         wanted: if consistency == Consistency::App { "app-consistent " } else { "" },
         common: all.iter().map(|(item, points)| ((*item).clone(), points.len())).collect(),

@@ -4,14 +4,15 @@
 //!
 //! Invariants: 1. A child is started in the transaction that records the wish for it, so exactly once; its id follows from its
 //! parent's history. 2. A child that is to end with its parent is asked to stop when the parent is, and its end is awaited: what
-//! was begun is not abandoned. 3. When a parent ends, its close policy decides about children that are open.
+//! was begun is not abandoned. 3. When a parent ends, its close policy decides about children that are open. 4. Parent and child tell
+//! each other by signals, which are stored with the turn that sends them and heard once.
 
 use std::{future::poll_fn, marker::PhantomData, task::Poll};
 
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-use crate::{ChildEnd, ClosePolicy, Command, Context, Failure, RunId, Seq, Workflow, machine::Begun};
+use crate::{ChildEnd, ClosePolicy, Command, Context, Failure, Kin, RunId, Seq, Workflow, machine::Begun};
 
 /// Why there is no result of a child.
 #[derive(Debug)]
@@ -83,6 +84,23 @@ impl Context {
         self.wish::<W>(workflow_id, input, ClosePolicy::Leave).map(|(_, run)| run)
     }
 
+    /// Tells the run that asked for this one something; nobody hears it if there is none, or it has ended.
+    ///
+    /// # Errors
+    /// [`ChildError::Unreadable`] if `body` can't be written.
+    pub fn tell_parent(&self, name: &str, body: &impl Serialize) -> Result<(), ChildError> {
+        if self.parent().is_none() {
+            return Ok(());
+        }
+        self.tell(Kin::Parent, name, body)
+    }
+
+    fn tell(&self, to: Kin, name: &str, body: &impl Serialize) -> Result<(), ChildError> {
+        let body = serde_json::to_value(body).map_err(|error| ChildError::Unreadable(error.to_string()))?;
+        self.machine.borrow_mut().command(Command::SignalSent { to, name: name.into(), body });
+        Ok(())
+    }
+
     fn wish<W: Workflow>(&self, workflow_id: String, input: &W::Input, close: ClosePolicy) -> Result<(Seq, RunId), ChildError>
     where
         W::Input: Serialize,
@@ -109,6 +127,14 @@ where
     /// Asks it to stop; how it ends is still to be awaited.
     pub fn cancel(&self, reason: &str) {
         self.ctx.machine.borrow_mut().command(Command::ChildCancelRequested { of: self.of, reason: reason.into() });
+    }
+
+    /// Tells it something; it hears a signal of this name, unless it has ended.
+    ///
+    /// # Errors
+    /// [`ChildError::Unreadable`] if `body` can't be written.
+    pub fn tell(&self, name: &str, body: &impl Serialize) -> Result<(), ChildError> {
+        self.ctx.tell(Kin::Child { of: self.of }, name, body)
     }
 
     /// Waits until it has ended. If we are cancelled meanwhile, a child that is to end with us is told so and awaited; another is left.

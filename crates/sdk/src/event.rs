@@ -105,6 +105,19 @@ pub enum ClosePolicy {
     Leave,
 }
 
+/// A relative of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum Kin {
+    /// The run that asked for this one.
+    Parent,
+    /// A run that this one asked for.
+    Child {
+        /// The event that asked for it.
+        of: Seq,
+    },
+}
+
 /// How a child ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "end", rename_all = "snake_case")]
@@ -220,6 +233,15 @@ pub enum Command {
         /// Why.
         reason: String,
     },
+    /// Tell a relative something, which it hears as a signal, once; one that has ended hears nothing.
+    SignalSent {
+        /// Whom.
+        to: Kin,
+        /// Name that it waits for.
+        name: String,
+        /// Content.
+        body: Value,
+    },
     /// A fact for the caller's projection, opaque to the engine.
     Recorded {
         /// Name of the projection.
@@ -296,6 +318,7 @@ impl Command {
             Self::LocksReleased { .. } => "locks_released",
             Self::ChildRequested { .. } => "child_requested",
             Self::ChildCancelRequested { .. } => "child_cancel_requested",
+            Self::SignalSent { .. } => "signal_sent",
             Self::Recorded { .. } => "recorded",
             Self::PointOfNoReturn { .. } => "point_of_no_return",
             Self::CancelRefused { .. } => "cancel_refused",

@@ -29,7 +29,7 @@ pub use activity::{Activity, ActivityOptions, AppError, Effect, Never, Retry, Sc
 pub use call::{Call, CallError};
 pub use child::{Child, ChildError};
 pub use context::{Cancelled, Context};
-pub use event::{ChildEnd, ClosePolicy, Command, Event, EventBody, Grant, Inbound, Outcome, Parent};
+pub use event::{ChildEnd, ClosePolicy, Command, Event, EventBody, Grant, Inbound, Kin, Outcome, Parent};
 pub use failure::{Applied, Failure, TimeoutKind};
 pub use history::{Hash, History, HistoryError, StoredEvent};
 pub use ids::{Lease, RunId, Seq, TaskQueue, Token, WorkerId};

@@ -143,6 +143,7 @@ impl Machine {
             Command::TimerCancelled { of } | Command::LocksReleased { of } => drop(self.open.remove(of)),
             Command::ActivityCancelRequested { .. }
             | Command::ChildCancelRequested { .. }
+            | Command::SignalSent { .. }
             | Command::Recorded { .. }
             | Command::PointOfNoReturn { .. }
             | Command::CancelRefused { .. }

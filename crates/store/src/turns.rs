@@ -4,7 +4,7 @@
 //! 2. U+0000, which Postgres keeps in no text, arrives as U+FFFD in the rows beside the events; the events have it as it was.
 
 use engine::{ChildRow, CommitError, RunState, TaskRow, TurnWrite};
-use sdk::{Lease, Message};
+use sdk::{Kin, Lease, Message};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -76,6 +76,7 @@ fn rest(turns: &[TurnWrite]) -> Value {
         add("close", turn.close.iter().map(closed).collect());
         add("children", turn.children.iter().map(|child| child_row(run, child)).collect());
         add("cancel_children", turn.cancel_children.iter().map(|told| json!({"run": run, "seq": told.of, "body": told.cancel})).collect());
+        add("told", turn.told.iter().map(|told| told_row(run, told)).collect());
         add("tasks", turn.tasks.iter().map(|task| task_row(run, turn.run_epoch, task)).collect());
         add("cancel_tasks", turn.cancel_tasks.iter().map(|seq| json!({"run": run, "seq": seq})).collect());
         add("timers", turn.timers.iter().map(|timer| json!({"run": run, "seq": timer.seq, "due_at": timer.due_at})).collect());
@@ -118,6 +119,15 @@ fn task_row(run: Uuid, run_epoch: i64, task: &TaskRow) -> Value {
         "queue_ms": limits.queue_ms,
         "total_ms": limits.total_ms,
     })
+}
+
+/// `of` is null for the parent.
+fn told_row(run: Uuid, told: &engine::Told) -> Value {
+    let of = match told.to {
+        Kin::Parent => None,
+        Kin::Child { of } => Some(of),
+    };
+    json!({"run": run, "of": of, "key": told.signal.key(), "body": told.signal})
 }
 
 fn child_row(run: Uuid, row: &ChildRow) -> Value {

@@ -43,6 +43,7 @@ fn turn(run: RunId, run_epoch: i64) -> TurnWrite {
         projections: vec![],
         children: vec![],
         cancel_children: vec![],
+        told: vec![],
         close: None,
     }
 }

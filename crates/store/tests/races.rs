@@ -86,6 +86,7 @@ fn empty(run: RunId, run_epoch: i64, turn: Uuid) -> TurnWrite {
         projections: vec![],
         children: vec![],
         cancel_children: vec![],
+        told: vec![],
         close: None,
     }
 }

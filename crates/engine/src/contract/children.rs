@@ -1,11 +1,11 @@
 //! Children: how they are started and refused, and what the family hears of an end.
 #![expect(clippy::unwrap_used, reason = "a case panics where its sentence does not hold")]
 
-use sdk::{ChildEnd, ClosePolicy, Lease, Message, Parent, RunId, Seq};
+use sdk::{ChildEnd, ClosePolicy, Kin, Lease, Message, Parent, RunId, Seq};
 use serde_json::json;
 
 use super::{StoreLab, scenes::*};
-use crate::{ChildCancel, ChildRow, RunStore, Started, StartRun, Store};
+use crate::{ChildCancel, ChildRow, RunStore, Started, StartRun, Store, Told};
 
 /// A wish for a child at seq 1 of `parent`.
 fn wish(parent: RunId, child: RunId, about: &str, close: ClosePolicy) -> ChildRow {
@@ -90,6 +90,40 @@ pub(super) async fn a_child_is_told_to_stop_once_however_often_it_is_asked(lab: 
     write.cancel_children = vec![told(), told()];
     store.commit_turns(lease, &[write]).await.unwrap();
     assert_eq!(inbox_keys(store.as_ref(), child).await, ["start", "cancel"]);
+}
+
+fn word(name: &str, to: Kin) -> Told {
+    Told { to, signal: Message::Signal { name: name.into(), key: "run:2".into(), body: json!({"n": 1}), by: "run".into() } }
+}
+
+pub(super) async fn parent_and_child_tell_each_other_once_and_who_has_ended_hears_nothing(lab: &impl StoreLab) {
+    let (store, child) = (lab.store(), new_run());
+    let (lease, mut hand) = parent_of(store.as_ref(), child, "child", ClosePolicy::Leave).await;
+    let parent = hand.claimed.run;
+    let mut write = hand.turn(Message::ChildStarted { of: Seq(1) }, vec![]);
+    let down = word("go", Kin::Child { of: Seq(1) });
+    write.told = vec![down.clone(), down.clone(), word("nobody", Kin::Parent), word("never", Kin::Child { of: Seq(9) })];
+    store.commit_turns(lease, &[write]).await.unwrap();
+    assert_eq!(messages(store.as_ref(), child).await[1..], [down.signal]);
+
+    let claimed = store.claim_runs(lease, 100).await.unwrap().into_iter().find(|claimed| claimed.run == child).unwrap();
+    let mut younger = Hand::new(lease, claimed);
+    let (up, mut write) = (word("ready", Kin::Parent), younger.turn(start_message("child"), vec![]));
+    write.told = vec![up.clone()];
+    store.commit_turns(lease, &[write]).await.unwrap();
+    assert_eq!(messages(store.as_ref(), parent).await, std::slice::from_ref(&up.signal));
+
+    let mut write = hand.turn(up.signal, vec![]);
+    write.close = completed();
+    store.commit_turns(lease, &[write]).await.unwrap();
+    let mut write = younger.turn(down_again(), vec![]);
+    write.told = vec![word("late", Kin::Parent)];
+    store.commit_turns(lease, &[write]).await.unwrap();
+    assert!(messages(store.as_ref(), parent).await.is_empty(), "who has ended hears nothing");
+}
+
+fn down_again() -> Message {
+    word("go", Kin::Parent).signal
 }
 
 pub(super) async fn a_run_may_start_its_own_successor_in_the_turn_that_ends_it(lab: &impl StoreLab) {

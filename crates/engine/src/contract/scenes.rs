@@ -85,6 +85,7 @@ impl Hand {
             projections: vec![],
             children: vec![],
             cancel_children: vec![],
+        told: vec![],
             close: None,
         }
     }

@@ -1,9 +1,9 @@
 //! Children in the store in memory: how they are started, and what their parents hear.
 
-use sdk::{ClosePolicy, Message, Parent, RunId};
+use sdk::{ClosePolicy, Kin, Message, Parent, RunId};
 
 use super::{MemoryRun, State};
-use crate::{ChildCancel, ChildRow, Close, RunState, StartRun, Started};
+use crate::{ChildCancel, ChildRow, Close, RunState, StartRun, Started, Told};
 
 impl State {
     pub(super) fn start_child(&mut self, parent: RunId, row: &ChildRow) {
@@ -21,10 +21,24 @@ impl State {
     }
 
     pub(super) fn cancel_child(&mut self, parent: RunId, row: &ChildCancel) {
-        let ours = |run: &MemoryRun| run.parent.is_some_and(|(p, _)| p == Parent { run: parent, seq: row.of });
-        let child = self.runs.iter().find(|(_, run)| ours(run)).map(|(id, _)| *id);
-        if let Some(child) = child {
+        if let Some(child) = self.kin(parent, Kin::Child { of: row.of }) {
             self.tell(child, row.cancel.clone());
+        }
+    }
+
+    pub(super) fn tell_kin(&mut self, run: RunId, told: &Told) {
+        if let Some(relative) = self.kin(run, told.to) {
+            self.tell(relative, told.signal.clone());
+        }
+    }
+
+    pub(super) fn kin(&self, run: RunId, kin: Kin) -> Option<RunId> {
+        match kin {
+            Kin::Parent => self.runs.get(&run).and_then(|run| run.parent).map(|(parent, _)| parent.run),
+            Kin::Child { of } => {
+                let ours = |child: &MemoryRun| child.parent.is_some_and(|(parent, _)| parent == Parent { run, seq: of });
+                self.runs.iter().find(|(_, child)| ours(child)).map(|(id, _)| *id)
+            }
         }
     }
 

@@ -27,6 +27,7 @@ impl MemoryStore {
         }
         histories.iter().for_each(|history| state.restore(history));
         histories.iter().for_each(|history| state.restore_children(history));
+        histories.iter().for_each(|history| state.restore_words(history));
         state.changes += 1;
     }
 }
@@ -153,6 +154,17 @@ impl State {
             let told = |run: &MemoryRun| run.parent.is_some_and(|(parent, _)| parent == Parent { run: history.run, seq: row.of }) && run.msg_keys.contains("cancel");
             if !self.runs.values().any(told) {
                 self.cancel_child(history.run, row);
+            }
+        }
+    }
+
+    /// What relatives were told and had not heard yet.
+    fn restore_words(&mut self, history: &History) {
+        for told in turns::wanted(history).told {
+            let key = told.signal.key();
+            let heard = self.kin(history.run, told.to).and_then(|kin| self.runs.get(&kin)).is_none_or(|run| run.msg_keys.contains(&key));
+            if !heard {
+                self.tell_kin(history.run, &told);
             }
         }
     }

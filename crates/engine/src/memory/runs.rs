@@ -220,6 +220,7 @@ impl State {
         // In this order a run may start its own successor in the turn that ends it.
         turn.children.iter().for_each(|row| self.start_child(turn.run, row));
         turn.cancel_children.iter().for_each(|row| self.cancel_child(turn.run, row));
+        turn.told.iter().for_each(|told| self.tell_kin(turn.run, told));
         if let Some(close) = turn.close.as_ref().filter(|close| close.end.is_some()) {
             self.clear(turn.run);
             self.ended(turn.run, close);

@@ -148,14 +148,14 @@ fn granted_before(bundle: &Bundle, past: &[History]) -> Vec<Grant> {
     granted.into_values().collect()
 }
 
-/// What people said after the cut, and when.
+/// What people said after the cut, and when. Relatives say again what they said.
 fn posts(bundle: &Bundle, past: &[History]) -> Vec<(DateTime<Utc>, RunId, Message)> {
     let mut posts = Vec::new();
     for history in bundle.runs() {
         let known = past.iter().find(|past| past.run == history.run).map_or(0, |past| past.events.len());
         for stored in history.events.iter().skip(known) {
             let message = match stored.event.body.clone() {
-                EventBody::Inbound(Inbound::SignalReceived { name, key, body, by }) => Message::Signal { name, key, body, by },
+                EventBody::Inbound(Inbound::SignalReceived { name, key, body, by }) if !by.starts_with("run ") => Message::Signal { name, key, body, by },
                 EventBody::Inbound(Inbound::CancelRequested { by, reason }) if !by.starts_with("run ") => Message::Cancel { by, reason },
                 EventBody::Inbound(_) | EventBody::Command(_) => continue,
             };
