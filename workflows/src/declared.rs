@@ -2,6 +2,7 @@
 //!
 //! A site's typed error is always [`SiteError`]; what may pass is retried by the engine and never seen here.
 
+mod actions;
 mod machines;
 mod replicas;
 mod test_copies;
@@ -11,6 +12,7 @@ use recovery::{ItemName, ItemRecord};
 use sdk::{Activity, ActivityOptions, AppError, Effect, Retry, Scope, Timeouts};
 use serde::{Deserialize, Serialize};
 
+pub use actions::{ActionResult, CarryOut, CarryOutOnce, MOST_OUTPUT};
 pub use machines::{
     CheckMachine, DiscardMachine, FenceMachine, Fenced, FlattenMachine, InspectMachine, Inspected, LiftFence, MeasureWrites, RecoverMachine,
     Recovered, RetireMachine, Served, ShutDownMachine, StartMachine, StartSource, StartedMachine, Written,

@@ -7,6 +7,7 @@
 //! recorded in the transaction of the events that cause them. 3. The machine of an item is powered on with its network only
 //! after its source is fenced, or after a named person accepted that it is not.
 
+mod action;
 mod back;
 pub mod change_point;
 pub mod clean_test;
@@ -26,6 +27,7 @@ pub mod trigger;
 pub mod undo;
 pub mod unprotect;
 
+pub use action::{ActionOrder, carry_out};
 pub use change_point::{ChangePoint, ChangePointInput};
 pub use clean_test::{CleanTestFailover, CleanTestInput, Cleaned};
 pub use commit::{Commit, CommitInput, Committed};

@@ -105,6 +105,18 @@ name_type! {
 }
 
 name_type! {
+    /// Names a secret that an agent keeps: a private key, a TSIG key, the value of a header.
+    SecretName, "secret", 63, "letters, digits, `.`, `_` and `-`",
+    |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+name_type! {
+    /// Names a command that the configuration of an agent allows.
+    CommandName, "command", 63, "letters, digits, `.`, `_` and `-`",
+    |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+name_type! {
     /// Names a site. Its task queue is `site:<name>`.
     SiteName, "site", 40, "lower-case letters, digits and `-`",
     |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'

@@ -26,7 +26,7 @@ mod way_back;
 
 pub use check::{Check, InvalidCheck};
 pub use fact::{Fact, FactRefused, apply, fold};
-pub use ids::{Consistency, EffectToken, Generation, GroupName, InvalidId, ItemName, PlanName, PointId, SiteName};
+pub use ids::{CommandName, Consistency, EffectToken, Generation, GroupName, InvalidId, ItemName, PlanName, PointId, SecretName, SiteName};
 pub use item::{ChosenPoint, Disk, Fence, ItemRecord, ItemState, OldMachine, Resync, Side, TestCopy, TestFailover};
 pub use operation::{Operation, allowed_operations};
 pub use point::{GroupMoment, InvalidChoice, NoPoint, PointChoice, RecoveryPoint, common_points, resolve};

@@ -5,7 +5,7 @@ use recovery::PointId;
 use serde::Serialize;
 use serde_json::Value;
 use workflows::declared::{
-    AwaitFirstPoint, CheckMachine, CheckTest, CleanTest, DiscardMachine, DropReplica, Endpoint, ExtentMap, FenceMachine, Fenced, FinalSync,
+    ActionResult, AwaitFirstPoint, CarryOut, CarryOutOnce, CheckMachine, CheckTest, CleanTest, DiscardMachine, DropReplica, Endpoint, ExtentMap, FenceMachine, Fenced, FinalSync,
     FlattenMachine, InspectMachine, Inspected, KeepExtentMap, LiftFence, ListPoints, LoadEvidence, LoadItem, MeasureWrites, PinPoint, PrepareReplica, RecoverMachine,
     RecoverTest, Recovered, RemovePoints, ReopenReplica, RetireMachine, SealReplica, Sealed, Served, ShutDownMachine, StartMachine, StartReplication,
     StartSource, StartTest, StartedMachine, StartedTest, StopReplication, TakeInventory, TakenInventory, UnpinPoint, WithdrawPoints, Written,
@@ -31,6 +31,7 @@ pub fn sample(activity: &str, input: &Value, now: DateTime<Utc>) -> Option<Value
         PrepareReplica::NAME | ReopenReplica::NAME => json(&Endpoint { address: "assumed:0".into(), tls_name: "assumed".into() }),
         SealReplica::NAME | ListPoints::NAME => json(&Sealed { points: vec![] }),
         TakeInventory::NAME => json(&TakenInventory { objects: vec![] }),
+        CarryOut::NAME | CarryOutOnce::NAME => json(&ActionResult { evidence: ASSUMED.into(), status: None, output: String::new(), truncated: false }),
         FinalSync::NAME | AwaitFirstPoint::NAME => json(&point),
         KeepExtentMap::NAME => json(&ExtentMap { hash: String::new(), blocks: 0, bytes: 0, newest_point: point }),
         LiftFence::NAME
