@@ -1,0 +1,230 @@
+//! The steps of a plan in a mode, in the order in which they can happen: what a run does, what is predicted, what is shown.
+//!
+//! ```text
+//!   before ─▶ prepare (all machines; planned: group by group, last one first) ─▶ group 1: before ─▶ machines ─▶ after ─▶ group 2 … ─▶ after
+//! ```
+//!
+//! Invariants: 1. Stages follow each other; within one, units run at the same time, up to its limit, and the steps of a unit follow each
+//! other. 2. A step's key is unique in its run and the same in each run of the plan.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Mode,
+    spec::{Action, At, Group, Member, Plan},
+};
+use crate::{ItemName, SiteName};
+
+/// What is done with a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Work {
+    /// Copies on an isolated network.
+    Test,
+    /// To the recovery site without loss.
+    Planned,
+    /// To the recovery site from points.
+    Unplanned,
+    /// Back to the primary site.
+    Failback,
+    /// The copies of a test go.
+    CleanTest,
+    /// Accept what was failed over.
+    Commit,
+    /// Give up what was failed over.
+    Undo,
+    /// Replicate in the other direction.
+    Reprotect,
+}
+
+impl Work {
+    /// All of it.
+    pub const ALL: [Work; 8] =
+        [Work::Test, Work::Planned, Work::Unplanned, Work::Failback, Work::CleanTest, Work::Commit, Work::Undo, Work::Reprotect];
+
+    /// The word used in histories, tables and the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Work::Test => "test-failover",
+            Work::Planned => "planned-failover",
+            Work::Unplanned => "failover",
+            Work::Failback => "failback",
+            Work::CleanTest => "clean-test-failover",
+            Work::Commit => "commit",
+            Work::Undo => "undo",
+            Work::Reprotect => "reprotect",
+        }
+    }
+
+    /// The mode in which groups are started one after the other; nothing for what is done to all machines alike.
+    #[must_use]
+    pub fn mode(self) -> Option<Mode> {
+        match self {
+            Work::Test => Some(Mode::Test),
+            Work::Planned => Some(Mode::Planned),
+            Work::Unplanned => Some(Mode::Unplanned),
+            Work::Failback => Some(Mode::Failback),
+            Work::CleanTest | Work::Commit | Work::Undo | Work::Reprotect => None,
+        }
+    }
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What a step does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepKind {
+    /// Fence or shut down, choose, pin, make a machine; nothing runs yet.
+    Prepare,
+    /// Power on, until it serves.
+    Start,
+    /// The whole of an operation on a machine.
+    Operate,
+    /// Something beside the machines.
+    Action,
+}
+
+/// A step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Unique in the run.
+    pub key: String,
+    /// What it does.
+    pub kind: StepKind,
+    /// Of which group.
+    pub group: Option<String>,
+    /// Of which machine.
+    pub item: Option<ItemName>,
+    /// Where its agent is.
+    pub site: SiteName,
+    /// In few words.
+    pub does: String,
+}
+
+/// Steps that follow each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    /// In order; there may be none.
+    pub steps: Vec<Step>,
+    /// Units of the same stage that end before this one begins, by their places, which are lower than its own.
+    pub needs: Vec<usize>,
+}
+
+/// Units that run at the same time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stage {
+    /// In the order in which they are begun.
+    pub units: Vec<Unit>,
+    /// So many at once.
+    pub limit: usize,
+}
+
+/// Where a group's or a machine's actions stand.
+#[must_use]
+pub fn place(group: Option<&str>, item: Option<&ItemName>, when: &str) -> String {
+    let parts = [group.map(str::to_owned), item.map(ToString::to_string), Some(when.to_owned())];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("/")
+}
+
+/// The key of an action.
+#[must_use]
+pub fn action_key(place: &str, action: &Action) -> String {
+    format!("{place}/{}", action.name)
+}
+
+/// The key of what is done with a machine.
+#[must_use]
+pub fn member_key(group: &Group, member: &Member, kind: StepKind, work: Work) -> String {
+    let word = match kind {
+        StepKind::Prepare => "prepare",
+        StepKind::Start => "start",
+        StepKind::Operate | StepKind::Action => work.as_str(),
+    };
+    place(Some(&group.name), Some(&member.item), word)
+}
+
+impl Plan {
+    /// What this work consists of, stage by stage.
+    #[must_use]
+    pub fn stages(&self, work: Work) -> Vec<Stage> {
+        let Some(mode) = work.mode() else {
+            let units = self.groups.iter().flat_map(|group| group.items.iter().map(|member| self.operated(group, member, work))).collect();
+            return vec![Stage { units, limit: self.parallel }];
+        };
+        let mut stages = vec![self.chain(None, None, "before", &self.before, mode)];
+        match mode {
+            Mode::Test => {}
+            Mode::Unplanned => stages.push(self.prepared(&self.start_order(mode), work)),
+            Mode::Planned | Mode::Failback => stages.extend(self.shut_down_order(mode).into_iter().map(|group| self.prepared(&[group], work))),
+        }
+        for group in self.start_order(mode) {
+            stages.push(self.chain(Some(&group.name), None, "before", &group.before, mode));
+            stages.push(self.started(group, work, mode));
+            stages.push(self.chain(Some(&group.name), None, "after", &group.after, mode));
+        }
+        stages.push(self.chain(None, None, "after", &self.after, mode));
+        stages.retain(|stage| stage.units.iter().any(|unit| !unit.steps.is_empty()));
+        stages
+    }
+
+    fn operated(&self, group: &Group, member: &Member, work: Work) -> Unit {
+        let site = if work == Work::CleanTest { &self.to } else { &self.from };
+        Unit { steps: vec![step(member_key(group, member, StepKind::Operate, work), StepKind::Operate, group, member, site.clone(), work.as_str())], needs: vec![] }
+    }
+
+    fn prepared(&self, groups: &[&Group], work: Work) -> Stage {
+        let site = |mode| self.ends(mode).0.clone();
+        let unit = |group: &Group, member: &Member| {
+            let key = member_key(group, member, StepKind::Prepare, work);
+            let site = site(work.mode().unwrap_or(Mode::Unplanned));
+            let does = if work == Work::Unplanned { "fence, choose, recover" } else { "shut down, send the rest, recover" };
+            Unit { steps: vec![step(key, StepKind::Prepare, group, member, site, does)], needs: vec![] }
+        };
+        let units = groups.iter().flat_map(|group| group.in_order().into_iter().map(|member| unit(group, member))).collect();
+        Stage { units, limit: self.parallel }
+    }
+
+    fn started(&self, group: &Group, work: Work, mode: Mode) -> Stage {
+        let members = group.in_order();
+        let site = self.ends(mode).0;
+        let unit = |member: &&Member| {
+            let chain = |when: &str, actions: &[Action]| self.actions_of(Some(&group.name), Some(&member.item), when, actions, mode);
+            let (kind, does) = if mode == Mode::Test { (StepKind::Operate, "start a copy, until it serves") } else { (StepKind::Start, "power on, until it serves") };
+            let own = step(member_key(group, member, kind, work), kind, group, member, site.clone(), does);
+            let steps = [chain("before", &member.before), vec![own], chain("after", &member.after)].concat();
+            let needs = members.iter().enumerate().filter(|(_, other)| member.needs.contains(&other.item)).map(|(place, _)| place).collect();
+            Unit { steps, needs }
+        };
+        Stage { units: members.iter().map(unit).collect(), limit: group.parallel.unwrap_or(members.len()).max(1) }
+    }
+
+    fn chain(&self, group: Option<&str>, item: Option<&ItemName>, when: &str, actions: &[Action], mode: Mode) -> Stage {
+        Stage { units: vec![Unit { steps: self.actions_of(group, item, when, actions, mode), needs: vec![] }], limit: 1 }
+    }
+
+    fn actions_of(&self, group: Option<&str>, item: Option<&ItemName>, when: &str, actions: &[Action], mode: Mode) -> Vec<Step> {
+        let place = place(group, item, when);
+        let (target, source) = self.ends(mode);
+        let one = |action: &Action| Step {
+            key: action_key(&place, action),
+            kind: StepKind::Action,
+            group: group.map(str::to_owned),
+            item: item.cloned(),
+            site: if action.at == At::Target { target.clone() } else { source.clone() },
+            does: action.to_string(),
+        };
+        actions.iter().filter(|action| action.runs_in(mode, item)).map(one).collect()
+    }
+}
+
+fn step(key: String, kind: StepKind, group: &Group, member: &Member, site: SiteName, does: &str) -> Step {
+    Step { key, kind, group: Some(group.name.clone()), item: Some(member.item.clone()), site, does: does.to_owned() }
+}
