@@ -3,7 +3,7 @@
 use recovery::{ItemRecord, Location, MainState, Operation, PointChoice, ReplicationPolicy, Rest, Sync};
 use serde_json::Value;
 use workflows::{
-    Acceptance, ChangePointInput, CleanTestInput, CommitInput, DrillInput, FailoverInput, PlannedInput, ProtectInput, ReprotectInput, TestFailoverInput, UndoInput,
+    Acceptance, ChangePointInput, CleanTestInput, CommitInput, DrillInput, FailoverInput, Part, PlannedInput, ProtectInput, ReprotectInput, TestFailoverInput, UndoInput,
     UnprotectInput,
 };
 
@@ -192,7 +192,7 @@ impl Work {
             Work::Commit | Work::CommitHome | Work::CommitBesideCopy => ("commit", json(CommitInput { item: item() })),
             Work::Reprotect | Work::ReprotectAgain => ("reprotect", json(ReprotectInput { item: item(), location: Location::Original })),
             Work::ReprotectElsewhere => ("reprotect", json(ReprotectInput { item: item(), location: Location::Alternate })),
-            Work::TestFailover => ("test-failover", json(TestFailoverInput { item: item(), choice: PointChoice::LatestProcessed, checks: vec![] })),
+            Work::TestFailover => ("test-failover", json(TestFailoverInput { item: item(), choice: PointChoice::LatestProcessed, checks: vec![], part: Part::default() })),
             Work::CleanTest => ("clean-test-failover", json(CleanTestInput { item: item() })),
             Work::Drill => ("drill", json(drill())),
             Work::Unprotect | Work::UnprotectAway => ("unprotect", json(UnprotectInput { item: item() })),
@@ -218,11 +218,11 @@ pub fn drill() -> DrillInput {
 }
 
 fn failover(accept_unfenced: Option<Acceptance>) -> FailoverInput {
-    FailoverInput { item: item(), choice: PointChoice::LatestProcessed, accept_unfenced, fence_timeout_ms: 10_000 }
+    FailoverInput { item: item(), choice: PointChoice::LatestProcessed, accept_unfenced, fence_timeout_ms: 10_000, part: Part::default() }
 }
 
 fn planned(sync: Sync) -> PlannedInput {
-    PlannedInput { item: item(), shut_down_ms: 60_000, sync }
+    PlannedInput { item: item(), shut_down_ms: 60_000, sync, part: Part::default() }
 }
 
 fn oldest(scene: &Scene) -> PointChoice {

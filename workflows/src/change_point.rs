@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     declared::{DiscardMachine, PinPoint, UnpinPoint},
     discarded,
+    part::Part,
     promote::{self, FailedOver, Ready, pin_of},
     site_queue,
     tracked::Tracked,
@@ -58,7 +59,7 @@ async fn exchange(item: &mut Tracked, choice: PointChoice) -> Result<Ready, Fail
 
     let mut first = item.ctx.saga();
     let kept = async {
-        let chosen = promote::chosen(item, choice).await?;
+        let chosen = promote::chosen(item, choice, &Part::default()).await?;
         let pin = PinPoint { item: name.clone(), point: chosen.point, pin: pin_of(generation) };
         let unpin = UnpinPoint { item: name.clone(), point: chosen.point, pin: pin_of(generation) };
         first.step(item.ctx.call(target.clone(), &pin), item.ctx.call(target.clone(), &unpin)).await?;
@@ -82,5 +83,5 @@ async fn exchange(item: &mut Tracked, choice: PointChoice) -> Result<Ready, Fail
     second.settle(recovered).await?;
     item.note(Fact::PointChosen { chosen: chosen.clone() })?;
     item.step(Step::PowerOn)?;
-    Ok(Ready { chosen, fenced })
+    Ok(Ready::new(chosen, fenced, &Part::default()))
 }

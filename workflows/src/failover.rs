@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     back::{Back, Then},
     declared::FenceMachine,
+    part::Part,
     promote::{self, FailedOver, Ready, power_on},
     tracked::Tracked,
 };
@@ -44,6 +45,9 @@ pub struct FailoverInput {
     pub accept_unfenced: Option<Acceptance>,
     /// How long the source's agent may take to pick the fence up.
     pub fence_timeout_ms: u64,
+    /// As a part of a plan.
+    #[serde(default, skip_serializing_if = "Part::is_none")]
+    pub part: Part,
 }
 
 /// The workflow.
@@ -59,7 +63,7 @@ impl Workflow for Failover {
         let mut item = Tracked::lock(&ctx, &input.item).await?;
         item.begin(Operation::Failover)?;
         if let Some(started) = item.started_before() {
-            return promote::taken_up(&mut item, Operation::Failover, input.choice, started, requested_at).await;
+            return promote::taken_up(&mut item, Operation::Failover, input.choice, started, requested_at, &input.part).await;
         }
         item.granted()?;
         let mut saga = item.ctx.saga();
@@ -76,7 +80,7 @@ impl Workflow for Failover {
 /// Everything that can be put back. Ends with the point of no return.
 async fn make_ready(item: &mut Tracked, saga: &mut Saga, input: &FailoverInput) -> Result<Ready, Failure> {
     let fenced = fence(item, saga, input).await?;
-    promote::made_ready(item, saga, input.choice, fenced).await
+    promote::made_ready(item, saga, input.choice, fenced, &input.part).await
 }
 
 /// True: proven. False: accepted unproven.

@@ -19,7 +19,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     back::{Back, Then},
     declared::{Base, DropReplica, FinalSync, InspectMachine, LiftFence, PrepareReplica, ShutDownMachine, StartReplication, StopReplication},
-    old_machine, promote,
+    old_machine,
+    part::Part,
+    promote,
     promote::{FailedOver, Ready},
     site_queue,
     tracked::Tracked,
@@ -38,6 +40,9 @@ pub struct PlannedInput {
     /// When data is copied; a planned failover from the primary site knows only the first.
     #[serde(default)]
     pub sync: Sync,
+    /// As a part of a plan.
+    #[serde(default, skip_serializing_if = "Part::is_none")]
+    pub part: Part,
 }
 
 /// To the recovery site.
@@ -72,7 +77,7 @@ async fn moved(ctx: Context, operation: Operation, input: PlannedInput) -> Resul
     fits(&item, input.sync)?;
     item.begin(operation)?;
     if let Some(started) = item.started_before() {
-        return promote::taken_up(&mut item, operation, PointChoice::LatestProcessed, started, requested_at).await;
+        return promote::taken_up(&mut item, operation, PointChoice::LatestProcessed, started, requested_at, &input.part).await;
     }
     item.granted()?;
     let mut saga = item.ctx.saga();
@@ -112,7 +117,7 @@ async fn make_ready(item: &mut Tracked, saga: &mut Saga, input: &PlannedInput) -
         }
     }
     let point = synced(item).await?;
-    promote::made_ready(item, saga, PointChoice::Exact(point), true).await
+    promote::made_ready(item, saga, PointChoice::Exact(point), true, &input.part).await
 }
 
 /// Ends with a source that is off and fenced.

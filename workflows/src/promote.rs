@@ -8,12 +8,13 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use recovery::{ChosenPoint, Fact, Fence, Generation, Operation, PointChoice, PointId, SiteName, Step, resolve};
+use recovery::{Check, ChosenPoint, Fact, Fence, Generation, Operation, PointChoice, PointId, SiteName, Step, resolve};
 use sdk::{Failure, Saga};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     declared::{CheckMachine, DiscardMachine, PinPoint, RecoverMachine, SealReplica, StartMachine, UnpinPoint},
+    part::{self, Part},
     site_queue,
     tracked::Tracked,
 };
@@ -49,6 +50,16 @@ pub struct FailedOver {
 pub(crate) struct Ready {
     pub(crate) chosen: ChosenPoint,
     pub(crate) fenced: bool,
+    /// Asked beside the item's own.
+    pub(crate) checks: Vec<Check>,
+    pub(crate) serve_within: Duration,
+}
+
+impl Ready {
+    pub(crate) fn new(chosen: ChosenPoint, fenced: bool, part: &Part) -> Self {
+        let serve_within = part.serve_within_ms.map_or(SERVE_LIMIT, Duration::from_millis);
+        Self { chosen, fenced, checks: part.checks.clone(), serve_within }
+    }
 }
 
 /// The pin of the point that a failover's machine runs on.
@@ -57,8 +68,8 @@ pub(crate) fn pin_of(generation: Generation) -> String {
 }
 
 /// Everything that can be put back. Ends with the point of no return.
-pub(crate) async fn made_ready(item: &mut Tracked, saga: &mut Saga, choice: PointChoice, fenced: bool) -> Result<Ready, Failure> {
-    let chosen = chosen(item, choice).await?;
+pub(crate) async fn made_ready(item: &mut Tracked, saga: &mut Saga, choice: PointChoice, fenced: bool, part: &Part) -> Result<Ready, Failure> {
+    let chosen = chosen(item, choice, part).await?;
     item.note(Fact::PointChosen { chosen: chosen.clone() })?;
     let ctx = item.ctx.clone();
     let target = site_queue(item.record()?.target_site());
@@ -66,12 +77,13 @@ pub(crate) async fn made_ready(item: &mut Tracked, saga: &mut Saga, choice: Poin
     let unpin = ctx.call(target.clone(), &UnpinPoint { item: name.clone(), point, pin: pin_of(generation) });
     saga.step(ctx.call(target.clone(), &PinPoint { item: name.clone(), point, pin: pin_of(generation) }), unpin).await?;
     recovered(item, saga, point).await?;
+    part::gate(&ctx, &item.name, part, point).await?;
     let site = item.record()?.target_site();
     let reason = format!("the machine is being powered on at {site}; from here on only undo or commit end the failover");
     ctx.point_of_no_return(&reason)?;
     saga.keep();
     item.step(Step::PowerOn)?;
-    Ok(Ready { chosen, fenced })
+    Ok(Ready::new(chosen, fenced, part))
 }
 
 /// Makes a machine of this run's generation.
@@ -84,12 +96,13 @@ pub(crate) async fn recovered(item: &Tracked, saga: &mut Saga, point: PointId) -
 }
 
 /// Seals the replica and settles on a point of it.
-pub(crate) async fn chosen(item: &Tracked, choice: PointChoice) -> Result<ChosenPoint, Failure> {
+pub(crate) async fn chosen(item: &Tracked, choice: PointChoice, part: &Part) -> Result<ChosenPoint, Failure> {
     let target = site_queue(item.record()?.target_site());
     let (name, generation) = (item.name.clone(), item.generation);
     let seal = item.ctx.call(target, &SealReplica { item: name.clone(), generation });
     let sealed = seal.await?;
-    let point = resolve(&sealed.points, choice).map_err(|why| Failure::fatal("no-recovery-point", format!("item {name}: {why}")))?;
+    let meant = part::meant(&item.ctx, &name, choice, &sealed.points, part).await?;
+    let point = resolve(&sealed.points, meant).map_err(|why| Failure::fatal("no-recovery-point", format!("item {name}: {why}")))?;
     let found = sealed.points.into_iter().find(|p| p.id == point);
     let found = found.ok_or_else(|| Failure::fatal("no-recovery-point", format!("item {name} has no point {point}")))?;
     Ok(ChosenPoint { requested: choice, point, consistency: found.consistency, taken_at: found.taken_at })
@@ -103,17 +116,18 @@ pub(crate) async fn taken_up(
     choice: PointChoice,
     started: Generation,
     requested_at: DateTime<Utc>,
+    part: &Part,
 ) -> Result<FailedOver, Failure> {
     item.leave();
     item.generation = started;
-    let running = match ready_again(item, choice) {
+    let running = match ready_again(item, choice, part).await {
         Ok(ready) => power_on(item, &ready, requested_at).await,
         Err(failure) => Err(failure),
     };
     item.end(operation, running)
 }
 
-fn ready_again(item: &mut Tracked, choice: PointChoice) -> Result<Ready, Failure> {
+async fn ready_again(item: &mut Tracked, choice: PointChoice, part: &Part) -> Result<Ready, Failure> {
     let record = item.record()?;
     let fenced = matches!(record.fence, Some(Fence::Proven { .. }));
     let (chosen, site) = (record.chosen.clone(), record.target_site().clone());
@@ -128,21 +142,22 @@ fn ready_again(item: &mut Tracked, choice: PointChoice) -> Result<Ready, Failure
         );
         return Err(Failure::fatal("already-started", message).not_applied());
     }
+    part::gate(&item.ctx, &item.name, part, chosen.point).await?;
     item.ctx.point_of_no_return(&format!("the machine may run at {site} since an earlier failover"))?;
     item.step(Step::PowerOn)?;
-    Ok(Ready { chosen, fenced })
+    Ok(Ready::new(chosen, fenced, part))
 }
 
 /// Past the point of no return: a failure here leaves the item failed, with the machine's state to be looked at.
 pub(crate) async fn power_on(item: &mut Tracked, ready: &Ready, requested_at: DateTime<Utc>) -> Result<FailedOver, Failure> {
     let ctx = item.ctx.shielded();
     let record = item.record()?;
-    let (site, checks) = (record.target_site().clone(), record.checks.clone());
+    let (site, checks) = (record.target_site().clone(), [record.checks.clone(), ready.checks.clone()].concat());
     let target = site_queue(&site);
     let (name, generation) = (item.name.clone(), item.generation);
     let started = ctx.call(target.clone(), &StartMachine { item: name.clone(), generation }).queue_timeout(START_PICK_UP).await?;
     item.note(Fact::MachineRunning { site: site.clone(), at: started.since })?;
-    let check = ctx.call(target, &CheckMachine { item: name, generation, checks }).total_timeout(SERVE_LIMIT);
+    let check = ctx.call(target, &CheckMachine { item: name, generation, checks }).total_timeout(ready.serve_within);
     let (serves, evidence) = match check.await {
         Ok(served) => (true, served.evidence),
         Err(why) => (false, Failure::from(why).to_string()),

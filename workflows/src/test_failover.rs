@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     declared::{CheckTest, CleanTest, ListPoints, PinPoint, RecoverTest, StartTest, UnpinPoint},
+    part::{self, Part},
     site_queue,
     tracked::Tracked,
 };
@@ -33,6 +34,9 @@ pub struct TestFailoverInput {
     /// Asked beside the item's own checks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<Check>,
+    /// As a part of a plan.
+    #[serde(default, skip_serializing_if = "Part::is_none")]
+    pub part: Part,
 }
 
 /// A copy that runs on its own network.
@@ -135,7 +139,7 @@ async fn copy(item: &mut Tracked, saga: &mut Saga, input: &TestFailoverInput, re
     let record = item.record()?;
     let (site, checks) = (record.target_site().clone(), [record.checks.clone(), input.checks.clone()].concat());
     let (target, name, generation) = (site_queue(&site), item.name.clone(), item.generation);
-    let (point, taken_at) = pinned(item, saga, &target, input.choice).await?;
+    let (point, taken_at) = pinned(item, saga, &target, input.choice, &input.part).await?;
     let mut made = TestCopy { generation, point, site: site.clone(), since: None, evidence: vec![] };
     stages.end("choose the point", ctx.now());
     let clean = ctx.call(target.clone(), &CleanTest { item: name.clone(), generation });
@@ -160,14 +164,15 @@ async fn copy(item: &mut Tracked, saga: &mut Saga, input: &TestFailoverInput, re
 
 /// The point that is meant, pinned. Replication goes on: the one that was the newest may be gone before it is pinned, and then
 /// another one is.
-async fn pinned(item: &mut Tracked, saga: &mut Saga, target: &TaskQueue, choice: PointChoice) -> Result<(PointId, DateTime<Utc>), Failure> {
+async fn pinned(item: &mut Tracked, saga: &mut Saga, target: &TaskQueue, choice: PointChoice, part: &Part) -> Result<(PointId, DateTime<Utc>), Failure> {
     let (ctx, name, generation) = (item.ctx.clone(), item.name.clone(), item.generation);
     let site = item.record()?.target_site().clone();
     let none = |why: String| Failure::fatal("no-recovery-point", format!("item {name}: {why}"));
     let mut choices = 1;
     loop {
         let points = ctx.call(target.clone(), &ListPoints { item: name.clone() }).await?.points;
-        let point = resolve(&points, choice).map_err(|why| none(why.to_string()))?;
+        let meant = part::meant(&ctx, &name, choice, &points, part).await?;
+        let point = resolve(&points, meant).map_err(|why| none(why.to_string()))?;
         let taken_at = points.iter().find(|p| p.id == point).map(|p| p.taken_at).ok_or_else(|| none(format!("no point {point}")))?;
         let made = TestCopy { generation, point, site: site.clone(), since: None, evidence: vec![] };
         item.note(Fact::TestFailoverIs { test_failover: State::Running, copy: Some(made) })?;
@@ -175,7 +180,7 @@ async fn pinned(item: &mut Tracked, saga: &mut Saga, target: &TaskQueue, choice:
         let unpin = ctx.call(target.clone(), &UnpinPoint { item: name.clone(), point, pin: pin.clone() });
         let pinned = saga.step(ctx.call(target.clone(), &PinPoint { item: name.clone(), point, pin }), unpin).await;
         let gone = matches!(&pinned, Err(CallError::App(error)) if error.code == "no-such-point");
-        if !gone || choices == CHOICES || matches!(choice, PointChoice::Exact(_)) {
+        if !gone || choices == CHOICES || part.asks || matches!(choice, PointChoice::Exact(_)) {
             pinned?;
             return Ok((point, taken_at));
         }

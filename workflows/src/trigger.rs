@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Acceptance, Failover, FailoverInput,
+    Acceptance, Failover, FailoverInput, Part,
     declared::{LoadEvidence, Look},
     item_workflow_id,
     tracked::server_queue,
@@ -401,6 +401,7 @@ fn failover(look: &Look, approved_by: &[String]) -> FailoverInput {
         people => format!("trigger policy {} version {}, approved by {}", policy.name, look.version, people.join(", ")),
     };
     FailoverInput {
+        part: Part::default(),
         item: policy.item.clone(),
         choice: policy.failover.point,
         accept_unfenced: policy.failover.accept_unfenced.clone().map(|reason| Acceptance { by: who, reason }),

@@ -23,5 +23,5 @@ pub use mode::{InvalidMode, Mode, OnError};
 pub use reading::{InvalidPlan, MOST_GROUPS, MOST_ITEMS_OF_GROUP, MOST_TEXT};
 pub use schema::schema;
 pub use spec::{Action, Approval, At, CommitPolicy, Does, Group, Manual, Member, Order, Plan, Silence, Then};
-pub use steps::{Stage, Step, StepKind, Unit, Work, action_key, member_key, place};
+pub use steps::{Lane, Stage, Step, StepKind, Unit, Work, action_key, member_key, place};
 pub use timeline::{StepRun, StepState, Timeline};

@@ -143,21 +143,47 @@ where
     /// [`ChildError`].
     pub async fn ended(&self) -> Result<W::Output, ChildError> {
         let mut told = false;
-        let end = poll_fn(|_| {
-            let ended = self.ctx.machine.borrow_mut().take_ended(self.of);
-            if let Some(end) = ended {
-                return Poll::Ready(Some(end));
+        self.read(poll_fn(|_| self.poll_end(&mut told)).await)
+    }
+
+    /// Waits for a word of it, or for its end if that comes first; a word that came before its end is heard first. Children that may
+    /// speak at the same time use different names.
+    ///
+    /// # Errors
+    /// How it ended, which may be well.
+    pub async fn word<T: DeserializeOwned>(&self, name: &str) -> Result<T, Result<W::Output, ChildError>> {
+        let mut told = false;
+        let heard = poll_fn(|_| {
+            let word = self.ctx.machine.borrow_mut().take_signal(name);
+            match word {
+                Some(word) => Poll::Ready(Ok(word.body)),
+                None => self.poll_end(&mut told).map(Err),
             }
-            if self.ctx.cancelled() && !told {
-                if self.close == ClosePolicy::Leave {
-                    return Poll::Ready(None);
-                }
-                told = true;
-                self.cancel("the run that asked for it is being cancelled");
-            }
-            Poll::Pending
         });
-        match end.await {
+        match heard.await {
+            Ok(body) => serde_json::from_value(body).map_err(|error| Err(ChildError::Unreadable(error.to_string()))),
+            Err(end) => Err(self.read(end)),
+        }
+    }
+
+    /// `None`: we are being cancelled, and it goes on without us.
+    fn poll_end(&self, told: &mut bool) -> Poll<Option<ChildEnd>> {
+        let ended = self.ctx.machine.borrow_mut().take_ended(self.of);
+        if let Some(end) = ended {
+            return Poll::Ready(Some(end));
+        }
+        if self.ctx.cancelled() && !*told {
+            if self.close == ClosePolicy::Leave {
+                return Poll::Ready(None);
+            }
+            *told = true;
+            self.cancel("the run that asked for it is being cancelled");
+        }
+        Poll::Pending
+    }
+
+    fn read(&self, end: Option<ChildEnd>) -> Result<W::Output, ChildError> {
+        match end {
             None => Err(ChildError::Left),
             Some(ChildEnd::Completed { output }) => serde_json::from_value(output).map_err(|error| ChildError::Unreadable(error.to_string())),
             Some(ChildEnd::Failed { failure }) => Err(ChildError::Failed(failure)),

@@ -94,6 +94,21 @@ impl Context {
         signal.map(|signal| read(name, signal)).transpose()
     }
 
+    /// Waits for the next signal of this name, for as long as it takes: for words of a parent, which ends us when it ends.
+    ///
+    /// # Errors
+    /// As [`Context::signal`].
+    pub async fn word<T: DeserializeOwned>(&self, name: &str) -> Result<T, Failure> {
+        let word = poll_fn(|_| {
+            if self.cancelled() {
+                return Poll::Ready(Err(Failure::from(Cancelled)));
+            }
+            let buffered = self.machine.borrow_mut().take_signal(name);
+            buffered.map_or(Poll::Pending, |word| Poll::Ready(Ok(word)))
+        });
+        Ok(read::<T>(name, word.await?)?.body)
+    }
+
     /// Waits until `need` different senders have sent a signal of this name that `judge` counts for it, one that it counts
     /// against it, or until `timeout` is over. No vote is needed if `need` is 0.
     ///

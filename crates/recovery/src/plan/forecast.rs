@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::steps::{Stage, Step};
+use super::steps::{Lane, Stage, Step};
 
 /// A step in time, from the beginning of the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,8 +37,8 @@ pub fn forecast(stages: &[Stage], takes_ms: impl Fn(&Step) -> u64) -> Forecast {
     let mut laid = Laid { steps: vec![], causes: BTreeMap::new() };
     let (mut begins, mut cause) = (0, None);
     for stage in stages {
-        let (ends, last) = laid.stage(stage, begins, cause, &takes_ms);
-        (begins, cause) = (ends, last);
+        let lanes: Vec<End> = stage.lanes.iter().map(|lane| laid.lane(lane, begins, cause, &takes_ms)).collect();
+        (begins, cause) = lanes.into_iter().max_by_key(|end| end.0).unwrap_or((begins, cause));
     }
     let mut next = cause;
     while let Some(place) = next {
@@ -61,12 +61,12 @@ type End = (u64, Option<usize>);
 
 impl Laid {
     /// Its units are begun in order, each as soon as there is room.
-    fn stage(&mut self, stage: &Stage, begins: u64, cause: Option<usize>, takes_ms: &impl Fn(&Step) -> u64) -> End {
+    fn lane(&mut self, lane: &Lane, begins: u64, cause: Option<usize>, takes_ms: &impl Fn(&Step) -> u64) -> End {
         let mut ended: Vec<End> = vec![];
         let mut running: VecDeque<End> = VecDeque::new();
-        for unit in &stage.units {
+        for unit in &lane.units {
             let mut from = (begins, cause);
-            if running.len() >= stage.limit.max(1) {
+            if running.len() >= lane.limit.max(1) {
                 let first = running.iter().enumerate().min_by_key(|(_, end)| end.0).map(|(place, _)| place);
                 from = first.and_then(|place| running.remove(place)).filter(|end| end.0 > begins).unwrap_or(from);
             }

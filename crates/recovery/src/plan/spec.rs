@@ -73,7 +73,7 @@ pub struct Plan {
     /// What becomes of the plan when a step fails, where the step says nothing else.
     #[serde(default)]
     pub on_error: OnError,
-    /// How many machines are prepared at once.
+    /// How many machines of a group are prepared at once; groups are prepared at the same time where the order allows.
     #[serde(default = "sixteen")]
     pub parallel: usize,
     /// What happens to a failover that nobody has judged after a while.

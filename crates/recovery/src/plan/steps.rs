@@ -4,8 +4,8 @@
 //!   before ─▶ prepare (all machines; planned: group by group, last one first) ─▶ group 1: before ─▶ machines ─▶ after ─▶ group 2 … ─▶ after
 //! ```
 //!
-//! Invariants: 1. Stages follow each other; within one, units run at the same time, up to its limit, and the steps of a unit follow each
-//! other. 2. A step's key is unique in its run and the same in each run of the plan.
+//! Invariants: 1. Stages follow each other; the lanes of one run at the same time; in a lane up to so many units, and the steps of a unit
+//! follow each other. 2. A step's key is unique in its run and the same in each run of the plan.
 
 use std::fmt;
 
@@ -114,17 +114,24 @@ pub struct Step {
 pub struct Unit {
     /// In order; there may be none.
     pub steps: Vec<Step>,
-    /// Units of the same stage that end before this one begins, by their places, which are lower than its own.
+    /// Units of the same lane that end before this one begins, by their places, which are lower than its own.
     pub needs: Vec<usize>,
 }
 
-/// Units that run at the same time.
+/// Units that are begun one after the other, up to so many at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stage {
+pub struct Lane {
     /// In the order in which they are begun.
     pub units: Vec<Unit>,
     /// So many at once.
     pub limit: usize,
+}
+
+/// Lanes that run at the same time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stage {
+    /// One of each group that takes part.
+    pub lanes: Vec<Lane>,
 }
 
 /// Where a group's or a machine's actions stand.
@@ -156,8 +163,8 @@ impl Plan {
     #[must_use]
     pub fn stages(&self, work: Work) -> Vec<Stage> {
         let Some(mode) = work.mode() else {
-            let units = self.groups.iter().flat_map(|group| group.items.iter().map(|member| self.operated(group, member, work))).collect();
-            return vec![Stage { units, limit: self.parallel }];
+            let units = |group: &Group| group.items.iter().map(|member| self.operated(group, member, work)).collect();
+            return vec![Stage { lanes: self.groups.iter().map(|group| Lane { units: units(group), limit: self.parallel }).collect() }];
         };
         let mut stages = vec![self.chain(None, None, "before", &self.before, mode)];
         match mode {
@@ -171,7 +178,7 @@ impl Plan {
             stages.push(self.chain(Some(&group.name), None, "after", &group.after, mode));
         }
         stages.push(self.chain(None, None, "after", &self.after, mode));
-        stages.retain(|stage| stage.units.iter().any(|unit| !unit.steps.is_empty()));
+        stages.retain(|stage| stage.lanes.iter().flat_map(|lane| &lane.units).any(|unit| !unit.steps.is_empty()));
         stages
     }
 
@@ -188,8 +195,8 @@ impl Plan {
             let does = if work == Work::Unplanned { "fence, choose, recover" } else { "shut down, send the rest, recover" };
             Unit { steps: vec![step(key, StepKind::Prepare, group, member, site, does)], needs: vec![] }
         };
-        let units = groups.iter().flat_map(|group| group.in_order().into_iter().map(|member| unit(group, member))).collect();
-        Stage { units, limit: self.parallel }
+        let lane = |group: &&Group| Lane { units: group.in_order().into_iter().map(|member| unit(group, member)).collect(), limit: self.parallel };
+        Stage { lanes: groups.iter().map(lane).collect() }
     }
 
     fn started(&self, group: &Group, work: Work, mode: Mode) -> Stage {
@@ -203,11 +210,13 @@ impl Plan {
             let needs = members.iter().enumerate().filter(|(_, other)| member.needs.contains(&other.item)).map(|(place, _)| place).collect();
             Unit { steps, needs }
         };
-        Stage { units: members.iter().map(unit).collect(), limit: group.parallel.unwrap_or(members.len()).max(1) }
+        let limit = group.parallel.unwrap_or(members.len()).max(1);
+        Stage { lanes: vec![Lane { units: members.iter().map(unit).collect(), limit }] }
     }
 
     fn chain(&self, group: Option<&str>, item: Option<&ItemName>, when: &str, actions: &[Action], mode: Mode) -> Stage {
-        Stage { units: vec![Unit { steps: self.actions_of(group, item, when, actions, mode), needs: vec![] }], limit: 1 }
+        let unit = Unit { steps: self.actions_of(group, item, when, actions, mode), needs: vec![] };
+        Stage { lanes: vec![Lane { units: vec![unit], limit: 1 }] }
     }
 
     fn actions_of(&self, group: Option<&str>, item: Option<&ItemName>, when: &str, actions: &[Action], mode: Mode) -> Vec<Step> {

@@ -37,7 +37,8 @@ fn shop() -> Plan {
 
 fn keys(stages: &[Stage]) -> Vec<String> {
     let of_unit = |unit: &Unit| unit.steps.iter().map(|step| step.key.clone()).collect::<Vec<_>>().join(" > ");
-    stages.iter().map(|stage| stage.units.iter().map(of_unit).collect::<Vec<_>>().join(" | ")).collect()
+    let of_lane = |lane: &Lane| lane.units.iter().map(of_unit).collect::<Vec<_>>().join(" | ");
+    stages.iter().map(|stage| stage.lanes.iter().map(of_lane).collect::<Vec<_>>().join(" || ")).collect()
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     forecast::{Forecast, forecast},
     spec::Plan,
-    steps::{Stage, Unit, Work},
+    steps::Work,
 };
 
 /// How a step stands.
@@ -87,8 +87,10 @@ impl Timeline {
     #[must_use]
     pub fn critical_path(&self, plan: &Plan, work: Work) -> Forecast {
         let took: BTreeMap<&str, u64> = self.steps.iter().filter_map(|step| Some((step.key.as_str(), step.took_ms()?))).collect();
-        let begun = |unit: Unit| Unit { steps: unit.steps.into_iter().filter(|step| took.contains_key(step.key.as_str())).collect(), ..unit };
-        let stages: Vec<Stage> = plan.stages(work).into_iter().map(|stage| Stage { units: stage.units.into_iter().map(begun).collect(), ..stage }).collect();
+        let mut stages = plan.stages(work);
+        for unit in stages.iter_mut().flat_map(|stage| &mut stage.lanes).flat_map(|lane| &mut lane.units) {
+            unit.steps.retain(|step| took.contains_key(step.key.as_str()));
+        }
         forecast(&stages, |step| took.get(step.key.as_str()).copied().unwrap_or(0))
     }
 }

@@ -12,7 +12,7 @@ use api::{
 use recovery::{ItemName, ItemRecord, Operation, PointChoice, RecoveryPoint, Sync, resolve};
 use serde_json::Value;
 use workflows::{
-    Acceptance, ChangePointInput, FailoverInput, PlannedInput, ProtectInput, ReprotectInput, TestFailoverInput, UndoInput,
+    Acceptance, ChangePointInput, FailoverInput, Part, PlannedInput, ProtectInput, ReprotectInput, TestFailoverInput, UndoInput,
 };
 
 use super::items::{json, point};
@@ -47,7 +47,7 @@ pub(super) async fn failover(app: &App, caller: &Caller, record: Option<&ItemRec
     }
     choosable(app, record, choice).await?;
     let accept_unfenced = accept_unfenced.map(|AcceptUnfenced { reason }| Acceptance { by: caller.name.clone(), reason });
-    json(&FailoverInput { item: record.name.clone(), choice, accept_unfenced, fence_timeout_ms })
+    json(&FailoverInput { item: record.name.clone(), choice, accept_unfenced, fence_timeout_ms, part: Part::default() })
 }
 
 /// What the target's journal listed when it last reported.
@@ -70,7 +70,7 @@ pub(super) fn planned(name: &ItemName, operation: Operation, body: &[u8]) -> Res
     if operation == Operation::PlannedFailover && sync == Sync::DuringFailover {
         return Err(Refusal::new(Code::InvalidRequest, "only a failback can copy everything while the machine is off"));
     }
-    json(&PlannedInput { item: name.clone(), shut_down_ms, sync })
+    json(&PlannedInput { item: name.clone(), shut_down_ms, sync, part: Part::default() })
 }
 
 pub(super) async fn change_point(app: &App, record: Option<&ItemRecord>, body: &[u8]) -> Result<Value, Refusal> {
@@ -97,7 +97,7 @@ pub(super) async fn test_failover(app: &App, record: Option<&ItemRecord>, body: 
     let TestFailoverRequest { point: choice } = read(body)?;
     let record = known(record)?;
     choosable(app, record, choice).await?;
-    json(&TestFailoverInput { item: record.name.clone(), choice, checks: vec![] })
+    json(&TestFailoverInput { item: record.name.clone(), choice, checks: vec![], part: Part::default() })
 }
 
 /// Refuses to discard what nobody said may be discarded, and says what that is.
