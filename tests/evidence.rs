@@ -1,6 +1,8 @@
 //! Evidence of what simulated sites went through: exported, verified, replayed, reported; and every forgery found.
 #![allow(clippy::unwrap_used, reason = "a test panics where its sentence does not hold")]
 
+use std::sync::Arc;
+
 use engine::{
     memory::MemoryStore,
     sim::{Chaos, Rng},
@@ -411,7 +413,8 @@ fn every_declared_step_has_a_sample_answer() {
         }
     }
     let scene = Scene::new(1, Chaos::default());
-    let registry = activities::registry(std::sync::Arc::new(scene.world.site(&site("a"))), std::sync::Arc::new(Nobody));
+    let (here, actions): (Arc<dyn provider::Site>, _) = (Arc::new(scene.world.site(&site("a"))), Arc::new(scene.world.actions(&site("a"))));
+    let registry = activities::with_actions(activities::registry(here.clone(), Arc::new(Nobody)), here, Arc::new(Nobody), actions);
     let without: Vec<&str> = registry.names().filter(|name| what_if::sample(name, &Value::Null, chrono::DateTime::UNIX_EPOCH).is_none()).collect();
     assert_eq!(without, Vec::<&str>::new());
 }

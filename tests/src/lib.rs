@@ -284,7 +284,8 @@ fn add_agent(sim: &mut Simulation, world: &SimWorld, name: &'static str) {
     let world = world.clone();
     sim.agent(vec![workflows::site_queue(&site(name))], move || {
         let here: Arc<dyn Site> = Arc::new(world.site(&site(name)));
-        activities::registry(here, Arc::new(Answers))
+        let registry = activities::registry(here.clone(), Arc::new(Answers));
+        activities::with_actions(registry, here, Arc::new(Answers), Arc::new(world.actions(&site(name))))
     });
 }
 

@@ -9,7 +9,7 @@ use recovery::{
     Generation,
     plan::action::{ActionContext, Performed, Repeats},
 };
-use sdk::{Activity, Call, CallError, Context, Failure, Retry, TimeoutKind};
+use sdk::{Activity, Applied, Call, CallError, Context, Failure, Retry, TimeoutKind};
 
 use crate::{
     declared::{ActionResult, CarryOut, CarryOutOnce, SiteError},
@@ -37,6 +37,8 @@ const MARGIN: Duration = Duration::from_secs(60);
 const MOST_QUESTIONS: u64 = 300;
 /// Shortest time between two questions.
 const LEAST_PAUSE_MS: u64 = 500;
+/// Code of an action that was begun and says that it did not work.
+const FAILED: &str = "action-failed";
 
 /// Carries an action out at the site that its context names. `patience` is how long its agent may take to pick it up.
 ///
@@ -66,20 +68,28 @@ fn limited<A: Activity>(call: Call<A>, action: &Performed, patience: Duration) -
 
 /// What a person reads: which action, and whether it may have happened.
 fn failure(action: &Performed, context: &ActionContext, error: CallError<SiteError>) -> Failure {
-    let kind = action.kind();
-    let late = matches!(error, CallError::Timeout(TimeoutKind::Total));
-    let never_begun = matches!(error, CallError::Timeout(TimeoutKind::Queue));
     let harmless = action.repeats() == Repeats::Harmless;
-    let cancelled = matches!(error, CallError::Cancelled);
-    let failure = Failure::from(error);
-    let message = match (action, late) {
-        (Performed::Check(wait), true) => format!("{} did not hold within {}", wait.check, wait.within),
-        _ if never_begun => format!("nobody at site {} picked it up in time", context.site),
-        _ => failure.message.clone(),
+    let doubt = match &error {
+        CallError::Unknown(_) => true,
+        CallError::Timeout(kind) => *kind != TimeoutKind::Queue,
+        CallError::Exhausted { last, .. } => last.applied == Applied::Unknown,
+        CallError::App(_) | CallError::Cancelled | CallError::Unreadable(_) => false,
     };
-    let unknown = failure.applied == sdk::Applied::Unknown && failure.code != "action-failed" && !harmless && !never_begun && !cancelled;
-    let doubt = if unknown { "; whether it was done is unknown: look before it is done again" } else { "" };
-    let message = if cancelled { message } else { format!("action {} ({kind}: {action}): {message}{doubt}", context.step) };
-    let failure = Failure { message, ..failure };
-    if never_begun { failure.not_applied() } else { failure }
+    let certain = match &error {
+        CallError::Timeout(TimeoutKind::Queue) | CallError::Cancelled => true,
+        // The others say so themselves; what has failed may have done half of its work.
+        CallError::App(site) => site.code != FAILED,
+        CallError::Timeout(_) | CallError::Exhausted { .. } | CallError::Unknown(_) | CallError::Unreadable(_) => false,
+    };
+    let said = match (&error, action) {
+        (CallError::Cancelled, _) => return error.into(),
+        (CallError::Timeout(TimeoutKind::Queue), _) => Some(format!("the agent of site {} did not pick it up in time", context.site)),
+        (CallError::Timeout(TimeoutKind::Total), Performed::Check(wait)) => Some(format!("it did not hold within {}", wait.within)),
+        _ => None,
+    };
+    let failure = Failure::from(error);
+    let said = said.unwrap_or_else(|| failure.message.clone());
+    let end = if doubt && !harmless { "; whether it was done is unknown: look before it is done again" } else { "" };
+    let failure = Failure { message: format!("action {} ({}: {action}): {said}{end}", context.step, action.kind()), ..failure };
+    if certain { failure.not_applied() } else { failure }
 }

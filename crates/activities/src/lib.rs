@@ -3,6 +3,7 @@
 //! Each file answers one part of `workflows::declared`. What a provider's error means for the engine is decided in
 //! [`fault`] alone: what may pass is a failure to be retried, the rest is the site's typed answer.
 
+mod actions;
 mod fault;
 mod machines;
 mod replicas;
@@ -15,6 +16,8 @@ use engine::{ActivityRegistry, Job};
 use provider::{Call, Site};
 use recovery::{Check, EffectToken};
 use workflows::declared as d;
+
+pub use actions::with_actions;
 
 /// Asks over the network whether a machine serves.
 #[async_trait]

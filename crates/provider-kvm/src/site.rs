@@ -14,6 +14,7 @@
 mod compute;
 mod extents;
 mod fence;
+mod guests;
 mod old_machine;
 mod replica;
 mod replication;
@@ -107,6 +108,8 @@ struct Inner {
     host: Arc<Host>,
     tools: Arc<Tools>,
     watch: Watch,
+    /// One link into a copy's network at a time.
+    linking: Arc<tokio::sync::Mutex<()>>,
     reported: Mutex<BTreeMap<ItemName, ItemReport>>,
 }
 
@@ -145,7 +148,7 @@ impl KvmSite {
             }
         }
         let watch = Watch::start(host.clone())?;
-        let inner = Inner { receiver: OnceLock::new(), sources: Mutex::default(), host, tools, watch, reported: Mutex::default() };
+        let inner = Inner { receiver: OnceLock::new(), sources: Mutex::default(), host, tools, watch, linking: Arc::default(), reported: Mutex::default() };
         let site = Self { inner: Arc::new(inner) };
         let receiver = Receiver::listen(site.inner.host.config.data_listen, tls, site.inner.host.clone())?;
         site.inner.receiver.get_or_init(|| receiver);

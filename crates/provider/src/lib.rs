@@ -1,7 +1,7 @@
 //! What a site offers to activities, whatever the platform: machines, fencing, received points, and replication.
 //!
 //! ```text
-//!   activities ──▶ Site = Compute + Fence + ReplicaStore + Replication + TestCopies + Reports
+//!   activities ──▶ Site = Compute + Fence + ReplicaStore + Replication + TestCopies + Guests + Reports, and Actions beside it
 //!                    ├── sim::SimSite      in memory, faults on demand, outside ledger of effects
 //!                    └── provider-kvm      libvirt and QEMU
 //! ```
@@ -14,12 +14,14 @@
 //!
 //! [`EffectToken`]: recovery::EffectToken
 
+mod actions;
 mod asking;
 mod call;
 mod compute;
 pub mod contract;
 mod error;
 mod fence;
+mod guests;
 mod machine;
 mod replica;
 mod replication;
@@ -31,18 +33,20 @@ use std::fmt::Debug;
 
 use recovery::SiteName;
 
+pub use actions::{ActionError, Actions, Done, Order, Said, Wanted};
 pub use asking::ask;
 pub use call::{Call, Progress, ProgressSink, Quiet};
 pub use compute::{Compute, Inventory, NetworkChoice, ObjectKind, OwnedObject, RecoverMachine, Recovered, RecoveredState, Started, Written};
 pub use error::{Applied, ProviderError};
 pub use fence::{Fence, FenceMethod, FenceProof, FenceState};
+pub use guests::{GuestProgram, GuestRun, Guests, Link, Whose};
 pub use machine::{Definition, Disk, Machine, PowerState};
 pub use replica::{Base, Endpoint, ExtentMap, Pin, Point, PrepareReplica, Replica, ReplicaStore};
 pub use replication::{AUTOSTART_PATIENCE, ItemReport, Phase, Replicate, Replication, ReplicationStatus, Reports, SourceMachine};
 pub use test_copy::{Isolation, RecoverTest, TestCopies, TestStarted};
 
 /// All ports of one site behind one object.
-pub trait Site: Compute + Fence + ReplicaStore + Replication + TestCopies + Reports + Debug {
+pub trait Site: Compute + Fence + ReplicaStore + Replication + TestCopies + Guests + Reports + Debug {
     /// The name under which the site is enrolled.
     fn name(&self) -> &SiteName;
 }

@@ -10,6 +10,7 @@
 //! by the world, never by the caller. 4. A wrong choice of what is sent loses data here as it does anywhere: a point is what the
 //! target has, overlaid by exactly the blocks that came.
 
+mod actions;
 mod base;
 mod boot;
 mod clock;
@@ -30,6 +31,7 @@ mod stream;
 mod test_copy;
 mod world;
 
+pub use actions::{ActionEntry, ActionKey, SimActions};
 pub use clock::Clock;
 pub use effect::{Effect, Moment, Op, Verdict};
 pub use hand::Contents;

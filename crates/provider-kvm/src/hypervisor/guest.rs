@@ -5,7 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use provider::ProviderError;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use provider::{GuestProgram, GuestRun, ProviderError, Said};
 use serde_json::{Value, json};
 use virt::{
     domain::{DomainShutoffReason, DomainStateReason},
@@ -76,6 +77,47 @@ impl Vm {
                 None => std::thread::sleep(LOOK),
             }
         }
+    }
+
+    /// Lets the guest's agent begin a program of a plan. Gives its process id in the guest.
+    pub(crate) fn begin_program(&self, wanted: &GuestProgram) -> Result<i64, ProviderError> {
+        let failed = |detail: String| ProviderError::NotServing { machine: self.name.clone(), detail: format!("{} in its guest: {detail}", wanted.program) };
+        // One that does not answer is found by a question that harms nothing.
+        self.agent(&json!({ "execute": "guest-ping" })).map_err(failed)?;
+        let environment: Vec<String> = wanted.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut asked = json!({ "path": wanted.program, "arg": wanted.arguments, "env": environment, "capture-output": true });
+        if let Some(input) = &wanted.input {
+            asked["input-data"] = STANDARD.encode(input).into();
+        }
+        let asked = json!({ "execute": "guest-exec", "arguments": asked });
+        let _span = calling("agent", &self.name);
+        let answer = self.domain.qemu_agent_command(&asked.to_string(), ANSWER_S, 0).map_err(|error| {
+            let said_no = matches!(error.code(), Enum::Known(virt::error::ErrorNumber::AgentCommandFailed));
+            if said_no { failed(error.message().to_owned()) } else { self.lost(wanted, error.message()) }
+        })?;
+        let answer: Value = serde_json::from_str(&answer).map_err(|error| self.lost(wanted, &error.to_string()))?;
+        answer["return"]["pid"].as_i64().ok_or_else(|| self.lost(wanted, &format!("the agent began it with {answer}")))
+    }
+
+    /// It was begun, or may have been.
+    pub(crate) fn lost(&self, wanted: &GuestProgram, detail: &str) -> ProviderError {
+        ProviderError::AnswerLost { operation: wanted.program.clone(), target: format!("the guest of {}", self.name), detail: detail.to_owned() }
+    }
+
+    /// How a program that was begun has ended; none while it runs. Otherwise why that can't be told now, in words.
+    pub(crate) fn end_of_program(&self, pid: i64, most_output: usize) -> Result<Option<GuestRun>, String> {
+        let status = self.agent(&json!({ "execute": "guest-exec-status", "arguments": { "pid": pid } }))?;
+        if status["exited"] != true {
+            return Ok(None);
+        }
+        let exit = status["exitcode"].as_i64().or_else(|| status["signal"].as_i64().map(|signal| 128 + signal));
+        let exit = exit.and_then(|exit| i32::try_from(exit).ok()).ok_or_else(|| format!("it ended with {status}"))?;
+        let mut said = Said::within(most_output);
+        for part in ["out-data", "err-data"] {
+            let heard = status[part].as_str().and_then(|text| STANDARD.decode(text).ok());
+            said.hear(&heard.unwrap_or_default());
+        }
+        Ok(Some(GuestRun { exit, said }))
     }
 
     /// Asks the guest's agent. Gives what it returns, or why there is no answer, in words.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   libvirt network switchback-test.ITEM.GENERATION ── bridge sbtHASH ──┬── taps of the copy
-//!     no address, no route, no uplink, nothing on top of it             └── sbpHASH ═ the probe, while it asks
+//!     no address, no route, no uplink, nothing on top of it             └── sbpHASH ═ the probe, while it asks; sblHASH ═ a link for an action
 //! ```
 //!
 //! It is layer 2 only: with an address on the bridge the copy would reach this host, and through it everything else.
@@ -26,6 +26,7 @@ use crate::{
 const NETWORK_START: &str = "switchback-test.";
 const BRIDGE_START: &str = "sbt";
 const PORT_START: &str = "sbp";
+const LINK_START: &str = "sbl";
 
 /// Names of one copy's network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,13 +36,15 @@ pub(crate) struct Names {
     pub(crate) bridge: String,
     /// The probe's end.
     pub(crate) port: String,
+    /// The end of a link for a plan's action.
+    pub(crate) link: String,
 }
 
 impl Names {
     pub(crate) fn of(item: &ItemName, generation: Generation) -> Self {
         let network = format!("{NETWORK_START}{item}.{generation}");
         let hash = &hex::encode(Sha256::digest(&network))[..10];
-        Self { bridge: format!("{BRIDGE_START}{hash}"), port: format!("{PORT_START}{hash}"), network }
+        Self { bridge: format!("{BRIDGE_START}{hash}"), port: format!("{PORT_START}{hash}"), link: format!("{LINK_START}{hash}"), network }
     }
 }
 
@@ -109,7 +112,7 @@ fn interfaces() -> Result<Vec<Interface>, ProviderError> {
 
 /// What of ours there is among the host's interfaces.
 pub(super) fn ours() -> Result<Vec<Interface>, ProviderError> {
-    let start = |i: &Interface| i.ifname.starts_with(BRIDGE_START) || i.ifname.starts_with(PORT_START);
+    let start = |i: &Interface| i.ifname.starts_with(BRIDGE_START) || i.ifname.starts_with(PORT_START) || i.ifname.starts_with(LINK_START);
     Ok(interfaces()?.into_iter().filter(start).collect())
 }
 
@@ -153,6 +156,7 @@ pub(super) fn ensure(hypervisor: &Hypervisor, right: &Right<'_>, names: &Names) 
 /// Removes the network with everything that hangs on it, whatever is left of it.
 pub(super) fn remove(hypervisor: &Hypervisor, names: &Names) -> Result<(), ProviderError> {
     remove_interface(&names.port)?;
+    remove_interface(&names.link)?;
     hypervisor.remove_network(&names.network)?;
     remove_interface(&names.bridge)
 }
@@ -185,7 +189,7 @@ pub(super) fn prove(hypervisor: &Hypervisor, names: &Names, copy: Option<&Vm>) -
 }
 
 /// What of the host's interfaces touches the bridge and should not.
-fn judge(all: &[Interface], Names { bridge, port, .. }: &Names, taps: &BTreeSet<String>) -> Vec<String> {
+fn judge(all: &[Interface], Names { bridge, port, link, .. }: &Names, taps: &BTreeSet<String>) -> Vec<String> {
     let mut found = vec![];
     match all.iter().find(|i| i.ifname == *bridge) {
         None => found.push(format!("there is no interface {bridge}")),
@@ -200,7 +204,7 @@ fn judge(all: &[Interface], Names { bridge, port, .. }: &Names, taps: &BTreeSet<
     let mut missing = taps.clone();
     for it in all.iter().filter(|i| i.ifname != *bridge) {
         if it.master.as_deref() == Some(bridge) {
-            let known = missing.remove(&it.ifname) || it.ifname == *port;
+            let known = missing.remove(&it.ifname) || it.ifname == *port || it.ifname == *link;
             found.extend((!known).then(|| format!("{} is connected to it", it.ifname)));
         }
         if it.link.as_deref() == Some(bridge) {
@@ -229,12 +233,12 @@ mod tests {
 
     #[test]
     fn whatever_touches_the_bridge_is_found() {
-        let names = Names { network: "n".into(), bridge: "br".into(), port: "probe".into() };
+        let names = Names { network: "n".into(), bridge: "br".into(), port: "probe".into(), link: "link".into() };
         let all = |json: &str| serde_json::from_str::<Vec<Interface>>(json).unwrap();
         let bridge = r#"{"ifname":"br","linkinfo":{"info_kind":"bridge"}}"#;
         let taps = BTreeSet::from(["vnet1".to_owned()]);
         let judged = |others: &str| judge(&all(&format!("[{bridge},{others}]")), &names, &taps);
-        let fine = r#"{"ifname":"vnet1","master":"br"},{"ifname":"probe","master":"br"},{"ifname":"eth0","master":"br0"},{"ifname":"lo"}"#;
+        let fine = r#"{"ifname":"vnet1","master":"br"},{"ifname":"probe","master":"br"},{"ifname":"link","master":"br"},{"ifname":"eth0","master":"br0"},{"ifname":"lo"}"#;
         assert_eq!(judged(fine), [""; 0]);
         let uplink = format!(r#"{fine},{{"ifname":"eth1","master":"br"}}"#);
         assert_eq!(judged(&uplink), ["eth1 is connected to it"]);

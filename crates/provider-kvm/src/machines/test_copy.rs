@@ -17,6 +17,7 @@
 
 use std::{
     fs,
+    net::TcpStream,
     path::{Path, PathBuf},
 };
 
@@ -28,6 +29,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     isolation::{self, Names},
+    probe::Cable,
     probe,
     records::{self, MachineRecord},
 };
@@ -356,17 +358,34 @@ impl<'a> Copies<'a> {
         if self.hypervisor.by_uuid(&vm.uuid)?.is_some_and(|left| left.persistent().unwrap_or(false)) { vm.undefine() } else { Ok(()) }
     }
 
-    /// Asks the running copy.
-    pub(crate) fn check(&self, generation: Generation, checks: &[Check]) -> Result<String, ProviderError> {
+    /// The running copy, with its record.
+    fn running(&self, generation: Generation) -> Result<(MachineRecord, Vm), ProviderError> {
         let record = self.of_generation(generation)?;
         let vm = self.hypervisor.by_uuid(&record.uuid)?;
         let power = vm.as_ref().map_or(Ok(PowerState::Off), Vm::power)?;
         if record.started(&self.dir)?.is_none() {
             return Err(ProviderError::NotRecovered { item: self.item.clone(), generation });
         }
-        if power != PowerState::Running {
-            return Err(ProviderError::NotServing { machine: record.name, detail: format!("it is {power}") });
+        match vm {
+            Some(vm) if power == PowerState::Running => Ok((record, vm)),
+            Some(_) | None => Err(ProviderError::NotServing { machine: record.name, detail: format!("it is {power}") }),
         }
+    }
+
+    /// The running copy itself.
+    pub(crate) fn machine(&self, generation: Generation) -> Result<Vm, ProviderError> {
+        self.running(generation).map(|(_, vm)| vm)
+    }
+
+    /// A connection to a port of the running copy, from within its network.
+    pub(crate) fn link(&self, generation: Generation, host: &str, port: u16) -> Result<(TcpStream, Cable), ProviderError> {
+        let (record, _) = self.running(generation)?;
+        probe::link_within(&Names::of(self.item, generation), &record.name, host, port)
+    }
+
+    /// Asks the running copy.
+    pub(crate) fn check(&self, generation: Generation, checks: &[Check]) -> Result<String, ProviderError> {
+        let (record, vm) = self.running(generation)?;
         if checks.is_empty() {
             return Ok(format!("{} runs; nothing was asked", record.name));
         }
@@ -377,7 +396,7 @@ impl<'a> Copies<'a> {
             answers.push(probe::ask_within(&Names::of(self.item, generation), &record.name, &over_network)?);
         }
         for check in in_guest {
-            if let (Check::Guest { program, arguments }, Some(vm)) = (check, &vm) {
+            if let Check::Guest { program, arguments } = check {
                 answers.push(vm.run_in_guest(program, arguments)?);
             }
         }

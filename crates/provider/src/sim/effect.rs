@@ -69,6 +69,9 @@ ops! {
     CheckTest = "check_test",
     CleanTest = "clean_test",
     ObserveTest = "observe_test",
+    RunProgram = "run_program",
+    ReachCopy = "reach_copy",
+    CarryOut = "carry_out",
 }
 
 impl fmt::Display for Op {

@@ -108,7 +108,7 @@ impl SimSite {
         self.world.with_site(&self.name, |site| read(site))
     }
 
-    async fn pass(&self, effect: Effect) -> Result<(), ProviderError> {
+    pub(super) async fn pass(&self, effect: Effect) -> Result<(), ProviderError> {
         match self.world.judge(&effect) {
             Verdict::Proceed => Ok(()),
             Verdict::Fail(error) => Err(error),

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use recovery::{EffectToken, Generation, ItemName, PointId, SiteName};
 
 use super::{
+    actions::{ActionEntry, ActionKey},
     effect::Planned,
     ledger::Ledger,
     machine::{Address, Blocks, Guest, Origin, SimMachine, protectable},
@@ -20,6 +21,10 @@ use crate::{
 pub(super) struct State {
     pub(super) sites: BTreeMap<SiteName, SiteState>,
     pub(super) ledger: Ledger,
+    /// What was done of the actions of plans.
+    pub(super) actions: BTreeMap<ActionKey, ActionEntry>,
+    /// Names of steps that are to fail, and how often; `None` is for ever.
+    pub(super) failing: BTreeMap<String, Option<u32>>,
     pub(super) planned: Vec<Planned>,
     /// Items whose next append is cut midway.
     pub(super) torn: BTreeSet<ItemName>,
