@@ -5,6 +5,7 @@
 pub mod collector;
 pub mod disks;
 pub mod drive;
+pub mod fleet;
 pub mod judge;
 pub mod lab;
 pub mod monitoring;
@@ -272,6 +273,12 @@ pub struct ScheduledStep {
 #[must_use]
 pub fn item() -> ItemName {
     ITEM.parse().unwrap_or_else(|_| unreachable!("a valid name"))
+}
+
+/// An item by its name.
+#[must_use]
+pub fn item_named(name: &str) -> ItemName {
+    name.parse().unwrap_or_else(|_| unreachable!("a valid name"))
 }
 
 /// A site by its name.

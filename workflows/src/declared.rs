@@ -4,6 +4,7 @@
 
 mod actions;
 mod machines;
+mod plans;
 mod replicas;
 mod test_copies;
 mod triggers;
@@ -17,6 +18,7 @@ pub use machines::{
     CheckMachine, DiscardMachine, FenceMachine, Fenced, FlattenMachine, InspectMachine, Inspected, LiftFence, MeasureWrites, RecoverMachine,
     Recovered, RetireMachine, Served, ShutDownMachine, StartMachine, StartSource, StartedMachine, Written,
 };
+pub use plans::{MakeWay, Way};
 pub use replicas::{
     AwaitFirstPoint, Base, DropReplica, Endpoint, ExtentMap, FinalSync, KeepExtentMap, ListPoints, PinPoint, PrepareReplica, RemovePoints, ReopenReplica, SealReplica, Sealed,
     StartReplication, StopReplication, UnpinPoint, WithdrawPoints,

@@ -2,6 +2,7 @@
 //!
 //!   protect ─▶ failover | planned failover ─▶ commit ─▶ reprotect ─▶ failback ─▶ commit ─▶ reprotect        unprotect
 //!                  └▶ change point, undo             beside them: test failover, clean-up; drill (both)
+//!   plan: any of these with many items, in order
 //!
 //! Invariants: 1. Nothing here knows a platform, a store or a clock. 2. A workflow changes the item's record only by facts,
 //! recorded in the transaction of the events that cause them. 3. The machine of an item is powered on with its network only
@@ -18,6 +19,7 @@ mod discarded;
 pub mod failover;
 mod old_machine;
 mod part;
+pub mod plan;
 pub mod planned;
 mod promote;
 pub mod protect;
@@ -34,6 +36,9 @@ pub use clean_test::{CleanTestFailover, CleanTestInput, Cleaned};
 pub use commit::{Commit, CommitInput, Committed};
 pub use drill::{Drill, DrillInput, Drilled, drill_workflow_id};
 pub use failover::{Acceptance, Failover, FailoverInput};
+pub use plan::{
+    PLAN_PROJECTION, Plan, PlanEnded, PlanFact, PlanGroup, PlanInput, PlanNote, PlanOptions, Question, Reply, answer_signal, makes_way, plan_workflow_id,
+};
 pub use part::{Part, Prepared, ToChooseFrom};
 pub use planned::{Failback, PlannedFailover, PlannedInput};
 pub use promote::FailedOver;
@@ -62,4 +67,6 @@ pub fn registry() -> sdk::Registry {
         .with::<Drill>()
         .with::<Unprotect>()
         .with::<Trigger>()
+        .with::<Plan>()
+        .with::<PlanGroup>()
 }

@@ -144,6 +144,7 @@ async fn copy(item: &mut Tracked, saga: &mut Saga, input: &TestFailoverInput, re
     stages.end("choose the point", ctx.now());
     let clean = ctx.call(target.clone(), &CleanTest { item: name.clone(), generation });
     saga.step(ctx.call(target.clone(), &RecoverTest { item: name.clone(), generation, point }), clean).await?;
+    part::gate(&ctx, &name, &input.part, point).await?;
     stages.end("make the copy", ctx.now());
     let started = ctx.call(target.clone(), &StartTest { item: name.clone(), generation }).await?;
     stages.end("prove the isolation and start", ctx.now());

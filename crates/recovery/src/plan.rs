@@ -7,6 +7,7 @@
 
 pub mod action;
 mod changes;
+mod fit;
 mod forecast;
 mod mode;
 mod reading;
@@ -18,6 +19,7 @@ mod tests;
 mod timeline;
 
 pub use changes::{Change, changes};
+pub use fit::{Fit, fit};
 pub use forecast::{Forecast, Timed, forecast};
 pub use mode::{InvalidMode, Mode, OnError};
 pub use reading::{InvalidPlan, MOST_GROUPS, MOST_ITEMS_OF_GROUP, MOST_TEXT};

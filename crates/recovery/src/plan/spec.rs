@@ -18,7 +18,7 @@
 //!   - name: web
 //!     items: [{ item: web, checks: ["http://10.0.0.7:80/"] }]
 //!     after:
-//!       - { name: point, on: [planned, unplanned], dns: { server: 10.0.0.53, zone: example.org, name: shop.example.org, type: A, values: [10.0.0.7] } }
+//!       - { name: point, on: [planned, unplanned], dns: { server: 10.0.0.53, zone: example.org, name: shop.example.org, type: A, values: [10.0.0.7], ttl: 60 } }
 //! roles: { dba: [ada, bob] }
 //! failback: { order: [web, app, data] }
 //! ```

@@ -1,7 +1,7 @@
 //! The steps of a plan in a mode, in the order in which they can happen: what a run does, what is predicted, what is shown.
 //!
 //! ```text
-//!   before ─▶ prepare (all machines; planned: group by group, last one first) ─▶ group 1: before ─▶ machines ─▶ after ─▶ group 2 … ─▶ after
+//!   before ─▶ prepare (all machines; without loss: group by group, last one first) ─▶ group 1: before ─▶ machines ─▶ after ─▶ group 2 … ─▶ after
 //! ```
 //!
 //! Invariants: 1. Stages follow each other; the lanes of one run at the same time; in a lane up to so many units, and the steps of a unit
@@ -168,8 +168,7 @@ impl Plan {
         };
         let mut stages = vec![self.chain(None, None, "before", &self.before, mode)];
         match mode {
-            Mode::Test => {}
-            Mode::Unplanned => stages.push(self.prepared(&self.start_order(mode), work)),
+            Mode::Test | Mode::Unplanned => stages.push(self.prepared(&self.start_order(mode), work)),
             Mode::Planned | Mode::Failback => stages.extend(self.shut_down_order(mode).into_iter().map(|group| self.prepared(&[group], work))),
         }
         for group in self.start_order(mode) {
@@ -192,7 +191,11 @@ impl Plan {
         let unit = |group: &Group, member: &Member| {
             let key = member_key(group, member, StepKind::Prepare, work);
             let site = site(work.mode().unwrap_or(Mode::Unplanned));
-            let does = if work == Work::Unplanned { "fence, choose, recover" } else { "shut down, send the rest, recover" };
+            let does = match work {
+                Work::Unplanned => "fence, choose, recover",
+                Work::Test => "choose, make a copy",
+                Work::Planned | Work::Failback | Work::CleanTest | Work::Commit | Work::Undo | Work::Reprotect => "shut down, send the rest, recover",
+            };
             Unit { steps: vec![step(key, StepKind::Prepare, group, member, site, does)], needs: vec![] }
         };
         let lane = |group: &&Group| Lane { units: group.in_order().into_iter().map(|member| unit(group, member)).collect(), limit: self.parallel };
@@ -204,7 +207,8 @@ impl Plan {
         let site = self.ends(mode).0;
         let unit = |member: &&Member| {
             let chain = |when: &str, actions: &[Action]| self.actions_of(Some(&group.name), Some(&member.item), when, actions, mode);
-            let (kind, does) = if mode == Mode::Test { (StepKind::Operate, "start a copy, until it serves") } else { (StepKind::Start, "power on, until it serves") };
+            let kind = StepKind::Start;
+            let does = if mode == Mode::Test { "power the copy on, until it serves" } else { "power on, until it serves" };
             let own = step(member_key(group, member, kind, work), kind, group, member, site.clone(), does);
             let steps = [chain("before", &member.before), vec![own], chain("after", &member.after)].concat();
             let needs = members.iter().enumerate().filter(|(_, other)| member.needs.contains(&other.item)).map(|(place, _)| place).collect();

@@ -1,0 +1,146 @@
+//! The workflow that moves or copies one machine, whichever it is: prepared, let through, ended.
+
+use chrono::{DateTime, Utc};
+use recovery::{
+    ItemName, PointChoice, SiteName,
+    plan::{Member, Work},
+};
+use sdk::{Child, ChildError, Context, Failure, RunId};
+
+use super::{PlanOptions, way};
+use crate::{
+    Failback, FailedOver, Failover, FailoverInput, Part, PlannedFailover, PlannedInput, Prepared, TestFailover, TestFailoverInput, Tested, ToChooseFrom,
+    part::{POINT, POWER_ON, ready_word, sealed_word},
+};
+
+/// A machine's workflow that goes on.
+pub(crate) enum Moving {
+    Test(Child<TestFailover>),
+    Unplanned(Child<Failover>),
+    Planned(Child<PlannedFailover>),
+    Back(Child<Failback>),
+}
+
+/// What came of it.
+pub(crate) struct Moved {
+    pub(crate) serves: bool,
+    pub(crate) evidence: String,
+    /// From the point until the plan was asked for.
+    pub(crate) rpo_ms: u64,
+    pub(crate) site: SiteName,
+}
+
+macro_rules! each {
+    ($moving:expr, $child:ident => $what:expr) => {
+        match $moving {
+            Moving::Test($child) => $what,
+            Moving::Unplanned($child) => $what,
+            Moving::Planned($child) => $what,
+            Moving::Back($child) => $what,
+        }
+    };
+}
+
+/// How one machine takes part.
+pub(crate) struct Wanted<'a> {
+    pub(crate) member: &'a Member,
+    pub(crate) work: Work,
+    pub(crate) choice: PointChoice,
+    pub(crate) options: &'a PlanOptions,
+    /// It waits for the others before it is powered on.
+    pub(crate) gate: bool,
+}
+
+impl Wanted<'_> {
+    /// Whether the point follows from those of other machines.
+    fn asks(&self) -> bool {
+        matches!(self.choice, PointChoice::LatestMultiVmProcessed | PointChoice::LatestMultiVmAppConsistent) && self.work != Work::Planned && self.work != Work::Failback
+    }
+
+    fn part(&self) -> Part {
+        let serve_within_ms = self.member.budget.map(|budget| budget.ms());
+        Part { asks: self.asks() && self.gate, gate: self.gate, checks: self.member.checks.clone(), serve_within_ms }
+    }
+
+    /// Begins it.
+    pub(crate) async fn begun(&self, ctx: &Context) -> Result<Moving, Failure> {
+        let (item, work, part) = (self.member.item.clone(), self.work, self.part());
+        let PlanOptions { accept_unfenced, fence_timeout_ms, shut_down_ms, sync, .. } = self.options.clone();
+        // Once it is known that it may run, what it was recovered from is known as well.
+        let choice = if self.asks() && !self.gate { PointChoice::LatestProcessed } else { self.choice };
+        Ok(match work {
+            Work::Test => {
+                let input = TestFailoverInput { item: item.clone(), choice, checks: part.checks.clone(), part: Part { checks: vec![], ..part } };
+                Moving::Test(way::begun(ctx, &item, &input, work).await?)
+            }
+            Work::Planned => {
+                let input = PlannedInput { item: item.clone(), shut_down_ms, sync: recovery::Sync::default(), part };
+                Moving::Planned(way::begun(ctx, &item, &input, work).await?)
+            }
+            Work::Failback => {
+                let input = PlannedInput { item: item.clone(), shut_down_ms, sync, part };
+                Moving::Back(way::begun(ctx, &item, &input, work).await?)
+            }
+            Work::Unplanned | Work::CleanTest | Work::Commit | Work::Undo | Work::Reprotect => {
+                let input = FailoverInput { item: item.clone(), choice, accept_unfenced, fence_timeout_ms, part };
+                Moving::Unplanned(way::begun(ctx, &item, &input, work).await?)
+            }
+        })
+    }
+}
+
+impl Moving {
+    pub(crate) fn run(&self) -> RunId {
+        each!(self, child => child.run())
+    }
+
+    /// What it could be recovered from, once that does not change any more; or how it ended.
+    pub(crate) async fn to_choose_from(&self, item: &ItemName) -> Result<ToChooseFrom, Failure> {
+        each!(self, child => child.word(&sealed_word(item)).await.map_err(early))
+    }
+
+    pub(crate) fn choose(&self, choice: PointChoice) -> Result<(), Failure> {
+        Ok(each!(self, child => child.tell(POINT, &choice))?)
+    }
+
+    /// Waits until everything is there but power; or how it ended.
+    pub(crate) async fn prepared(&self, item: &ItemName) -> Result<Prepared, Failure> {
+        each!(self, child => child.word(&ready_word(item)).await.map_err(early))
+    }
+
+    pub(crate) fn power_on(&self) -> Result<(), Failure> {
+        Ok(each!(self, child => child.tell(POWER_ON, &()))?)
+    }
+
+    pub(crate) fn cancel(&self, why: &str) {
+        each!(self, child => child.cancel(why));
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&self, requested_at: DateTime<Utc>) -> Result<Moved, Failure> {
+        match self {
+            Moving::Test(child) => Ok(tested(child.ended().await?, requested_at)),
+            Moving::Unplanned(child) => Ok(failed_over(child.ended().await?)),
+            Moving::Planned(child) => Ok(failed_over(child.ended().await?)),
+            Moving::Back(child) => Ok(failed_over(child.ended().await?)),
+        }
+    }
+}
+
+/// It ended before it was prepared, which is never well.
+fn early<T>(end: Result<T, ChildError>) -> Failure {
+    match end {
+        Ok(_) => Failure::fatal("not-prepared", "it ended before it was let through"),
+        Err(why) => why.into(),
+    }
+}
+
+fn failed_over(moved: FailedOver) -> Moved {
+    let FailedOver { site, serves, evidence, rpo_actual_ms, .. } = moved;
+    Moved { serves, evidence, rpo_ms: rpo_actual_ms, site }
+}
+
+fn tested(tested: Tested, requested_at: DateTime<Utc>) -> Moved {
+    let Tested { site, serves, evidence, point_taken_at, .. } = tested;
+    Moved { serves, evidence, rpo_ms: crate::test_failover::elapsed_ms(point_taken_at, requested_at), site }
+}
