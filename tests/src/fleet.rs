@@ -139,8 +139,8 @@ impl Fleet {
     /// [`Stuck`].
     pub fn finish(&mut self, run: RunId) -> Result<(), Stuck> {
         self.until(|store| {
-            let mut runs = store.runs().into_iter();
-            runs.all(|(id, other)| other.state != RunState::Open || id != run) && store.runs().iter().all(|(_, other)| other.state != RunState::Open)
+            let states = store.run_states();
+            states.iter().any(|(id, _)| *id == run) && states.iter().all(|(_, state)| *state != RunState::Open)
         })
     }
 
@@ -223,6 +223,20 @@ impl Fleet {
             };
         }
         open.into_values().collect()
+    }
+
+    /// Runs until a plan's run asks people something.
+    ///
+    /// # Errors
+    /// [`Stuck`].
+    pub fn until_asked(&mut self, root: RunId) -> Result<(), Stuck> {
+        self.until(|store| {
+            let asks = store.last_fact(|row| {
+                let note = (row.projection == PLAN_PROJECTION).then(|| serde_json::from_value::<PlanNote>(row.fact.clone()).ok()).flatten();
+                note.filter(|note| note.root == root && matches!(note.fact, PlanFact::Step { question: Some(_), .. }))
+            });
+            asks.is_some()
+        })
     }
 
     /// Somebody answers.

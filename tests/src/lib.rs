@@ -190,7 +190,7 @@ impl Scene {
         self.sim.run_until(POLLS, |store| {
             // Looking copies the run; it can have ended only where the store has changed.
             let changes = Some(store.changes());
-            std::mem::replace(&mut looked_at, changes) != changes && run_of(store, run).is_some_and(|run| run.state != RunState::Open)
+            std::mem::replace(&mut looked_at, changes) != changes && store.run_states().into_iter().any(|(id, state)| id == run && state != RunState::Open)
         })
     }
 
@@ -303,8 +303,10 @@ fn run_of(store: &MemoryStore, run: RunId) -> Option<MemoryRun> {
 /// The last record that committed turns recorded for an item.
 #[must_use]
 pub fn projected(store: &MemoryStore, item: &ItemName) -> Option<ItemRecord> {
-    let mut changes = store.projections().into_iter().filter_map(|(_, row)| serde_json::from_value::<ItemChange>(row.fact).ok());
-    changes.rfind(|change| change.item == *item).map(|change| change.record)
+    store.last_fact(|row| {
+        let of_item = row.projection == workflows::ITEM_PROJECTION && row.fact["item"] == item.as_str();
+        of_item.then(|| serde_json::from_value::<ItemChange>(row.fact.clone()).ok()).flatten().map(|change| change.record)
+    })
 }
 
 /// Does something on all processors, to the end, even if some of it fails.

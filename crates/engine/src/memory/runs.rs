@@ -293,6 +293,18 @@ impl MemoryStore {
         self.lock().runs.iter().map(|(id, run)| (*id, run.clone())).collect()
     }
 
+    /// How each run stands.
+    #[must_use]
+    pub fn run_states(&self) -> Vec<(RunId, RunState)> {
+        self.lock().runs.iter().map(|(id, run)| (*id, run.state.clone())).collect()
+    }
+
+    /// The newest fact of which `read` makes something. It must not use the store.
+    pub fn last_fact<T>(&self, read: impl FnMut(&crate::ProjectionRow) -> Option<T>) -> Option<T> {
+        let mut read = read;
+        self.lock().projections.iter().rev().find_map(|(_, row)| read(row))
+    }
+
     /// Facts recorded by committed turns, in order.
     #[must_use]
     pub fn projections(&self) -> Vec<(RunId, crate::ProjectionRow)> {
