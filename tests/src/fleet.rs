@@ -24,7 +24,7 @@ use serde_json::Value;
 use uuid::Uuid;
 use workflows::{
     PLAN_PROJECTION, PlanFact, PlanInput, PlanNote, PlanOptions, ProtectInput, Question, Reply, answer_signal,
-    declared::{LoadItem, MakeWay, SiteError, Way},
+    declared::{DropDeadline, LoadItem, MakeWay, SetDeadline, SiteError, Way},
     item_workflow_id, plan_workflow_id,
 };
 
@@ -72,7 +72,7 @@ impl Fleet {
         ["a", "b"].into_iter().for_each(|name| add_agent(&mut sim, &world, name));
         let store = sim.store.clone();
         sim.agent(vec![TaskQueue::new("server")], move || {
-            ActivityRegistry::default().with::<LoadItem, _>(BesideStore(store.clone())).with::<MakeWay, _>(BesideStore(store.clone()))
+            ActivityRegistry::default().with::<LoadItem, _>(BesideStore(store.clone())).with::<MakeWay, _>(BesideStore(store.clone())).with::<SetDeadline, _>(BesideStore(store.clone())).with::<DropDeadline, _>(BesideStore(store.clone()))
         });
         sim.worker(workflows::registry());
         sim.worker(workflows::registry());
@@ -326,5 +326,19 @@ impl Perform<MakeWay> for BesideStore {
         let cancel = Message::Cancel { by: "plan".into(), reason: input.work };
         until_stored(|| self.0.send(run, cancel.clone()));
         Ok(Way::Drill)
+    }
+}
+
+#[async_trait]
+impl Perform<SetDeadline> for BesideStore {
+    async fn perform(&self, _: &Job, _: SetDeadline) -> Result<(), Fault<SiteError>> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Perform<DropDeadline> for BesideStore {
+    async fn perform(&self, _: &Job, _: DropDeadline) -> Result<(), Fault<SiteError>> {
+        Ok(())
     }
 }

@@ -18,7 +18,7 @@ pub use machines::{
     CheckMachine, DiscardMachine, FenceMachine, Fenced, FlattenMachine, InspectMachine, Inspected, LiftFence, MeasureWrites, RecoverMachine,
     Recovered, RetireMachine, Served, ShutDownMachine, StartMachine, StartSource, StartedMachine, Written,
 };
-pub use plans::{MakeWay, Way};
+pub use plans::{DropDeadline, MakeWay, SetDeadline, Way};
 pub use replicas::{
     AwaitFirstPoint, Base, DropReplica, Endpoint, ExtentMap, FinalSync, KeepExtentMap, ListPoints, PinPoint, PrepareReplica, RemovePoints, ReopenReplica, SealReplica, Sealed,
     StartReplication, StopReplication, UnpinPoint, WithdrawPoints,

@@ -20,13 +20,17 @@ mod way;
 
 use recovery::{
     Location, PlanName, PointChoice, SiteName, Sync,
-    plan::{Forecast, OnError, Plan as Spec, StepRun, StepState, Timeline, Work, place},
+    plan::{Forecast, OnError, Plan as Spec, StepRun, StepState, Then, Timeline, Work, place},
 };
 use sdk::{Child, ChildError, ClosePolicy, Context, Failure, Workflow};
 use serde::{Deserialize, Serialize};
 
 use self::{acts::Stage, book::Book, group::{GroupEnded, GroupInput}, member::Kept};
-use crate::Acceptance;
+use crate::{
+    Acceptance,
+    declared::{DropDeadline, SetDeadline},
+    tracked::server_queue,
+};
 
 pub use asks::{Question, Reply, answer_signal};
 pub use book::{PLAN_PROJECTION, PlanFact, PlanNote};
@@ -160,7 +164,10 @@ impl Workflow for Plan {
         let book = Book::new(&ctx, &input.plan.name, ctx.run_id());
         let mut conduct = Conduct { requested_at: ctx.now(), ctx, book, input, rpo_ms: None };
         conduct.began();
-        let outcome = conduct.carried_out().await;
+        let mut outcome = conduct.carried_out().await;
+        if outcome.is_ok() {
+            outcome = conduct.left_a_word().await;
+        }
         conduct.ended(outcome)
     }
 }
@@ -177,6 +184,8 @@ struct Conduct {
 type Going = Child<PlanGroup>;
 
 impl Conduct {
+    const PLAN: &str = <Plan as Workflow>::NAME;
+
     fn began(&self) {
         let PlanInput { version, sha256, work, plan, .. } = &self.input;
         let (rto, rpo) = (plan.rto_target.map(|span| span.ms()), plan.rpo_target.map(|span| span.ms()));
@@ -190,6 +199,29 @@ impl Conduct {
             Some(_) => self.in_order().await?,
         }
         self.actions("after").await
+    }
+
+    /// What is to become of a failover that nobody judges; who judges it ends that.
+    async fn left_a_word(&self) -> Result<(), Stop> {
+        let PlanInput { plan, work, version, sha256, .. } = &self.input;
+        let name = plan_workflow_id(&plan.name);
+        match (work, plan.commit) {
+            (Work::Planned | Work::Unplanned | Work::Failback, Some(policy)) => {
+                let work = if policy.then == Then::Commit { Work::Commit } else { Work::Undo };
+                let input = PlanInput { plan: plan.clone(), version: *version, sha256: sha256.clone(), work, options: PlanOptions::default() };
+                let set = SetDeadline {
+                    name: name.clone(),
+                    after_ms: policy.after.ms(),
+                    workflow: Self::PLAN.to_owned(),
+                    workflow_id: name,
+                    input: serde_json::to_value(input).unwrap_or_default(),
+                    cause: format!("commit policy of plan {}", plan.name),
+                };
+                Ok(self.ctx.call(server_queue(), &set).await.map_err(Failure::from)?)
+            }
+            (Work::Commit | Work::Undo, _) => Ok(self.ctx.call(server_queue(), &DropDeadline { name }).await.map_err(Failure::from)?),
+            _ => Ok(()),
+        }
     }
 
     async fn actions(&self, when: &str) -> Result<(), Stop> {

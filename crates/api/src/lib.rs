@@ -14,6 +14,7 @@ pub mod agent;
 pub mod client;
 pub mod evidence;
 pub mod items;
+pub mod plans;
 pub mod policies;
 pub mod problem;
 pub mod queues;

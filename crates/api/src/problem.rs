@@ -25,6 +25,8 @@ pub enum Code {
     UnknownTask,
     /// No schedule has this name.
     UnknownSchedule,
+    /// No plan has this name.
+    UnknownPlan,
     /// No such path or method.
     UnknownPath,
     /// The item's state does not allow it.
@@ -98,7 +100,7 @@ const fn entry(code: Code, word: &'static str, status: u16, title: &'static str,
 const UNTOUCHED: &str = "Nothing was changed.";
 
 /// One row a code, in the order of [`Code`].
-const TABLE: [Entry; 33] = [
+const TABLE: [Entry; 34] = [
     entry(Code::InvalidRequest, "invalid-request", 400, "The request is not valid", UNTOUCHED, "Correct what the detail names and ask again."),
     entry(
         Code::UnknownItem,
@@ -126,6 +128,7 @@ const TABLE: [Entry; 33] = [
         UNTOUCHED,
         "See `switchback schedule list` for the names; `switchback schedule history NAME` still tells of one that was removed.",
     ),
+    entry(Code::UnknownPlan, "unknown-plan", 404, "There is no such plan", UNTOUCHED, "See `switchback plan list` for the names."),
     entry(
         Code::UnknownPath,
         "unknown-path",

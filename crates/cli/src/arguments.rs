@@ -4,6 +4,7 @@ mod drill;
 mod evidence;
 mod installation;
 mod items;
+mod plan;
 mod policies;
 mod trigger;
 pub(crate) mod schedule;
@@ -21,6 +22,7 @@ pub(crate) use installation::{Server, StateDirArgument, Up, Worker};
 pub(crate) use items::{
     ChangePoint, Discarding, Failback, Failover, ItemOperation, Location, PlannedFailover, Protect, Reprotect, ShuttingDown, Sync, TestFailover, Waiting,
 };
+pub(crate) use plan::{PlanCommand, PlanFailback, PlanFailover, PlanFromPoint, PlanOnly, PlanReprotect, PlanShutDown, PlanUndo};
 pub(crate) use policies::{Approve, KillSwitchCommand, PolicyCommand};
 pub(crate) use trigger::{CreateSource, SourceCommand, TriggerCommand};
 #[cfg(test)]
@@ -103,6 +105,11 @@ pub(crate) enum Command {
     CleanTestFailover(ItemOperation),
     /// Rehearses a failover: a test failover with checks and a clock, its clean-up, and the proof that nothing is left.
     Drill(Drill),
+    /// Recovers many machines in order: plans as code, carried out, followed, answered.
+    Plan {
+        #[command(subcommand)]
+        command: PlanCommand,
+    },
     /// Starts drills by a calendar.
     Schedule {
         #[command(subcommand)]

@@ -7,6 +7,7 @@ mod explained;
 mod installation;
 mod items;
 mod look;
+mod plan;
 mod policies;
 mod schedule;
 mod trigger;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::{
-    arguments::{Arguments, Command, EvidenceCommand},
+    arguments::{Arguments, Command, EvidenceCommand, PlanCommand},
     connect,
 };
 
@@ -40,6 +41,8 @@ pub(crate) async fn carry_out(arguments: Arguments) -> Result<ExitCode> {
         Command::TestFailover(test) => items::test_failover(&client()?, output, test).await,
         Command::CleanTestFailover(operation) => items::plain(&client()?, output, "clean-test-failover", &operation).await,
         Command::Drill(drill) => drill::drill(&client()?, output, drill).await,
+        Command::Plan { command: PlanCommand::Schema } => plan::schema(),
+        Command::Plan { command } => plan::plan(&client()?, output, command).await,
         Command::Schedule { command } => schedule::carry_out(&client()?, output, command).await,
         Command::Commit(operation) => items::plain(&client()?, output, "commit", &operation).await,
         Command::Unprotect(operation) => items::plain(&client()?, output, "unprotect", &operation).await,

@@ -17,6 +17,7 @@ mod evidence_key;
 mod listen;
 mod load_evidence;
 mod load_item;
+mod plan_steps;
 mod problem;
 mod routes;
 mod serve;

@@ -9,13 +9,14 @@ use sdk::Failure;
 use store::PgStore;
 use workflows::declared::{LoadEvidence, LoadItem, SiteError};
 
-use crate::load_evidence::EvidenceOf;
+use crate::{load_evidence::EvidenceOf, plan_steps::with_plan_steps};
 
 struct FromStore(Arc<PgStore>);
 
 /// The activities of the queue `server`.
 pub(crate) fn registry(store: Arc<PgStore>) -> ActivityRegistry {
-    ActivityRegistry::default().with::<LoadItem, _>(FromStore(store.clone())).with::<LoadEvidence, _>(EvidenceOf(store))
+    let registry = ActivityRegistry::default().with::<LoadItem, _>(FromStore(store.clone())).with::<LoadEvidence, _>(EvidenceOf(store.clone()));
+    with_plan_steps(registry, store)
 }
 
 impl FromStore {

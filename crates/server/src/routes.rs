@@ -7,6 +7,8 @@ mod asked;
 mod drills;
 mod evidence;
 mod items;
+mod plan_runs;
+mod plans;
 mod policies;
 mod runs;
 mod trigger_sources;
@@ -41,6 +43,14 @@ pub(crate) fn table() -> Router<App> {
         .route("/v1/items/{item}/points", get(items::points))
         .route("/v1/items/{item}/drill", post(drills::begin))
         .route("/v1/items/{item}/{operation}", post(items::begin))
+        .route("/v1/plans", get(plans::list).post(plans::apply))
+        .route("/v1/plans/diff", post(plans::diff))
+        .route("/v1/plans/{plan}", get(plans::one))
+        .route("/v1/plans/{plan}/runs", get(plans::runs))
+        .route("/v1/plans/{plan}/remove", post(plans::remove))
+        .route("/v1/plans/{plan}/{work}", post(plans::begin))
+        .route("/v1/plan-runs/{run}", get(plan_runs::one))
+        .route("/v1/plan-runs/{run}/answer", post(plan_runs::answer))
         .route("/v1/schedules", get(schedules::list).post(schedules::create))
         .route("/v1/schedules/preview", post(schedules::preview))
         .route("/v1/schedules/{name}", get(schedules::one))

@@ -1,7 +1,8 @@
-//! Wakes evaluations: whatever a policy has not looked at starts an evaluation, or tells the one that runs to look again.
+//! Wakes evaluations, and starts what is due: whatever a policy has not looked at starts an evaluation, or tells the one that runs to look again.
 //!
 //! ```text
 //!   recovery.trigger_wakes ──▶ no evaluation? start one          one is open? signal "wake"
+//!   recovery.deadlines     ──▶ due? its run, in one transaction
 //! ```
 //!
 //! Invariants: 1. Every server and every worker does it, as often as it likes: a second evaluation is refused by the database, a
@@ -32,6 +33,11 @@ const REPEAT: Duration = Duration::from_secs(3);
 pub(crate) async fn keep_waking(store: Arc<PgStore>, nudge: Arc<Notify>, mut stop: watch::Receiver<bool>) {
     let mut told = BTreeMap::new();
     while !*stop.borrow() {
+        match store.fire_deadlines().await {
+            Ok(0) => {}
+            Ok(runs) => tracing::info!(runs, "what was due has begun"),
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "what may be due was not looked at"),
+        }
         if let Err(error) = wake_all(&store, &mut told).await {
             tracing::warn!(error = &*error, "trigger policies were not looked at");
         }

@@ -18,6 +18,7 @@ mod leases;
 pub mod look;
 pub mod migrate;
 mod pg;
+pub mod plans;
 pub mod policies;
 pub mod pool;
 mod runs;

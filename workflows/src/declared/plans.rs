@@ -3,6 +3,7 @@
 use recovery::ItemName;
 use sdk::RunId;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{READ, declare};
 
@@ -19,6 +20,32 @@ pub enum Way {
         /// What it is.
         workflow: String,
     },
+}
+
+declare! {
+    /// Lets a plan be committed or undone by itself later, once this run has ended; a newer word about the plan takes its place.
+    SetDeadline {
+        /// What it is about.
+        name: String,
+        /// From now, milliseconds.
+        after_ms: u64,
+        /// Registered name of what begins then.
+        workflow: String,
+        /// What that is about.
+        workflow_id: String,
+        /// Its input.
+        input: Value,
+        /// In words.
+        cause: String,
+    } is "set-deadline", Idempotent, Prod, READ => ()
+}
+
+declare! {
+    /// Forgets such a word.
+    DropDeadline {
+        /// What it is about.
+        name: String,
+    } is "drop-deadline", Idempotent, Prod, READ => ()
 }
 
 declare! {

@@ -50,23 +50,24 @@ pub(super) async fn policy(client: &Client, output: Output, command: PolicyComma
     }
 }
 
-fn read(file: &Path) -> Result<String> {
+/// A file, or standard input, of at most so many bytes.
+pub(super) fn read(file: &Path, most_bytes: u64) -> Result<String> {
     let mut text = String::new();
     let read = if file == Path::new("-") {
-        std::io::stdin().take(MOST_BYTES + 1).read_to_string(&mut text)
+        std::io::stdin().take(most_bytes + 1).read_to_string(&mut text)
     } else {
         let opened = std::fs::File::open(file).with_context(|| format!("could not open {}", file.display()))?;
-        opened.take(MOST_BYTES + 1).read_to_string(&mut text)
+        opened.take(most_bytes + 1).read_to_string(&mut text)
     };
     let read = read.with_context(|| format!("could not read {}", file.display()))?;
-    if read as u64 > MOST_BYTES {
-        bail!("{} has more than {MOST_BYTES} bytes; the server reads no more", file.display());
+    if read as u64 > most_bytes {
+        bail!("{} has more than {most_bytes} bytes; the server reads no more", file.display());
     }
     Ok(text)
 }
 
 async fn apply(client: &Client, output: Output, file: &Path) -> Result<ExitCode> {
-    let view: PolicyView = client.post("/v1/trigger-policies", &ApplyPolicy { text: read(file)? }).await?;
+    let view: PolicyView = client.post("/v1/trigger-policies", &ApplyPolicy { text: read(file, MOST_BYTES)? }).await?;
     output::answer(output, &view, |view| {
         let does = match view.mode {
             Mode::Armed => "is armed: it may start failovers of",
@@ -156,7 +157,7 @@ async fn test(client: &Client, output: Output, file: &Path, source: String, head
         Ok((name.trim().to_owned(), value.trim().to_owned()))
     };
     let headers = headers.iter().map(pair).collect::<Result<BTreeMap<_, _>>>()?;
-    let tried: Tried = client.post("/v1/trigger-policies/try", &TryDelivery { source, headers, body: read(file)? }).await?;
+    let tried: Tried = client.post("/v1/trigger-policies/try", &TryDelivery { source, headers, body: read(file, MOST_BYTES)? }).await?;
     output::answer(output, &tried, |tried| {
         let mut lines = vec![format!("{} alert(s)", tried.alerts.len())];
         for alert in &tried.alerts {

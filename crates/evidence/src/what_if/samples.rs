@@ -5,10 +5,10 @@ use recovery::PointId;
 use serde::Serialize;
 use serde_json::Value;
 use workflows::declared::{
-    ActionResult, AwaitFirstPoint, CarryOut, CarryOutOnce, CheckMachine, CheckTest, CleanTest, DiscardMachine, DropReplica, Endpoint, ExtentMap, FenceMachine, Fenced, FinalSync,
-    FlattenMachine, InspectMachine, Inspected, KeepExtentMap, LiftFence, ListPoints, LoadEvidence, LoadItem, MeasureWrites, PinPoint, PrepareReplica, RecoverMachine,
-    RecoverTest, Recovered, RemovePoints, ReopenReplica, RetireMachine, SealReplica, Sealed, Served, ShutDownMachine, StartMachine, StartReplication,
-    StartSource, StartTest, StartedMachine, StartedTest, StopReplication, TakeInventory, TakenInventory, UnpinPoint, WithdrawPoints, Written,
+    ActionResult, AwaitFirstPoint, CarryOut, CarryOutOnce, CheckMachine, CheckTest, CleanTest, DiscardMachine, DropDeadline, DropReplica, Endpoint, ExtentMap, FenceMachine, Fenced, FinalSync,
+    FlattenMachine, InspectMachine, Inspected, KeepExtentMap, LiftFence, ListPoints, LoadEvidence, LoadItem, MakeWay, MeasureWrites, PinPoint, PrepareReplica, RecoverMachine,
+    RecoverTest, Recovered, RemovePoints, ReopenReplica, RetireMachine, SealReplica, Sealed, Served, SetDeadline, ShutDownMachine, StartMachine, StartReplication,
+    StartSource, StartTest, StartedMachine, StartedTest, StopReplication, TakeInventory, TakenInventory, UnpinPoint, Way, WithdrawPoints, Written,
 };
 
 const ASSUMED: &str = "assumed: nobody has recorded this";
@@ -34,7 +34,10 @@ pub fn sample(activity: &str, input: &Value, now: DateTime<Utc>) -> Option<Value
         CarryOut::NAME | CarryOutOnce::NAME => json(&ActionResult { evidence: ASSUMED.into(), status: None, output: String::new(), truncated: false }),
         FinalSync::NAME | AwaitFirstPoint::NAME => json(&point),
         KeepExtentMap::NAME => json(&ExtentMap { hash: String::new(), blocks: 0, bytes: 0, newest_point: point }),
+        MakeWay::NAME => json(&Way::Free),
         LiftFence::NAME
+        | SetDeadline::NAME
+        | DropDeadline::NAME
         | StartSource::NAME
         | DiscardMachine::NAME
         | RetireMachine::NAME
