@@ -128,6 +128,13 @@ impl Product {
         said.json()
     }
 
+    /// Runs a command that may say that something is not as it should be, or that there is no answer yet: null then.
+    #[must_use]
+    pub fn ask_any(&self, words: &[&str]) -> Value {
+        let said = self.say(&[&["-o", "json"], words].concat());
+        serde_json::from_str(&said.out).unwrap_or(Value::Null)
+    }
+
     /// Begins an operation; its run.
     #[must_use]
     pub fn begin(&self, words: &[&str]) -> String {

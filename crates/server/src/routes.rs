@@ -32,7 +32,7 @@ use crate::{
 
 /// All routes of the server.
 pub(crate) fn table() -> Router<App> {
-    Router::new()
+    of_plans()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
@@ -43,14 +43,6 @@ pub(crate) fn table() -> Router<App> {
         .route("/v1/items/{item}/points", get(items::points))
         .route("/v1/items/{item}/drill", post(drills::begin))
         .route("/v1/items/{item}/{operation}", post(items::begin))
-        .route("/v1/plans", get(plans::list).post(plans::apply))
-        .route("/v1/plans/diff", post(plans::diff))
-        .route("/v1/plans/{plan}", get(plans::one))
-        .route("/v1/plans/{plan}/runs", get(plans::runs))
-        .route("/v1/plans/{plan}/remove", post(plans::remove))
-        .route("/v1/plans/{plan}/{work}", post(plans::begin))
-        .route("/v1/plan-runs/{run}", get(plan_runs::one))
-        .route("/v1/plan-runs/{run}/answer", post(plan_runs::answer))
         .route("/v1/schedules", get(schedules::list).post(schedules::create))
         .route("/v1/schedules/preview", post(schedules::preview))
         .route("/v1/schedules/{name}", get(schedules::one))
@@ -101,6 +93,18 @@ pub(crate) fn table() -> Router<App> {
         .route("/v1/agent/tasks/pulse", post(agents::pulse))
         .route("/v1/agent/status", post(agents::status))
         .route("/v1/agent/peers", get(agents::peers))
+}
+
+fn of_plans() -> Router<App> {
+    Router::new()
+        .route("/v1/plans", get(plans::list).post(plans::apply))
+        .route("/v1/plans/diff", post(plans::diff))
+        .route("/v1/plans/{plan}", get(plans::one))
+        .route("/v1/plans/{plan}/runs", get(plans::runs))
+        .route("/v1/plans/{plan}/remove", post(plans::remove))
+        .route("/v1/plans/{plan}/{work}", post(plans::begin))
+        .route("/v1/plan-runs/{run}", get(plan_runs::one))
+        .route("/v1/plan-runs/{run}/answer", post(plan_runs::answer))
 }
 
 /// Ready means: the database answers and has this build's schema, which was checked at the start and only a newer build changes.
