@@ -4,6 +4,7 @@
 //!   GET  /v1/plans[/NAME]                POST /v1/plans {text}             POST /v1/plans/diff {text}
 //!   POST /v1/plans/NAME/remove           POST /v1/plans/NAME/WORK  ─▶ 202 Accepted { run }
 //!        test-failover, clean-test-failover, planned-failover, failover, failback, commit, undo, reprotect
+//!   GET  /v1/plans/NAME/durations/WORK
 //!   GET  /v1/plans/NAME/runs             GET  /v1/plan-runs/RUN            POST /v1/plan-runs/RUN/answer
 //! ```
 
@@ -192,6 +193,26 @@ pub struct QuestionView {
     pub need: usize,
     /// Until when.
     pub until: DateTime<Utc>,
+}
+
+/// What steps took in earlier runs of a work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DurationsView {
+    /// By key.
+    pub steps: Vec<DurationView>,
+}
+
+/// What a step took.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DurationView {
+    /// Which step.
+    pub key: String,
+    /// In the middle, milliseconds.
+    pub middle_ms: u64,
+    /// At most, milliseconds.
+    pub longest_ms: u64,
+    /// In so many runs.
+    pub runs: u64,
 }
 
 /// Answers a question of a run.

@@ -6,6 +6,7 @@ mod installation;
 mod items;
 mod plan;
 mod policies;
+mod simulate;
 mod trigger;
 pub(crate) mod schedule;
 
@@ -23,6 +24,7 @@ pub(crate) use items::{
     ChangePoint, Discarding, Failback, Failover, ItemOperation, Location, PlannedFailover, Protect, Reprotect, ShuttingDown, Sync, TestFailover, Waiting,
 };
 pub(crate) use plan::{PlanCommand, PlanFailback, PlanFailover, PlanFromPoint, PlanOnly, PlanReprotect, PlanShutDown, PlanUndo};
+pub(crate) use simulate::{Simulate, SimulatedWork};
 pub(crate) use policies::{Approve, KillSwitchCommand, PolicyCommand};
 pub(crate) use trigger::{CreateSource, SourceCommand, TriggerCommand};
 #[cfg(test)]

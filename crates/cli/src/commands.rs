@@ -42,6 +42,7 @@ pub(crate) async fn carry_out(arguments: Arguments) -> Result<ExitCode> {
         Command::CleanTestFailover(operation) => items::plain(&client()?, output, "clean-test-failover", &operation).await,
         Command::Drill(drill) => drill::drill(&client()?, output, drill).await,
         Command::Plan { command: PlanCommand::Schema } => plan::schema(),
+        Command::Plan { command: PlanCommand::Simulate(asked) } => plan::simulated::plan(client, output, *asked).await,
         Command::Plan { command } => plan::plan(&client()?, output, command).await,
         Command::Schedule { command } => schedule::carry_out(&client()?, output, command).await,
         Command::Commit(operation) => items::plain(&client()?, output, "commit", &operation).await,

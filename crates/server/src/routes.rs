@@ -101,6 +101,7 @@ fn of_plans() -> Router<App> {
         .route("/v1/plans/diff", post(plans::diff))
         .route("/v1/plans/{plan}", get(plans::one))
         .route("/v1/plans/{plan}/runs", get(plans::runs))
+        .route("/v1/plans/{plan}/durations/{work}", get(plan_runs::known_durations))
         .route("/v1/plans/{plan}/remove", post(plans::remove))
         .route("/v1/plans/{plan}/{work}", post(plans::begin))
         .route("/v1/plan-runs/{run}", get(plan_runs::one))

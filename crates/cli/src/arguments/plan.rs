@@ -58,6 +58,8 @@ pub(crate) enum PlanCommand {
     Undo(PlanUndo),
     /// Replicates all committed machines in the other direction.
     Reprotect(PlanReprotect),
+    /// Tells what a plan would do and how long it would take. Nothing real is touched.
+    Simulate(Box<super::Simulate>),
     /// Lists the runs of a plan, newest first.
     Runs {
         /// Which.

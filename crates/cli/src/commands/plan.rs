@@ -1,6 +1,7 @@
 //! Plans: keeping them, carrying them out, following and answering their runs.
 
 mod progress;
+pub(super) mod simulated;
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
@@ -39,7 +40,7 @@ pub(super) async fn plan(client: &Client, output: Output, command: PlanCommand) 
             output::answer(output, &view, |view| view.text.clone())?;
             Ok(ExitCode::SUCCESS)
         }
-        PlanCommand::Schema => schema(),
+        PlanCommand::Schema | PlanCommand::Simulate(_) => schema(),
         PlanCommand::Remove { plan } => {
             let changed: PolicyChanged = client.post(&format!("/v1/plans/{plan}/remove"), &serde_json::json!({})).await?;
             output::answer(output, &changed, |_| format!("plan {plan} is gone; its versions and histories stay, no machine was touched"))?;
@@ -105,6 +106,7 @@ async fn carried_out(client: &Client, output: Output, command: PlanCommand) -> R
         | PlanCommand::Describe { .. }
         | PlanCommand::Text { .. }
         | PlanCommand::Schema
+        | PlanCommand::Simulate(_)
         | PlanCommand::Remove { .. }
         | PlanCommand::Runs { .. }
         | PlanCommand::Status { .. }

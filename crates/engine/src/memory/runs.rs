@@ -305,6 +305,12 @@ impl MemoryStore {
         self.lock().projections.iter().rev().find_map(|(_, row)| read(row))
     }
 
+    /// Facts recorded by committed turns, in order, but for the first so many.
+    #[must_use]
+    pub fn projections_from(&self, first: usize) -> Vec<(RunId, crate::ProjectionRow)> {
+        self.lock().projections.iter().skip(first).cloned().collect()
+    }
+
     /// Facts recorded by committed turns, in order.
     #[must_use]
     pub fn projections(&self) -> Vec<(RunId, crate::ProjectionRow)> {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use api::{
     Code,
     access::Role,
-    plans::{AnswerTaken, Clock, GiveAnswer, PlanProgress, QuestionView, StepView},
+    plans::{AnswerTaken, Clock, DurationView, DurationsView, GiveAnswer, PlanProgress, QuestionView, StepView},
 };
 use axum::{
     Json,
@@ -21,7 +21,7 @@ use sdk::{Message, RunId};
 use store::plans::{DurationRow, PlanStepRow};
 use workflows::{Question, Reply, answer_signal};
 
-use super::plans::run_view;
+use super::plans::{known, named, plan_of, run_view};
 use crate::{
     app::{App, Asked, parsed},
     caller::Caller,
@@ -58,6 +58,19 @@ async fn durations(app: &App, plan: &Plan, work: Work) -> Result<BTreeMap<String
         known.extend(rows.into_iter().map(|row| (row.key.clone(), row)));
     }
     Ok(known)
+}
+
+/// What steps of a plan took.
+pub(super) async fn known_durations(_: Caller, State(app): State<App>, Path((name, work)): Path<(String, String)>) -> Answer<DurationsView> {
+    let plan = plan_of(&known(&app, &name).await?)?;
+    let work = named(&work)?;
+    let steps = durations(&app, &plan, work).await?.into_values().map(|row| DurationView {
+        key: row.key,
+        middle_ms: row.middle_ms.unsigned_abs(),
+        longest_ms: row.longest_ms.unsigned_abs(),
+        runs: row.runs.unsigned_abs(),
+    });
+    Ok(Json(DurationsView { steps: steps.collect() }))
 }
 
 fn step_run(row: PlanStepRow) -> Result<StepRun, Refusal> {

@@ -100,10 +100,15 @@ pub(super) async fn begin(
 ) -> Result<Response, Refusal> {
     caller.may(Role::Operator)?;
     let body = body.map_err(|error| Refusal::new(Code::InvalidRequest, format!("the request's body can't be read: {}", error.body_text())))?;
-    let words = || Work::ALL.map(Work::as_str).join(", ");
-    let known_work = Work::ALL.into_iter().find(|known| known.as_str() == work);
-    let work = known_work.ok_or_else(|| Refusal::new(Code::UnknownPath, format!("{work:?} is nothing that is done with a plan; there are {}", words())))?;
+    let work = named(&work)?;
     items::once(&app, &caller, &headers, &format!("plan {name} {work} "), &body, begun(&app, &caller, &name, work, &body)).await
+}
+
+/// The work of that name.
+pub(super) fn named(work: &str) -> Result<Work, Refusal> {
+    let words = || Work::ALL.map(Work::as_str).join(", ");
+    let known = Work::ALL.into_iter().find(|known| known.as_str() == work);
+    known.ok_or_else(|| Refusal::new(Code::UnknownPath, format!("{work:?} is nothing that is done with a plan; there are {}", words())))
 }
 
 async fn begun(app: &App, caller: &Caller, name: &str, work: Work, body: &[u8]) -> Result<RunId, Refusal> {

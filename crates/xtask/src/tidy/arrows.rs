@@ -17,8 +17,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("workflows", &["sdk", "recovery"]),
     ("crates/api", &["sdk", "recovery", "alerts"]),
     ("crates/evidence", &["sdk", "engine", "recovery", "workflows"]),
+    ("crates/simulation", &["sdk", "engine", "provider", "recovery", "activities", "workflows"]),
     ("crates/agent", &["api", "sdk", "engine", "activities", "provider", "provider-kvm", "recovery", "workflows", "telemetry"]),
-    ("crates/cli", &["api", "server", "evidence", "workflows", "recovery", "sdk", "telemetry", "alerts"]),
+    ("crates/cli", &["api", "server", "evidence", "simulation", "workflows", "recovery", "sdk", "telemetry", "alerts"]),
     (
         "crates/server",
         &["api", "sdk", "engine", "store", "evidence", "recovery", "provider", "activities", "workflows", "telemetry", "alerts"],
@@ -28,9 +29,9 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Suites may use whatever they test.
 const TESTS: &str = "tests";
 
-const OURS: [&str; 15] = [
+const OURS: [&str; 16] = [
     "sdk", "engine", "store", "recovery", "provider", "provider-kvm", "activities", "api", "server", "telemetry",
-    "workflows", "cli", "agent", "alerts", "evidence",
+    "workflows", "cli", "agent", "alerts", "evidence", "simulation",
 ];
 
 /// Crates that must do without an asynchronous runtime, and the start of the names that would bring one.
