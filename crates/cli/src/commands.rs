@@ -55,7 +55,7 @@ pub(crate) async fn carry_out(arguments: Arguments) -> Result<ExitCode> {
         Command::Evidence { command: EvidenceCommand::Verify { file, key, anchors } } => {
             evidence::verify(output, &file, key.as_deref(), anchors.as_deref())
         }
-        Command::Replay(replay) => evidence::replay(output, &replay),
+        Command::Replay(replay) => apart(move || evidence::replay(output, &replay)).await,
         Command::Why { run } => look::why(&client()?, output, run).await,
         Command::Runs { item, open } => look::runs(&client()?, output, item.as_ref(), open).await,
         Command::Queue { command } => look::queue(&client()?, output, command).await,
@@ -70,4 +70,10 @@ pub(crate) async fn carry_out(arguments: Arguments) -> Result<ExitCode> {
         Command::Trigger { command } => trigger::trigger(&client()?, output, command).await,
         Command::Version => access::version(&client()?, output).await,
     }
+}
+
+/// Carries out what computes and waits for nobody on a thread of its own: on one of the runtime it would be held up after so many steps,
+/// since it never gives the thread back.
+async fn apart<T: Send + 'static>(compute: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(compute).await?
 }

@@ -38,14 +38,21 @@ struct Shown {
 pub(in crate::commands) async fn plan(client: impl FnOnce() -> Result<Client>, output: Output, arguments: Simulate) -> Result<ExitCode> {
     let work = work(arguments.work);
     let question = asked(client, &arguments, work).await?;
-    let told = simulate(&Question { seed: 0, ..question.clone() })?;
-    let ranged = if arguments.draws > 0 { Some(range(&question, arguments.draws)?) } else { None };
-    let each_step = if arguments.each_step { Some(each_failing(&Question { seed: 0, ..question })?) } else { None };
+    let (draws, each) = (arguments.draws, arguments.each_step);
+    let shown = super::super::apart(move || shown(&question, draws, each)).await?;
+    let told = &shown.told;
     let late = told.rto_target_ms.is_some_and(|target| told.total_ms > target);
     let well = told.ending == Ending::Whole && !late;
-    let shown = Shown { told, range: ranged, each_step };
     output::answer(output, &shown, people)?;
     Ok(if well { ExitCode::SUCCESS } else { exit::DEGRADED.into() })
+}
+
+fn shown(question: &Question, draws: u64, each: bool) -> Result<Shown> {
+    let middle = Question { seed: 0, ..question.clone() };
+    let told = simulate(&middle)?;
+    let range = if draws > 0 { Some(range(question, draws)?) } else { None };
+    let each_step = if each { Some(each_failing(&middle)?) } else { None };
+    Ok(Shown { told, range, each_step })
 }
 
 fn work(work: SimulatedWork) -> Work {
