@@ -1,8 +1,14 @@
 //! What is answered beside the sites: records of items, drills out of the way, and every check.
 
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use async_trait::async_trait;
 use engine::{ActivityRegistry, Fault, Job, Perform, memory::MemoryStore};
 use recovery::{Check, ItemRecord};
+use serde_json::Value;
 use workflows::{
     ITEM_PROJECTION, ItemChange,
     declared::{DropDeadline, LoadItem, MakeWay, SetDeadline, SiteError, Way},
@@ -18,12 +24,30 @@ impl activities::Prober for Serves {
     }
 }
 
+/// Records as they were last looked at: of many machines not every fact can be looked at each time.
 #[derive(Clone)]
-struct BesideStore(MemoryStore);
+struct BesideStore {
+    store: MemoryStore,
+    records: Arc<Mutex<(usize, BTreeMap<String, Value>)>>,
+}
+
+impl BesideStore {
+    fn record(&self, item: &str) -> Option<ItemRecord> {
+        let mut kept = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let (seen, records) = &mut *kept;
+        for (_, mut row) in self.store.projections_from(*seen) {
+            *seen += 1;
+            if let Some(name) = row.fact["item"].as_str().filter(|_| row.projection == ITEM_PROJECTION).map(str::to_owned) {
+                records.insert(name, row.fact["record"].take());
+            }
+        }
+        records.get(item).and_then(|record| serde_json::from_value(record.clone()).ok())
+    }
+}
 
 /// The activities of the queue `server`.
 pub(crate) fn beside_store(store: &MemoryStore) -> ActivityRegistry {
-    let beside = BesideStore(store.clone());
+    let beside = BesideStore { store: store.clone(), records: Arc::default() };
     ActivityRegistry::default()
         .with::<LoadItem, _>(beside.clone())
         .with::<MakeWay, _>(beside.clone())
@@ -42,7 +66,7 @@ pub(crate) fn record(store: &MemoryStore, item: &str) -> Option<ItemRecord> {
 #[async_trait]
 impl Perform<LoadItem> for BesideStore {
     async fn perform(&self, _: &Job, input: LoadItem) -> Result<Option<ItemRecord>, Fault<SiteError>> {
-        Ok(record(&self.0, input.item.as_str()))
+        Ok(self.record(input.item.as_str()))
     }
 }
 

@@ -10,6 +10,7 @@ impl State {
         let started = self.start_run(StartRun { run: row.child, start: row.start.clone() });
         let answer = match started {
             Started::New => {
+                self.children.insert((parent, row.seq), row.child);
                 if let Some(run) = self.runs.get_mut(&row.child) {
                     run.parent = Some((Parent { run: parent, seq: row.seq }, row.close));
                 }
@@ -35,10 +36,7 @@ impl State {
     pub(super) fn kin(&self, run: RunId, kin: Kin) -> Option<RunId> {
         match kin {
             Kin::Parent => self.runs.get(&run).and_then(|run| run.parent).map(|(parent, _)| parent.run),
-            Kin::Child { of } => {
-                let ours = |child: &MemoryRun| child.parent.is_some_and(|(parent, _)| parent == Parent { run, seq: of });
-                self.runs.iter().find(|(_, child)| ours(child)).map(|(id, _)| *id)
-            }
+            Kin::Child { of } => self.children.get(&(run, of)).copied(),
         }
     }
 
@@ -48,8 +46,9 @@ impl State {
         if let Some((parent, _)) = self.runs.get(&run).and_then(|ended| ended.parent) {
             self.tell(parent.run, Message::ChildClosed { of: parent.seq, end: end.clone() });
         }
-        let with_it = |child: &MemoryRun| child.parent.is_some_and(|(parent, close)| parent.run == run && close == ClosePolicy::Cancel);
-        let children: Vec<RunId> = self.runs.iter().filter(|(_, child)| with_it(child)).map(|(id, _)| *id).collect();
+        let with_it = |child: &MemoryRun| child.parent.is_some_and(|(_, close)| close == ClosePolicy::Cancel);
+        let children = Self::of_run(&self.children, run, sdk::Seq(0)).into_iter().filter_map(|place| self.children.get(&place).copied());
+        let children: Vec<RunId> = children.filter(|child| self.runs.get(child).is_some_and(with_it)).collect();
         for child in children {
             let reason = "the run that asked for it has ended".to_owned();
             self.tell(child, Message::Cancel { by: format!("run {run}"), reason });

@@ -83,6 +83,12 @@ impl State {
             events: history.events.iter().map(|stored| (stored.bytes.clone(), stored.hash, writer(&stored.event))).collect(),
             msg_keys: history.events.iter().filter_map(|stored| stored.event.msg_key.clone()).collect(),
         };
+        if let Some((parent, _)) = run.parent {
+            self.children.insert((parent.run, parent.seq), history.run);
+        }
+        if !ended {
+            self.open.insert(run.workflow_id.clone(), history.run);
+        }
         self.runs.insert(history.run, run);
         let wanted = turns::wanted(history);
         self.projections.extend(wanted.projections.iter().map(|row| (history.run, row.clone())));

@@ -73,7 +73,12 @@ pub(crate) struct State {
     pub(crate) leases: BTreeMap<Lease, DateTime<Utc>>,
     pub(crate) last_epoch: BTreeMap<WorkerId, i64>,
     pub(crate) runs: BTreeMap<RunId, MemoryRun>,
-    pub(crate) inbox: BTreeMap<i64, (RunId, String, Message)>,
+    /// Open runs by what they are about.
+    pub(crate) open: BTreeMap<String, RunId>,
+    /// Children by the event that asked for them.
+    pub(crate) children: BTreeMap<(RunId, Seq), RunId>,
+    /// By run, then in the order in which they came.
+    pub(crate) inbox: BTreeMap<(RunId, i64), (String, Message)>,
     pub(crate) inbox_keys: BTreeSet<(RunId, String)>,
     pub(crate) next_inbox: i64,
     pub(crate) tasks: BTreeMap<(RunId, Seq), MemoryTask>,
@@ -96,6 +101,8 @@ impl State {
             leases: BTreeMap::new(),
             last_epoch: BTreeMap::new(),
             runs: BTreeMap::new(),
+            open: BTreeMap::new(),
+            children: BTreeMap::new(),
             inbox: BTreeMap::new(),
             inbox_keys: BTreeSet::new(),
             next_inbox: 1,
@@ -143,10 +150,15 @@ impl State {
         if !self.inbox_keys.insert((run, key.clone())) {
             return false;
         }
-        self.inbox.insert(self.next_inbox, (run, key, message));
+        self.inbox.insert((run, self.next_inbox), (key, message));
         self.next_inbox += 1;
         self.changes += 1;
         true
+    }
+
+    /// The entries of one run.
+    pub(crate) fn of_run<K: Copy + Ord, V>(all: &BTreeMap<(RunId, K), V>, run: RunId, first: K) -> Vec<(RunId, K)> {
+        all.range((run, first)..).map(|(key, _)| *key).take_while(|(of, _)| *of == run).collect()
     }
 
     pub(crate) fn has_messages(&self, run: RunId) -> bool {

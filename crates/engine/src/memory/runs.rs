@@ -60,10 +60,10 @@ impl State {
         if self.runs.contains_key(&start.run) {
             return Started::New;
         }
-        let open = |state: &RunState| matches!(state, RunState::Open | RunState::Suspended);
-        if let Some((run, _)) = self.runs.iter().find(|(_, r)| r.workflow_id == *workflow_id && open(&r.state)) {
+        if let Some(run) = self.open.get(workflow_id) {
             return Started::AlreadyOpen(*run);
         }
+        self.open.insert(workflow_id.clone(), start.run);
         let run = MemoryRun {
             workflow_id: workflow_id.clone(),
             workflow: workflow.clone(),
@@ -132,8 +132,11 @@ impl State {
     }
 
     fn read_inbox(&self, runs: &[RunId]) -> Vec<InboxRow> {
-        let wanted = self.inbox.iter().filter(|(_, (run, _, _))| runs.contains(run));
-        wanted.map(|(id, (run, key, message))| InboxRow { id: *id, run: *run, key: key.clone(), message: message.clone() }).collect()
+        let of = |run: RunId| self.inbox.range((run, 0)..).take_while(move |((of, _), _)| *of == run);
+        let mut rows: Vec<InboxRow> =
+            runs.iter().copied().flat_map(of).map(|((run, id), (key, message))| InboxRow { id: *id, run: *run, key: key.clone(), message: message.clone() }).collect();
+        rows.sort_unstable_by_key(|row| row.id);
+        rows
     }
 
     fn writer_of(&self, run: RunId, seq: Seq) -> Option<Writer> {
@@ -194,6 +197,9 @@ impl State {
                 run.failure = close.problem.clone();
                 run.closed_at = (close.state != RunState::Suspended).then_some(now);
                 run.owner = None;
+                if close.state != RunState::Suspended {
+                    self.open.remove(&run.workflow_id);
+                }
             }
         }
         for task in &turn.tasks {
@@ -231,14 +237,25 @@ impl State {
         for key in keys {
             self.inbox_keys.remove(&(run, key.clone()));
         }
-        self.inbox.retain(|_, (r, key, _)| *r != run || !keys.contains(key));
+        for place in Self::of_run(&self.inbox, run, 0) {
+            if self.inbox.get(&place).is_some_and(|(key, _)| keys.contains(key)) {
+                self.inbox.remove(&place);
+            }
+        }
     }
 
     fn clear(&mut self, run: RunId) {
-        self.tasks.retain(|(r, _), _| *r != run);
-        self.timers.retain(|(r, _), _| *r != run);
-        self.inbox.retain(|_, (r, _, _)| *r != run);
-        self.inbox_keys.retain(|(r, _)| *r != run);
+        for place in Self::of_run(&self.tasks, run, Seq(0)) {
+            self.tasks.remove(&place);
+        }
+        for place in Self::of_run(&self.timers, run, Seq(0)) {
+            self.timers.remove(&place);
+        }
+        for place in Self::of_run(&self.inbox, run, 0) {
+            if let Some((key, _)) = self.inbox.remove(&place) {
+                self.inbox_keys.remove(&(run, key));
+            }
+        }
         self.free_locks(run, None);
     }
 
