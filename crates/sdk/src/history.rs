@@ -83,6 +83,16 @@ impl std::fmt::Display for Hash {
     }
 }
 
+impl StoredEvent {
+    /// An event as it is stored behind that link.
+    #[must_use]
+    pub fn behind(head: Hash, event: Event) -> Self {
+        let bytes = serde_json::to_vec(&event).unwrap_or_default();
+        let hash = head.then(&bytes);
+        Self { event, bytes, hash }
+    }
+}
+
 impl History {
     /// A run of which nothing is recorded yet.
     #[must_use]
@@ -111,9 +121,8 @@ impl History {
     /// Adds a new event and links it.
     pub fn push(&mut self, event: Event) -> &StoredEvent {
         debug_assert_eq!(event.seq, self.next_seq());
-        let bytes = serde_json::to_vec(&event).unwrap_or_default();
-        let hash = self.head().then(&bytes);
-        self.events.push(StoredEvent { event, bytes, hash });
+        let stored = StoredEvent::behind(self.head(), event);
+        self.events.push(stored);
         &self.events[self.events.len() - 1]
     }
 

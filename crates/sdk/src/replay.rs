@@ -114,8 +114,12 @@ impl<'a> Live<'a> {
     }
 
     fn extend(&mut self, history: &History, messages: &[Message], stamp: Stamp) -> Result<Turn, ReplayError> {
-        let mut longer = history.clone();
-        let known = longer.events.len();
+        let (mut seq, mut head, mut events) = (history.next_seq(), history.head(), Vec::new());
+        let mut add = |event: Event| {
+            let stored = StoredEvent::behind(head, event);
+            head = stored.hash;
+            events.push(stored);
+        };
         let mut seen: BTreeSet<String> = history.events.iter().filter_map(|e| e.event.msg_key.clone()).collect();
         let mut consumed = Vec::new();
         for message in messages {
@@ -125,14 +129,15 @@ impl<'a> Live<'a> {
             if self.closed || !self.machine.borrow().awaits(&inbound) || !seen.insert(key.clone()) {
                 continue;
             }
-            let seq = longer.next_seq();
-            longer.push(stamped(stamp, seq, Some(key), EventBody::Inbound(inbound.clone())));
-            for command in self.deliver(seq, stamp.at, inbound)? {
-                let seq = longer.next_seq();
-                longer.push(stamped(stamp, seq, None, EventBody::Command(command)));
+            add(stamped(stamp, seq, Some(key), EventBody::Inbound(inbound.clone())));
+            let commands = self.deliver(seq, stamp.at, inbound)?;
+            seq = seq.next();
+            for command in commands {
+                add(stamped(stamp, seq, None, EventBody::Command(command)));
+                seq = seq.next();
             }
         }
-        Ok(Turn { events: longer.events.split_off(known), consumed })
+        Ok(Turn { events, consumed })
     }
 
     /// Delivers one event and polls once; gives the commands that answer it.

@@ -76,6 +76,7 @@ pub(crate) fn built(question: &Question) -> Result<Everybody, Impossible> {
     let store = MemoryStore::new(DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default(), Arc::new(Faultless));
     let clock_of = store.clone();
     let sites = SimWorld::new(Clock::new(move || clock_of.time()));
+    sites.forget_networks();
     for member in plan.members() {
         let size = question.inventory.records.iter().find(|record| record.name == member.item).and_then(|record| record.disks.first()).map_or(1 << 20, |disk| disk.size_bytes);
         sites.add_machine(&plan.from, member.item.as_str(), &[("vda", size.clamp(1 << 16, 1 << 40), "qcow2")]);

@@ -29,10 +29,17 @@ pub struct PoweredOn {
 
 /// All changes so far, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct NetworkLog(pub(super) Vec<PoweredOn>);
+pub(super) struct NetworkLog {
+    pub(super) changes: Vec<PoweredOn>,
+    /// Nothing is noted.
+    pub(super) off: bool,
+}
 
 impl NetworkLog {
     pub(super) fn note<'a>(&mut self, sites: impl Iterator<Item = (&'a SiteName, &'a SiteState)>, since: DateTime<Utc>) {
+        if self.off {
+            return;
+        }
         let mut machines = BTreeSet::new();
         for (site, state) in sites {
             for (name, m) in state.machines.iter().filter(|(_, m)| m.power == PowerState::Running) {
@@ -40,8 +47,8 @@ impl NetworkLog {
                 machines.extend(m.networks.iter().map(of));
             }
         }
-        if self.0.last().is_none_or(|last| last.machines != machines) {
-            self.0.push(PoweredOn { since, machines });
+        if self.changes.last().is_none_or(|last| last.machines != machines) {
+            self.changes.push(PoweredOn { since, machines });
         }
     }
 }

@@ -97,7 +97,12 @@ impl SimWorld {
     /// Which machines were powered on to which networks, at every time at which that changed.
     #[must_use]
     pub fn network_log(&self) -> Vec<PoweredOn> {
-        self.lock().network.0.clone()
+        self.lock().network.changes.clone()
+    }
+
+    /// Notes no more which machines are on which networks: with thousands of them that takes most of the time.
+    pub fn forget_networks(&self) {
+        self.lock().network.off = true;
     }
 
     /// What was done so far.
