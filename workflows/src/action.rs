@@ -10,6 +10,7 @@ use recovery::{
     plan::action::{ActionContext, Performed, Repeats},
 };
 use sdk::{Activity, Applied, Call, CallError, Context, Failure, Retry, TimeoutKind};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     declared::{ActionResult, CarryOut, CarryOutOnce, SiteError},
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// An action of a plan, ready to be carried out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActionOrder {
     /// What.
     pub action: Performed,

@@ -24,8 +24,28 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR", default_value = "/var/lib/switchback-agent")]
         state_dir: PathBuf,
     },
+    /// What this agent can do for plans beside its machines.
+    #[command(subcommand)]
+    Actions(ActionsCommand),
     /// Looks at a host, read-only: which of its machines can be protected, and if not, why and what to do.
     Check(Check),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ActionsCommand {
+    /// Looks at commands, secrets and the SSH client, and says what is wrong with them. Changes nothing.
+    Check(ActionsCheck),
+}
+
+/// Exit codes: 0 all is well, 6 something is wrong, and actions that need it will fail.
+#[derive(Debug, Args)]
+pub(crate) struct ActionsCheck {
+    /// Where commands, secrets and known hosts are kept.
+    #[arg(long, value_name = "DIR", default_value = actions::DIRECTORY)]
+    pub(crate) actions: PathBuf,
+    /// Form of the answer.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -81,6 +101,9 @@ pub(crate) struct Run {
     /// Where other sites' agents send data to.
     #[arg(long, value_name = "IP:PORT", required_unless_present = "simulated")]
     pub(crate) data_listen: Option<SocketAddr>,
+    /// Commands, secrets and known hosts for the actions of plans; need not exist.
+    #[arg(long, value_name = "DIR", default_value = actions::DIRECTORY, conflicts_with = "simulated")]
+    pub(crate) actions: PathBuf,
     /// Hosts simulated sites in memory instead of a hypervisor: for trying things out. All is gone when it stops.
     #[arg(long, conflicts_with_all = ["storage", "data_listen"])]
     pub(crate) simulated: bool,

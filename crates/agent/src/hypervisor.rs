@@ -32,7 +32,8 @@ pub(crate) fn open(arguments: &Run) -> Result<Served> {
     };
     let site = KvmSite::open(config).with_context(|| format!("opening the site at {}", arguments.libvirt))?;
     let data_address = Some(data_listen.to_string());
-    Ok(Served { identity, state_dir: state_dir.clone(), site: Arc::new(site), data_address })
+    let actions = Arc::new(actions::Outside::new(&arguments.actions));
+    Ok(Served { identity, state_dir: state_dir.clone(), site: Arc::new(site), actions, data_address })
 }
 
 #[cfg(not(feature = "kvm"))]

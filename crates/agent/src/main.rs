@@ -8,6 +8,7 @@
 //! Invariants: 1. It holds no database credentials. 2. Replication goes on while the server is away. 3. Nothing is printed on
 //! standard output but what was asked for; logs go to standard error.
 
+mod actions_check;
 mod anchors;
 mod arguments;
 mod checking;
@@ -34,6 +35,7 @@ const REPLACED: u8 = 3;
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Check(check) => checking::check(&check),
+        Command::Actions(arguments::ActionsCommand::Check(check)) => actions_check::check(&check),
         Command::Enroll(enroll) => in_runtime(async move { enrol::enrol(&enroll).await }),
         Command::Anchors { state_dir } => printed(anchors::print(&state_dir, std::io::stdout().lock())),
         Command::Run(run) => in_runtime(serve::run(run)),

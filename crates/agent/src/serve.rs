@@ -52,9 +52,10 @@ pub(crate) async fn run(arguments: Run) -> Result<()> {
 }
 
 fn serve(one: Served, ttl: Duration, working: &mut JoinSet<()>, stopped: &watch::Receiver<bool>, replaced: &Arc<Notify>) -> Result<()> {
-    let Served { identity, state_dir, site, data_address } = one;
+    let Served { identity, state_dir, site, actions, data_address } = one;
     let client = Arc::new(identity.client()?);
     let registry = activities::registry(site.clone(), Arc::new(FromHere));
+    let registry = activities::with_actions(registry, site.clone(), Arc::new(FromHere), actions);
     let queues = vec![TaskQueue::new(format!("site:{}", identity.site)), TaskQueue::new(format!("host:{}", identity.name))];
     tracing::info!(agent = identity.name, site = %identity.site, server = identity.server, "serving");
     let work = session::Work { client: client.clone(), queues, registry, ttl, replaced: replaced.clone() };

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use provider::Site;
+use provider::{Actions, Site};
 
 use crate::identity::Identity;
 
@@ -12,5 +12,7 @@ pub(crate) struct Served {
     /// Where the identity is kept, and what this agent notes for itself.
     pub(crate) state_dir: PathBuf,
     pub(crate) site: Arc<dyn Site>,
+    /// What it does for plans beside its machines.
+    pub(crate) actions: Arc<dyn Actions>,
     pub(crate) data_address: Option<String>,
 }

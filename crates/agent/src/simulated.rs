@@ -67,7 +67,8 @@ pub(crate) fn open(arguments: &Run, stop: watch::Receiver<bool>) -> Result<Vec<S
     for dir in &arguments.state_dir {
         let identity = Identity::load(dir)?;
         let site = Arc::new(world.site(&identity.site));
-        served.push(Served { identity, state_dir: dir.clone(), site, data_address: None });
+        let actions = Arc::new(world.actions(&identity.site));
+        served.push(Served { identity, state_dir: dir.clone(), site, actions, data_address: None });
     }
     tokio::spawn(replicate(world.clone(), stop.clone()));
     if let Some(path) = &arguments.control {

@@ -4,10 +4,15 @@
 
 mod lab;
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    io::{Read, Write},
+    process::Command,
+    time::Duration,
+};
 
 use lab::{End, GuestLab, Other, call, generation, other, runtime, token};
-use provider::{Call, ObjectKind, PowerState, ProviderError, RecoverTest, RecoveredState, TestCopies, TestStarted};
+use provider::{Call, GuestProgram, Guests, ObjectKind, PowerState, ProviderError, RecoverTest, RecoveredState, TestCopies, TestStarted, Whose};
 use recovery::{Check, Consistency, EffectToken, ItemName, PointId, ReplicationPolicy};
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +78,51 @@ async fn answers(lab: &GuestLab, grant_epoch: i64, path: &str) -> String {
     }
 }
 
+/// What plans do in a copy: a program in its guest, and a link to one of its ports.
+async fn from_within(lab: &GuestLab, grant_epoch: i64) {
+    let program = |program: &str, arguments: &[&str], within_s: u64| GuestProgram {
+        key: "run/web/db9/promote".to_owned(),
+        program: program.to_owned(),
+        arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+        input: Some("a line\n".to_owned()),
+        environment: vec![("SWITCHBACK_PLAN".to_owned(), "shop".to_owned())],
+        repeatable: false,
+        within: Duration::from_secs(within_s),
+        most_output: 1_000,
+    };
+    let (site, item, generation) = (lab.target(), lab.item(), generation(grant_epoch));
+    let run = async |wanted| site.run_program(&item, generation, Whose::Copy, &wanted).await;
+    let shell = |script, within_s| program("/bin/busybox", &["sh", "-c", script], within_s);
+    let ended = run(shell("cat; echo $SWITCHBACK_PLAN; echo wrong >&2; exit 3", 60)).await.expect("it runs");
+    assert_eq!((ended.exit, ended.said.text().as_str()), (3, "a line\nshop\nwrong\n"));
+    let flooded = run(shell("head -c 100000 /dev/zero", 60)).await.expect("it runs");
+    assert_eq!((flooded.exit, flooded.said.left_out()), (0, 99_000));
+    let killed = run(shell("kill -9 $$", 60)).await.expect("it runs");
+    assert_eq!(killed.exit, 137);
+    let none = run(program("/bin/nothing", &[], 60)).await.expect_err("there is no such program");
+    assert!(none.not_applied() && none.retryable(), "{none}");
+    let late = run(shell("exec sleep 600", 1)).await.expect_err("it hangs");
+    assert!(!late.not_applied() && late.to_string().contains("still runs after 1 s"), "{late}");
+    let not_recovered = site.run_program(&item, generation, Whose::Recovered, &shell("true", 60)).await;
+    assert_eq!(not_recovered, Err(ProviderError::NotRecovered { item: item.clone(), generation }));
+
+    let mut link = site.reach_copy(&item, generation, &lab.address.to_string(), 8080).await.expect("it is reached");
+    let asked = tokio::task::spawn_blocking(move || {
+        let stream = link.stream.as_mut().expect("it is a real one");
+        stream.write_all(b"GET /status HTTP/1.0\r\n\r\n").expect("it is sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it is answered");
+        answer
+    });
+    // Beside it, checks are asked from another neighbour.
+    answers(lab, grant_epoch, "status").await;
+    assert!(asked.await.expect("it ends").contains(" 200 "), "the link carries");
+    let closed = site.reach_copy(&item, generation, &lab.address.to_string(), 81).await.expect_err("nobody is there");
+    assert!(closed.not_applied(), "{closed}");
+    let again = start(lab, grant_epoch).await.expect("its network is still isolated");
+    assert!(again.isolation.detail.contains("no uplink"), "{}", again.isolation.detail);
+}
+
 #[test]
 fn a_copy_runs_beside_production_which_it_can_not_reach_and_leaves_nothing() {
     let case = "a_copy_runs_beside_production";
@@ -107,6 +157,7 @@ fn a_copy_runs_beside_production_which_it_can_not_reach_and_leaves_nothing() {
         assert!(asked("guest:/bin/nothing").await.is_err(), "there is no such program");
         let refused = asked(&format!("ssh:{}:8080", lab.address)).await.expect_err("it speaks HTTP");
         assert!(refused.to_string().contains("ssh:"), "{refused}");
+        from_within(&lab, 2).await;
         let inventory = lab.target().inventory().await.expect("it is listed");
         let kinds: std::collections::BTreeSet<ObjectKind> = inventory.objects.iter().filter(|object| object.of_test).map(|object| object.kind).collect();
         assert!([ObjectKind::Machine, ObjectKind::MachineDisk, ObjectKind::Network].iter().all(|kind| kinds.contains(kind)), "{inventory:?}");

@@ -105,10 +105,21 @@ impl Said {
         self.left_out += over as u64;
     }
 
-    /// All of what was kept in one piece: what was heard so far, without a gap.
+    /// How many bytes are missing in the middle.
     #[must_use]
     pub fn left_out(&self) -> u64 {
         self.left_out
+    }
+
+    /// The same without a secret, wherever it stands.
+    #[must_use]
+    pub fn without(self, secret: &[u8]) -> Self {
+        let tail: Vec<u8> = self.tail.into_iter().collect();
+        // Where nothing is left out, it may stand across the middle.
+        if self.left_out == 0 {
+            return Self { head: blotted(&[self.head, tail].concat(), secret), tail: [].into(), ..self };
+        }
+        Self { head: blotted(&self.head, secret), tail: blotted(&tail, secret).into(), ..self }
     }
 
     /// As text: what is no UTF-8 is replaced, and a line says how much is missing in the middle.
@@ -131,6 +142,31 @@ impl Said {
     }
 }
 
+/// A secret is blotted out, and so is its part at either end.
+fn blotted(text: &[u8], secret: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(text.len());
+    let mut rest = text;
+    // A secret that was cut by the limit: its end at the beginning, its beginning at the end.
+    let leads = (4..secret.len()).rev().find(|cut| rest.starts_with(&secret[secret.len() - cut..])).unwrap_or(0);
+    if leads > 0 {
+        kept.extend(BLOT);
+        rest = &rest[leads..];
+    }
+    while let Some(at) = rest.windows(secret.len()).position(|part| part == secret) {
+        kept.extend([&rest[..at], BLOT].concat());
+        rest = &rest[at + secret.len()..];
+    }
+    let trails = (4..secret.len()).rev().find(|cut| rest.ends_with(&secret[..*cut])).unwrap_or(0);
+    kept.extend(&rest[..rest.len() - trails]);
+    if trails > 0 {
+        kept.extend(BLOT);
+    }
+    kept
+}
+
+/// Stands where a secret stood.
+const BLOT: &[u8] = b"[secret]";
+
 /// Text that a database and a terminal take: no zero bytes, no escapes.
 fn legible(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t' | '\r') { '\u{fffd}' } else { c }).collect()
@@ -152,6 +188,18 @@ mod tests {
         assert_eq!(said.last_words(3), "…ijk");
         said.hear(&vec![b'x'; 1_000_000]);
         assert_eq!(said.text(), "ab\n… 1000003 bytes are left out …\nxxxxxx");
+    }
+
+    #[test]
+    fn a_secret_that_is_said_back_is_blotted_out() {
+        let heard = |limit, words: &[u8]| {
+            let mut said = Said::within(limit);
+            said.hear(words);
+            said.without(b"s3cr3t-token").text()
+        };
+        assert_eq!(heard(100, b"you are s3cr3t-token, and s3cr3t-token"), "you are [secret], and [secret]");
+        assert_eq!(heard(40, b"0123s3cr3t-token456789012345678901234567890123456789"), "0123[secret]\n… 12 bytes are left out …\n012345678901234567890123456789");
+        assert_eq!(heard(40, b"01234567890123456789 s3cr3t-token and so on it goes yes"), "0123456789\n… 15 bytes are left out …\n[secret] and so on it goes yes");
     }
 
     #[test]

@@ -23,6 +23,11 @@ pub(crate) fn guest_parts() -> PathBuf {
     guests().join("parts")
 }
 
+/// Servers that actions of plans are tested against, unpacked under `root`.
+pub(crate) fn services() -> PathBuf {
+    target().join("services")
+}
+
 /// Prometheus and Alertmanager as their packages bring them, unpacked under `root`.
 pub(crate) fn monitoring() -> PathBuf {
     target().join("monitoring")

@@ -82,6 +82,13 @@ const FOR_ALERTS: &[Row] = &[(
     || Ok(Parts::Monitoring.present()),
 )];
 
+const FOR_ACTIONS: &[Row] = &[
+    ("SSH client", "runs the scripts of plans", Remedy::Packages(&["openssh-client"]), || Ok(["ssh", "ssh-keygen"].into_iter().all(sh::have))),
+    ("services", "take what plans do beside machines: an SSH server, a name server", Remedy::Parts(Parts::Services), || {
+        Ok(Parts::Services.present())
+    }),
+];
+
 /// The daemon without its systemd integration; the network driver is for isolated networks.
 const LIBVIRT: Remedy = Remedy::Packages(&["libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-daemon-driver-network"]);
 
@@ -98,8 +105,8 @@ pub(crate) fn missing(scope: Scope) -> Result<Vec<Need>> {
         Scope::Simulated => &[FOR_ALL],
         Scope::Real => &[FOR_ALL, FOR_LIBVIRT, FOR_REAL],
         Scope::Dist => &[FOR_ALL, FOR_LIBVIRT, FOR_DIST],
-        Scope::Tests => &[FOR_ALL, FOR_TESTS, FOR_LIBVIRT],
-        Scope::TestsWithMachines => &[FOR_ALL, FOR_TESTS, FOR_LIBVIRT, FOR_REAL, FOR_ALERTS],
+        Scope::Tests => &[FOR_ALL, FOR_TESTS, FOR_LIBVIRT, FOR_ACTIONS],
+        Scope::TestsWithMachines => &[FOR_ALL, FOR_TESTS, FOR_LIBVIRT, FOR_REAL, FOR_ALERTS, FOR_ACTIONS],
     };
     let mut missing = Vec::new();
     for (what, why, remedy, present) in lists.iter().copied().flatten() {

@@ -1,4 +1,4 @@
-//! Packages that are downloaded and unpacked, never installed: what the demo guest is made from, and the monitoring that tests run.
+//! Packages that are downloaded and unpacked, never installed: what the demo guest is made from, and the servers that tests run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,8 @@ pub(crate) enum Parts {
     Guest,
     /// Prometheus and Alertmanager: installed, they would be started as services.
     Monitoring,
+    /// An SSH server and a name server, with the libraries that only they use: installed, they would be started as services.
+    Services,
 }
 
 /// The kernel's name is that of a package that only points to the current one.
@@ -27,6 +29,10 @@ impl Parts {
         match self {
             Self::Guest => &[KERNEL, "busybox-static", "qemu-guest-agent"],
             Self::Monitoring => &["prometheus", "prometheus-alertmanager"],
+            Self::Services => &[
+                "openssh-server", "libwrap0", "knot", "libknot13", "libdnssec9", "libzscanner4", "libxdp1", "libbpf1", "liblmdb0", "liburcu8",
+                "libcap-ng0", "libfstrm0",
+            ],
         }
     }
 
@@ -34,6 +40,7 @@ impl Parts {
         match self {
             Self::Guest => paths::guest_parts(),
             Self::Monitoring => paths::monitoring(),
+            Self::Services => paths::services(),
         }
     }
 
@@ -58,7 +65,7 @@ impl Parts {
             };
         }
         sh::capture(apt.current_dir(&aside))?;
-        if self == Self::Monitoring {
+        if matches!(self, Self::Monitoring | Self::Services) {
             unpack(&aside)?;
         }
         if parts.exists() {

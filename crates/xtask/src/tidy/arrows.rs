@@ -13,12 +13,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("crates/store", &["sdk", "engine", "recovery", "alerts"]),
     ("crates/provider", &["recovery"]),
     ("crates/provider-kvm", &["provider", "recovery"]),
+    ("crates/actions", &["provider", "recovery"]),
     ("crates/activities", &["sdk", "engine", "provider", "recovery", "workflows"]),
     ("workflows", &["sdk", "recovery"]),
     ("crates/api", &["sdk", "recovery", "alerts"]),
     ("crates/evidence", &["sdk", "engine", "recovery", "workflows"]),
     ("crates/simulation", &["sdk", "engine", "provider", "recovery", "activities", "workflows"]),
-    ("crates/agent", &["api", "sdk", "engine", "activities", "provider", "provider-kvm", "recovery", "workflows", "telemetry"]),
+    ("crates/agent", &["api", "sdk", "engine", "actions", "activities", "provider", "provider-kvm", "recovery", "workflows", "telemetry"]),
     ("crates/cli", &["api", "server", "evidence", "simulation", "workflows", "recovery", "sdk", "telemetry", "alerts"]),
     (
         "crates/server",
@@ -29,9 +30,9 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Suites may use whatever they test.
 const TESTS: &str = "tests";
 
-const OURS: [&str; 16] = [
+const OURS: [&str; 17] = [
     "sdk", "engine", "store", "recovery", "provider", "provider-kvm", "activities", "api", "server", "telemetry",
-    "workflows", "cli", "agent", "alerts", "evidence", "simulation",
+    "workflows", "cli", "agent", "alerts", "evidence", "simulation", "actions",
 ];
 
 /// Crates that must do without an asynchronous runtime, and the start of the names that would bring one.
