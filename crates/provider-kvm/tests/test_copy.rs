@@ -12,7 +12,7 @@ use std::{
 };
 
 use lab::{End, GuestLab, Other, call, generation, other, runtime, token};
-use provider::{Call, GuestProgram, Guests, ObjectKind, PowerState, ProviderError, RecoverTest, RecoveredState, TestCopies, TestStarted, Whose};
+use provider::{Call, GuestProgram, ObjectKind, PowerState, ProviderError, RecoverTest, RecoveredState, TestCopies, TestStarted, Whose};
 use recovery::{Check, Consistency, EffectToken, ItemName, PointId, ReplicationPolicy};
 use serde::{Deserialize, Serialize};
 
