@@ -306,3 +306,42 @@ fn a_drill_runs_by_hand_and_by_schedule_and_what_is_missed_says_why() {
     assert!(rows(&product).len() >= 3, "what it fired stays");
     assert_eq!(product.ask(&["verify"])["differences"], json!([]));
 }
+
+/// What is not well with the item, a line each.
+fn not_well(product: &Product) -> Vec<String> {
+    let told = product.say(&["check", "db9", "-o", "json"]);
+    let view: Value = serde_json::from_str(&told.out).unwrap_or_else(|error| panic!("{error}: {told:?}"));
+    let findings = view["findings"].as_array().unwrap().iter().filter(|finding| finding["severity"] != "ok");
+    let bad: Vec<String> = findings.map(|f| format!("{} {}: {}", f["severity"].as_str().unwrap(), f["check"].as_str().unwrap(), f["what"].as_str().unwrap())).collect();
+    let worse = bad.iter().any(|line| !line.starts_with("unknown"));
+    assert_eq!(told.code, if worse { 6 } else { 0 }, "{told:?}");
+    bad
+}
+
+#[test]
+fn a_look_says_whether_a_recovery_would_work_now_and_a_drill_counts_until_something_changes() {
+    let product = protected("readiness");
+    // Until the agents have said what their hosts have.
+    let only = |expected: &str| wait_until("nothing else to be wrong", || matches!(not_well(&product).as_slice(), [one] if one.contains(expected)).then_some(()));
+    only("no drill of db9 has passed");
+    let told = product.say(&["check", "db9"]);
+    assert!(told.code == 6 && told.out.starts_with("item db9: warning, not verified; since ") && told.out.contains("→ switchback drill db9"), "{told:?}");
+    assert_eq!(product.ask(&["drill", "db9", "--wait"])["output"]["passed"], true);
+    assert_eq!(not_well(&product), [""; 0]);
+    let told = product.say(&["check", "db9", "--all"]);
+    assert!(told.code == 0 && told.out.contains("item db9: ok, verified") && told.out.contains("1 machine takes 1.0 GiB of memory at b, where 64.0 GiB are free"), "{told:?}");
+    let listed = product.ask(&["check"]);
+    assert_eq!((&listed["items"][0]["subject"], &listed["items"][0]["verified"]), (&json!("item:db9"), &json!(true)), "{listed}");
+
+    drop(product.ask(&["unprotect", "db9", "--wait"]));
+    let changed: Vec<&str> = PROTECT.iter().map(|word| if *word == "1s" { "2s" } else { *word }).collect();
+    drop(product.ask(&changed));
+    only("something has changed: interval of points was 1 s, is 2 s");
+    assert_eq!(product.ask(&["drill", "db9", "--wait"])["output"]["passed"], true);
+    assert_eq!(not_well(&product), [""; 0]);
+
+    product.world(json!({ "do": "site-down", "site": "b", "down": true }));
+    let found = wait_until("the dead target to be found", || Some(not_well(&product)).filter(|found| found.iter().any(|line| line.starts_with("warning rpo") || line.contains("replication"))));
+    assert!(found.iter().all(|line| !line.starts_with("critical verified")), "{found:?}");
+    refused(&product, &[], &["check", "db8"], 3, "unknown-item");
+}

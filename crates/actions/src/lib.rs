@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use provider::{ActionError, Actions, Done, Order, Wanted};
-use recovery::plan::action::Performed;
+use recovery::{plan::action::Performed, readiness::ActionsReport};
 
 pub use examine::{CommandSeen, Examined, Fault, examine};
 
@@ -62,6 +62,16 @@ impl Actions for Outside {
             Performed::Guest(_) | Performed::Check(_) => {
                 Err(ActionError::Refused { detail: format!("{action} is the hypervisor's and not done beside it"), advice: "report this".to_owned() })
             }
+        }
+    }
+
+    fn report(&self) -> ActionsReport {
+        let seen = examine(&self.dir);
+        ActionsReport {
+            ssh: seen.ssh.is_some(),
+            secrets: seen.secrets,
+            commands: seen.commands.into_iter().map(|command| command.name).collect(),
+            faults: seen.faults.into_iter().map(|fault| format!("{}; {}", fault.what, fault.advice)).collect(),
         }
     }
 }

@@ -11,6 +11,7 @@
 mod actions_check;
 mod anchors;
 mod arguments;
+mod describing;
 mod checking;
 mod enrol;
 mod hypervisor;

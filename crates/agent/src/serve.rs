@@ -10,7 +10,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{anchors, arguments::Run, hypervisor, identity::Identity, probing::FromHere, reports, served::Served, session, simulated};
+use crate::{anchors, arguments::Run, describing, hypervisor, identity::Identity, probing::FromHere, reports, served::Served, session, simulated};
 
 /// Another agent process has this host now. Starting this one again would take the host back, and so on in turns.
 #[derive(Debug)]
@@ -55,7 +55,8 @@ fn serve(one: Served, ttl: Duration, working: &mut JoinSet<()>, stopped: &watch:
     let Served { identity, state_dir, site, actions, data_address } = one;
     let client = Arc::new(identity.client()?);
     let registry = activities::registry(site.clone(), Arc::new(FromHere));
-    let registry = activities::with_actions(registry, site.clone(), Arc::new(FromHere), actions);
+    let registry = activities::with_actions(registry, site.clone(), Arc::new(FromHere), actions.clone());
+    working.spawn(describing::keep_describing(client.clone(), describing::certificate_end(&identity), site.clone(), actions, stopped.clone()));
     let queues = vec![TaskQueue::new(format!("site:{}", identity.site)), TaskQueue::new(format!("host:{}", identity.name))];
     tracing::info!(agent = identity.name, site = %identity.site, server = identity.server, "serving");
     let work = session::Work { client: client.clone(), queues, registry, ttl, replaced: replaced.clone() };

@@ -9,6 +9,7 @@
 //!   POST /v1/agent/tasks/report    ReportTask     ─▶ TaskReported    once; repeat it until there is an answer
 //!   POST /v1/agent/tasks/pulse     PulseTask      ─▶ TaskPulsed
 //!   POST /v1/agent/status          SiteStatus     ─▶ Done            what its journals say, whenever they changed
+//!   POST /v1/agent/report          AgentReport    ─▶ Done            what it says of itself and its host, every minute
 //!   GET  /v1/agent/peers                          ─▶ Peers           who else is enrolled, and the CA they are known by
 //!   POST /v1/agent/heads           AskHeads       ─▶ Heads           ends of histories, to be noted outside the database
 //! ```
@@ -18,6 +19,7 @@
 //! from `site:<its site>` and `host:<its name>` only, and from nobody else's queue.
 
 use chrono::{DateTime, Utc};
+pub use recovery::readiness::AgentReport;
 use recovery::{Generation, ItemName, RecoveryPoint, SiteName};
 use sdk::{ActivityOptions, Effect, Failure, Grant, Lease, Outcome, RunId, Scope, Seq, TaskQueue, Token, WorkerId};
 use serde::{Deserialize, Serialize};

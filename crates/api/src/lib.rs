@@ -18,6 +18,7 @@ pub mod plans;
 pub mod policies;
 pub mod problem;
 pub mod queues;
+pub mod readiness;
 pub mod runs;
 pub mod triggers;
 pub mod schedules;

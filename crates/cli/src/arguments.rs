@@ -112,6 +112,16 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: PlanCommand,
     },
+    /// Says whether a recovery would work now, check by check: of one item, or in short of everything.
+    ///
+    /// Exit codes: 0 all is well or not known, 6 a warning or worse.
+    Check {
+        /// Which item; everything, if none is named.
+        item: Option<ItemName>,
+        /// Also what is well.
+        #[arg(long)]
+        all: bool,
+    },
     /// Starts drills by a calendar.
     Schedule {
         #[command(subcommand)]

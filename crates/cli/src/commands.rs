@@ -9,6 +9,7 @@ mod items;
 mod look;
 mod plan;
 mod policies;
+mod readiness;
 mod schedule;
 mod trigger;
 
@@ -44,6 +45,8 @@ pub(crate) async fn carry_out(arguments: Arguments) -> Result<ExitCode> {
         Command::Plan { command: PlanCommand::Schema } => plan::schema(),
         Command::Plan { command: PlanCommand::Simulate(asked) } => plan::simulated::plan(client, output, *asked).await,
         Command::Plan { command } => plan::plan(&client()?, output, command).await,
+        Command::Check { item: Some(item), all } => readiness::check(&client()?, output, &item, all).await,
+        Command::Check { item: None, .. } => readiness::overview(&client()?, output).await,
         Command::Schedule { command } => schedule::carry_out(&client()?, output, command).await,
         Command::Commit(operation) => items::plain(&client()?, output, "commit", &operation).await,
         Command::Unprotect(operation) => items::plain(&client()?, output, "unprotect", &operation).await,

@@ -10,7 +10,7 @@ mod isolated;
 use std::{collections::BTreeMap, ops::Range};
 
 use provider::{NetworkChoice, ProviderError};
-use recovery::Generation;
+use recovery::{Generation, readiness::MachineNeeds};
 use roxmltree::{Document, Node};
 use uuid::Uuid;
 
@@ -122,6 +122,27 @@ pub(crate) fn owner(xml: &str) -> Option<String> {
     ours.attribute("owner").map(str::to_owned)
 }
 
+/// What a machine takes of its host; nothing if the definition does not say it as libvirt does.
+pub(crate) fn needs(xml: &str) -> Option<MachineNeeds> {
+    let document = Document::parse(xml).ok()?;
+    let text = |name: &str| child(document.root_element(), name).and_then(|n| Some((n.attribute("unit").unwrap_or("KiB"), n.text()?.trim())));
+    let (unit, memory) = text("memory")?;
+    // As libvirt reads units (domain format, memory allocation).
+    let times: u64 = match unit {
+        "b" | "bytes" => 1,
+        "KB" => 1_000,
+        "k" | "KiB" => 1 << 10,
+        "MB" => 1_000_000,
+        "M" | "MiB" => 1 << 20,
+        "GB" => 1_000_000_000,
+        "G" | "GiB" => 1 << 30,
+        _ => return None,
+    };
+    let memory_bytes = memory.parse::<u64>().ok()?.checked_mul(times)?;
+    let vcpus = text("vcpu").map_or(Some(1), |(_, vcpus)| vcpus.parse().ok())?;
+    Some(MachineNeeds { memory_bytes, vcpus })
+}
+
 /// What becomes of a machine whose guest has shut down; `destroy` means that it is off.
 pub(crate) fn on_poweroff(xml: &str) -> Option<String> {
     let document = Document::parse(xml).ok()?;
@@ -211,6 +232,15 @@ mod tests {
 
     fn generation(grant_epoch: i64) -> Generation {
         Generation { era: 1, grant_epoch }
+    }
+
+    #[test]
+    fn what_a_machine_takes_is_read_in_every_unit() {
+        let of = |memory: &str, vcpu: &str| needs(&format!("<domain><memory{memory}</memory>{vcpu}</domain>"));
+        assert_eq!(of(" unit='GiB'>2", "<vcpu placement='static'>4</vcpu>"), Some(MachineNeeds { memory_bytes: 2 << 30, vcpus: 4 }));
+        assert_eq!(of(">1048576", ""), Some(MachineNeeds { memory_bytes: 1 << 30, vcpus: 1 }));
+        assert_eq!(of(" unit='furlong'>1", ""), None);
+        assert_eq!(needs("<domain/>"), None);
     }
 
     #[test]

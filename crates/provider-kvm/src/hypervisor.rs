@@ -69,7 +69,7 @@ impl Hypervisor {
         Self { uri: uri.to_owned(), connection: Mutex::new(None) }
     }
 
-    fn connect(&self) -> Result<Connect, ProviderError> {
+    pub(crate) fn connect(&self) -> Result<Connect, ProviderError> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(live) = connection.as_ref().filter(|c| c.is_alive().unwrap_or(false)) {
             return Ok(live.clone());

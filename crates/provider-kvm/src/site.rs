@@ -11,6 +11,7 @@
 //! Every port method runs on a thread for blocking work and goes on there if its caller goes away. Mutating calls on one item
 //! wait for each other.
 
+mod capacity;
 mod compute;
 mod extents;
 mod fence;
@@ -31,7 +32,7 @@ use std::{
 };
 
 use provider::{Call, Endpoint, ItemReport, ProviderError, Reports, Site};
-use recovery::{Generation, ItemName, SiteName};
+use recovery::{Generation, ItemName, SiteName, readiness::Capacity};
 
 use crate::{
     durable::{self, failed},
@@ -325,6 +326,10 @@ impl Reports for KvmSite {
         let news = now.values().filter(|r| reported.get(&r.item) != Some(*r)).cloned().collect();
         *reported = now;
         news
+    }
+
+    fn capacity(&self) -> Result<Capacity, ProviderError> {
+        self.look_at_host()
     }
 
     fn report_all_again(&self) {

@@ -106,8 +106,9 @@ async fn from_within(lab: &GuestLab, grant_epoch: i64) {
     let not_recovered = site.run_program(&item, generation, Whose::Recovered, &shell("true", 60)).await;
     assert_eq!(not_recovered, Err(ProviderError::NotRecovered { item: item.clone(), generation }));
 
-    let mut link = site.reach_copy(&item, generation, &lab.address.to_string(), 8080).await.expect("it is reached");
+    let link = site.reach_copy(&item, generation, &lab.address.to_string(), 8080).await.expect("it is reached");
     let asked = tokio::task::spawn_blocking(move || {
+        let mut link = link; // the whole of it: what it hangs on goes with it
         let stream = link.stream.as_mut().expect("it is a real one");
         stream.write_all(b"GET /status HTTP/1.0\r\n\r\n").expect("it is sent");
         let mut answer = String::new();

@@ -9,7 +9,10 @@
 //! it goes on here. 3. What was said is kept up to a limit, and no secret of this agent stands in it.
 
 use async_trait::async_trait;
-use recovery::plan::action::{ActionContext, Performed};
+use recovery::{
+    plan::action::{ActionContext, Performed},
+    readiness::ActionsReport,
+};
 
 use crate::Link;
 
@@ -76,6 +79,9 @@ pub trait Actions: Send + Sync {
     /// # Errors
     /// [`ActionError`].
     async fn carry_out(&self, order: Order, wanted: &dyn Wanted) -> Result<Done, ActionError>;
+
+    /// What can be done, for those who want to know beforehand. Blocks for as long as files take.
+    fn report(&self) -> ActionsReport;
 }
 
 /// The beginning and the end of what was said, within a limit.

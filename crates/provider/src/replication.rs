@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use recovery::{Generation, ItemName, PointId, ReplicationPolicy};
+use recovery::{Generation, ItemName, PointId, ReplicationPolicy, readiness::Capacity};
 use serde::{Deserialize, Serialize};
 
 use crate::{Call, Endpoint, PowerState, ProgressSink, ProviderError, Replica};
@@ -142,6 +142,12 @@ pub trait Reports: Send + Sync {
     /// Items whose replica or replication has changed since the last call; all of them at the first call. Never blocks for
     /// long. A report that could not be forwarded is made up for by [`Reports::report_all_again`].
     fn reports(&self) -> Vec<ItemReport>;
+
+    /// What the host has, in all and left, and what machines would take there. May block for some seconds.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Platform`, `Storage`.
+    fn capacity(&self) -> Result<Capacity, ProviderError>;
 
     /// Lets the next `reports` return every item.
     fn report_all_again(&self);

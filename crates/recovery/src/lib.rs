@@ -18,6 +18,7 @@ mod operation;
 mod point;
 pub mod plan;
 pub mod policy;
+pub mod readiness;
 mod seen;
 pub mod span;
 mod state;

@@ -5,7 +5,7 @@
 
 use std::{fs, io, net::IpAddr, path::Path};
 
-use chrono::{Datelike, Days, NaiveDate, Utc};
+use chrono::{DateTime, Datelike, Days, NaiveDate, Utc};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
@@ -94,6 +94,12 @@ impl Authority {
     #[must_use]
     pub fn fingerprint(&self) -> String {
         hex::encode(Sha256::digest(&self.certificate))
+    }
+
+    /// Until when it holds; `None` if its certificate does not say it legibly.
+    pub(crate) fn expires_at(&self) -> Option<DateTime<Utc>> {
+        let (_, certificate) = x509_parser::parse_x509_certificate(&self.certificate).ok()?;
+        DateTime::from_timestamp(certificate.validity().not_after.timestamp(), 0)
     }
 
     pub(crate) fn certificate(&self) -> &CertificateDer<'static> {

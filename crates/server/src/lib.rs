@@ -19,6 +19,7 @@ mod load_evidence;
 mod load_item;
 mod plan_steps;
 mod problem;
+mod readiness;
 mod routes;
 mod serve;
 mod state_dir;

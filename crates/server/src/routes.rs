@@ -10,10 +10,13 @@ mod items;
 mod plan_runs;
 mod plans;
 mod policies;
+mod readiness;
 mod runs;
 mod trigger_sources;
 mod triggers;
 mod schedules;
+
+pub(crate) use items::{point, record, seen_of};
 
 use api::{Code, access::VersionView};
 use axum::{
@@ -42,6 +45,8 @@ pub(crate) fn table() -> Router<App> {
         .route("/v1/items/{item}", get(items::one))
         .route("/v1/items/{item}/points", get(items::points))
         .route("/v1/items/{item}/drill", post(drills::begin))
+        .route("/v1/readiness", get(readiness::all))
+        .route("/v1/items/{item}/readiness", get(readiness::of_item))
         .route("/v1/items/{item}/{operation}", post(items::begin))
         .route("/v1/schedules", get(schedules::list).post(schedules::create))
         .route("/v1/schedules/preview", post(schedules::preview))
@@ -93,6 +98,7 @@ pub(crate) fn table() -> Router<App> {
         .route("/v1/agent/tasks/pulse", post(agents::pulse))
         .route("/v1/agent/status", post(agents::status))
         .route("/v1/agent/peers", get(agents::peers))
+        .route("/v1/agent/report", post(agents::report_itself))
 }
 
 fn of_plans() -> Router<App> {
@@ -126,6 +132,7 @@ async fn metrics(caller: Caller, State(app): State<App>) -> Result<Response, Ref
     let alarmed = items::alarmed(&app).await?;
     text += &format!("switchback_items_running_at_both_sites {alarmed}\n");
     text += &policies::gauges(&app).await?;
+    text += &crate::readiness::gauges(&app).await?;
     for queue in app.store.queues().await? {
         let name = queue.queue.replace(['"', '\\', '\n'], "_");
         for (state, depth) in [("queued", queue.queued), ("claimed", queue.claimed), ("dead", queue.dead)] {

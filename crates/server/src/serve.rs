@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     app::{App, router},
     ca::{Authority, CaError},
-    evidence_key, listen,
+    evidence_key, listen, readiness,
     state_dir::{StateDir, StateDirError},
     waking,
 };
@@ -78,7 +78,7 @@ pub async fn serve(options: ServerOptions, stop: watch::Receiver<bool>) -> Resul
     serving.spawn(forget_old_deliveries(store.clone(), stop.clone()));
     let wakes = Arc::new(Notify::new());
     serving.spawn(waking::keep_waking(store.clone(), wakes.clone(), stop.clone()));
-    let app = router(App {
+    let app = App {
         store,
         authority: authority.clone(),
         evidence_key,
@@ -86,7 +86,9 @@ pub async fn serve(options: ServerOptions, stop: watch::Receiver<bool>) -> Resul
         stop: stop.clone(),
         wakes,
         tally: Arc::default(),
-    });
+    };
+    serving.spawn(readiness::keep_judging(app.clone()));
+    let app = router(app);
     if let Some(address) = options.listen {
         let identity = authority.for_server(&names(&options.tls_names), &addresses(address))?;
         let config = listen::tls_config(&authority, identity)?;

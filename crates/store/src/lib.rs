@@ -21,6 +21,7 @@ mod pg;
 pub mod plans;
 pub mod policies;
 pub mod pool;
+pub mod readiness;
 mod runs;
 mod schedules;
 mod sql;

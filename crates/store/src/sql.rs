@@ -119,4 +119,12 @@ queries! {
     DUE_SCHEDULES = "due_schedules", "looking for due schedules";
     FIRINGS = "firings", "reading what a schedule fired";
     FIRE = "fire", "firing a schedule";
+    PUT_AGENT_REPORT = "put_agent_report", "keeping an agent's report";
+    AGENT_REPORTS = "agent_reports", "reading agents' reports";
+    PASSED_DRILLS = "passed_drills", "looking for drills that have passed";
+    PUT_VERIFIED = "put_verified", "noting what was verified";
+    VERIFIED = "verified", "reading what was verified";
+    PUT_READINESS = "put_readiness", "keeping how something stands";
+    READINESS = "readiness", "reading how things stand";
+    FORGET_READINESS = "forget_readiness", "forgetting what is gone";
 }

@@ -7,7 +7,7 @@
 //! Invariant: `calls` counts what reached the outside, whatever came of it: what may be done at most once is judged by that.
 
 use async_trait::async_trait;
-use recovery::{Generation, ItemName, SiteName, plan::action::Repeats};
+use recovery::{Generation, ItemName, SiteName, plan::action::Repeats, readiness::ActionsReport};
 
 use super::{Effect, Entry, Moment, Op, SimSite, SimWorld};
 use crate::{ActionError, Actions, Done, GuestProgram, GuestRun, Guests, Link, Order, PowerState, ProviderError, Said, Wanted, Whose};
@@ -62,6 +62,11 @@ impl SimWorld {
         self.actions_done().into_iter().filter_map(twice).collect()
     }
 
+    /// Lets the agent of a site have these commands and secrets, as far as it reports.
+    pub fn set_actions(&self, site: &SiteName, actions: ActionsReport) {
+        self.with_site(site, |s| s.actions = actions);
+    }
+
     /// Makes the steps of that name fail, the next `times` ones or all (`None`): they are done, and say that it did not work.
     pub fn fail_step(&self, step: &str, times: Option<u32>) {
         self.lock().failing.insert(step.to_owned(), times);
@@ -106,6 +111,10 @@ impl Actions for SimActions {
             return Ok(Done { evidence: format!("{action}: done at the simulated site {}", site.name), status: Some(0), said: Said::default() });
         }
         Err(ActionError::Failed { detail: format!("{action}: it is told to fail"), status: Some(1), said: Said::default() })
+    }
+
+    fn report(&self) -> ActionsReport {
+        self.site.world.with_site(&self.site.name, |site| site.actions.clone())
     }
 }
 

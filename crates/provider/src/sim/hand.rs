@@ -136,6 +136,11 @@ impl SimWorld {
         self.with_site(site, |s| if joined { s.leaks.insert(item.clone()) } else { s.leaks.remove(item) });
     }
 
+    /// Lets the host of a site have so much.
+    pub fn set_capacity(&self, site: &SiteName, capacity: recovery::readiness::Capacity) {
+        self.with_site(site, |s| s.capacity = Some(capacity));
+    }
+
     /// Takes a whole site away: its ports are unreachable, its machines stop as by a power failure. Or brings it back: its host
     /// boots, and machines that start with it do, unless they may run elsewhere.
     pub fn set_down(&self, site: &SiteName, down: bool) {

@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, future::pending};
 
 use chrono::{DateTime, Utc};
-use recovery::{Generation, ItemName, PointId, SiteName};
+use recovery::{
+    Generation, ItemName, PointId, SiteName,
+    readiness::{Capacity, MachineNeeds},
+};
 
 use super::{
     SimWorld,
@@ -147,9 +150,26 @@ impl Reports for SimSite {
         })
     }
 
+    fn capacity(&self) -> Result<Capacity, ProviderError> {
+        self.world.with_site(&self.name, |site| {
+            if site.down {
+                return Err(ProviderError::Unreachable { site: self.name.to_string(), detail: "the site is down".to_owned() });
+            }
+            let items = site.replicas.keys().chain(site.loops.keys()).cloned();
+            let needs = items.map(|item| (item, MachineNeeds { memory_bytes: 1 << 30, vcpus: 1 })).collect();
+            Ok(Capacity { needs, ..site.capacity.clone().unwrap_or_else(plenty) })
+        })
+    }
+
     fn report_all_again(&self) {
         self.world.with_site(&self.name, |site| site.reported.clear());
     }
+}
+
+/// Of a host that is large enough for everything.
+fn plenty() -> Capacity {
+    let (memory_bytes, storage_bytes) = (64 << 30, 1 << 40);
+    Capacity { memory_bytes, free_memory_bytes: memory_bytes, vcpus: 64, storage_bytes, free_storage_bytes: storage_bytes, ..Capacity::default() }
 }
 
 fn source(site: &SiteState, machine: &str) -> Option<SourceMachine> {

@@ -56,6 +56,10 @@ pub(super) struct SiteState {
     /// Disks of users' machines that were a base and are none any more: they are theirs.
     pub(super) left_alone: Vec<SimMachine>,
     pub(super) reported: BTreeMap<ItemName, ItemReport>,
+    /// What its host has; plenty if nobody said.
+    pub(super) capacity: Option<recovery::readiness::Capacity>,
+    /// What its agent can do beside its machines.
+    pub(super) actions: recovery::readiness::ActionsReport,
 }
 
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use api::{
     Code,
     agent::{
-        ClaimTasks, CloseLease, Done, EnrolRequest, Enrolled, ItemStatus, LeaseOpened, LeaseRenewed, MAX_WAIT_MS, OpenLease, Peer, Peers, Pulse,
+        AgentReport, ClaimTasks, CloseLease, Done, EnrolRequest, Enrolled, ItemStatus, LeaseOpened, LeaseRenewed, MAX_WAIT_MS, OpenLease, Peer, Peers, Pulse,
         PulseTask, RenewLease, ReportTask, SiteStatus, Task, TaskPulsed, TaskReported, TasksClaimed, Verdict, tls_name,
     },
 };
@@ -130,6 +130,13 @@ pub(super) async fn status(AgentCaller(agent): AgentCaller, State(app): State<Ap
         note_item(&app, &agent.site, status).await?;
     }
     app.store.agent_seen(&agent.name, asked.data_address.as_deref()).await?;
+    Ok(Json(Done {}))
+}
+
+/// What an agent says of itself and its host.
+pub(super) async fn report_itself(AgentCaller(agent): AgentCaller, State(app): State<App>, Asked(report): Asked<AgentReport>) -> Answer<Done> {
+    let report = serde_json::to_value(report).map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+    app.store.put_agent_report(&agent.name, &report).await?;
     Ok(Json(Done {}))
 }
 

@@ -232,7 +232,7 @@ fn replication_view(row: &ReplicationRow) -> Result<ReplicationView, Refusal> {
     Ok(ReplicationView { site: site(&row.site)?, status, reported_at: row.reported_at })
 }
 
-fn seen_of(row: &ItemRow, machines: &[MachinesRow]) -> Result<Vec<Seen>, Refusal> {
+pub(crate) fn seen_of(row: &ItemRow, machines: &[MachinesRow]) -> Result<Vec<Seen>, Refusal> {
     machines.iter().filter(|machines| machines.item == row.name).map(seen).collect()
 }
 
@@ -241,11 +241,11 @@ fn seen(row: &MachinesRow) -> Result<Seen, Refusal> {
     Ok(Seen { site: site(&row.site)?, source_runs, autostart, quarantined, recovered_runs, reported_at: row.reported_at })
 }
 
-pub(super) fn record(value: &Value) -> Result<ItemRecord, Refusal> {
+pub(crate) fn record(value: &Value) -> Result<ItemRecord, Refusal> {
     serde_json::from_value(value.clone()).map_err(unreadable)
 }
 
-pub(super) fn point(row: &PointRow) -> Result<RecoveryPoint, Refusal> {
+pub(crate) fn point(row: &PointRow) -> Result<RecoveryPoint, Refusal> {
     let consistency = row.consistency.parse().map_err(unreadable)?;
     Ok(RecoveryPoint {
         id: PointId(row.point.unsigned_abs()),

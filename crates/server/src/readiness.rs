@@ -1,0 +1,252 @@
+//! Readiness: gathers what is known, lets it be judged, keeps what was found.
+//!
+//! ```text
+//!   every minute, and when somebody asks: drills that have passed ─▶ recovery.verified
+//!                                         records, points, reports ─▶ judge ─▶ recovery.readiness ─▶ /metrics
+//! ```
+//!
+//! Invariants: 1. Nothing is decided here: [`recovery::readiness`] judges. 2. Every server does it, as often as it likes: what is found
+//! is the same, and times of change are written where something has changed. 3. A drill is noted with the record that stands in its
+//! history, not with the one of now.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use api::{Code, agent::ReplicationStatus, readiness::ReadinessView};
+use chrono::{DateTime, Utc};
+use engine::RunStore;
+use recovery::{
+    ItemName, ItemRecord, alarms,
+    readiness::{
+        AgentFacts, Facts, Finding, Fingerprint, ItemFacts, PlanFacts, ReplicationFacts, Severity, Verification, fingerprint, judge_item, judge_plan, worst,
+    },
+};
+use sdk::{Activity, Command, EventBody, History, Inbound, Outcome, RunId};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use store::{
+    items::{MachinesRow, PointRow, ReplicationRow},
+    readiness::{ReadinessRow, VerifiedRow},
+};
+use workflows::declared::LoadItem;
+
+use crate::{
+    app::App,
+    listen::stopped,
+    problem::Refusal,
+    routes::{point, record, seen_of},
+};
+
+/// How often everything is judged: how late monitoring hears of it.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// Judges everything until told to stop.
+pub(crate) async fn keep_judging(app: App) {
+    let mut stop = app.stop.clone();
+    let mut due = tokio::time::interval(EVERY);
+    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stopped(&mut stop) => return,
+            _ = due.tick() => {}
+        }
+        if let Err(Refusal(problem)) = judge_items(&app).await {
+            tracing::warn!(detail = problem.detail, "how items stand is not known for now");
+        }
+    }
+}
+
+async fn judge_items(app: &App) -> Result<(), Refusal> {
+    note_drills(app).await?;
+    let facts = facts(app).await?;
+    let mut subjects = vec![];
+    for item in items(app, None).await? {
+        let subject = subject_of(&item.record.name);
+        keep(app, &subject, &judge_item(&item, &facts)).await?;
+        subjects.push(subject);
+    }
+    Ok(app.store.forget_readiness("item:", &subjects).await?)
+}
+
+fn subject_of(item: &ItemName) -> String {
+    format!("item:{item}")
+}
+
+/// Judges an item now; nothing if there is none of that name.
+pub(crate) async fn item_now(app: &App, name: &ItemName) -> Result<Option<ReadinessView>, Refusal> {
+    note_drills(app).await?;
+    let Some(item) = items(app, Some(name)).await?.pop() else { return Ok(None) };
+    let findings = judge_item(&item, &facts(app).await?);
+    keep(app, &subject_of(name), &findings).await?;
+    stands(app, Some(&subject_of(name))).await.map(|mut all| all.pop())
+}
+
+/// Judges a plan now, and keeps what was found as `plan:NAME`.
+#[expect(dead_code, reason = "for the routes of plans")]
+pub(crate) async fn plan_now(app: &App, plan: PlanFacts) -> Result<Option<ReadinessView>, Refusal> {
+    let subject = format!("plan:{}", plan.name);
+    let verified = app.store.verified(Some(&subject)).await?.remove(&subject).map(verification).transpose()?;
+    let findings = judge_plan(&PlanFacts { verified, ..plan }, &items(app, None).await?, &facts(app).await?);
+    keep(app, &subject, &findings).await?;
+    stands(app, Some(&subject)).await.map(|mut all| all.pop())
+}
+
+/// Notes that a test of a plan has passed, with what it was made with.
+#[expect(dead_code, reason = "for the routes of plans")]
+pub(crate) async fn plan_passed(app: &App, plan: &PlanFacts, run: RunId, at: DateTime<Utc>) -> Result<(), Refusal> {
+    let fingerprint = plan.fingerprint(&items(app, None).await?, &facts(app).await?);
+    passed(app, format!("plan:{}", plan.name), run, at, &fingerprint).await
+}
+
+/// How subjects stand, as judged last.
+pub(crate) async fn stands(app: &App, subject: Option<&str>) -> Result<Vec<ReadinessView>, Refusal> {
+    app.store.readiness(subject).await?.into_iter().map(view).collect()
+}
+
+fn view(row: ReadinessRow) -> Result<ReadinessView, Refusal> {
+    let findings: Vec<Finding> = read(row.findings)?;
+    let verified = findings.iter().any(|finding| finding.check == "verified" && finding.severity == Severity::Ok);
+    Ok(ReadinessView {
+        subject: row.subject,
+        severity: read(Value::String(row.severity))?,
+        verified,
+        counts: read(row.counts)?,
+        findings,
+        since: row.since,
+        changed_at: row.changed_at,
+        judged_at: row.judged_at,
+    })
+}
+
+async fn keep(app: &App, subject: &str, findings: &[Finding]) -> Result<(), Refusal> {
+    let mut counts: BTreeMap<Severity, u64> = Severity::ALL.into_iter().map(|severity| (severity, 0)).collect();
+    for finding in findings {
+        *counts.entry(finding.severity).or_default() += 1;
+    }
+    let bad = findings.iter().filter(|finding| finding.severity != Severity::Ok);
+    let mut marks: Vec<String> = bad.map(|finding| format!("{} {} {}", finding.severity, finding.check, finding.about)).collect();
+    marks.sort();
+    let (counts, findings_json) = (written(&counts)?, written(&findings)?);
+    Ok(app.store.put_readiness(subject, worst(findings).as_str(), &counts, &marks, &findings_json).await?)
+}
+
+async fn facts(app: &App) -> Result<Facts, Refusal> {
+    let agents = app.store.agent_reports().await?.into_iter().map(|row| {
+        Ok(AgentFacts {
+            site: row.site.parse().map_err(unreadable)?,
+            name: row.name,
+            connected: row.connected,
+            seen_at: row.seen_at,
+            // One that this build can't read has not reported.
+            report: row.report.and_then(|report| serde_json::from_value(report).ok()),
+            reported_at: row.reported_at,
+        })
+    });
+    Ok(Facts {
+        agents: agents.collect::<Result<_, Refusal>>()?,
+        now: app.store.now().await?,
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+        authority_expires_at: app.authority.expires_at(),
+    })
+}
+
+async fn items(app: &App, name: Option<&ItemName>) -> Result<Vec<ItemFacts>, Refusal> {
+    let wanted = name.map(ItemName::as_str);
+    let (points, replication, machines) = (app.store.points(wanted).await?, app.store.replication(wanted).await?, app.store.machines(wanted).await?);
+    let mut verified = app.store.verified(None).await?;
+    let rows = app.store.items(wanted).await?;
+    rows.into_iter().map(|row| {
+        let record = record(&row.record)?;
+        let verified = verified.remove(&subject_of(&record.name)).map(verification).transpose()?;
+        let seen = machines.iter().filter(|machines| machines.item == row.name).cloned().collect::<Vec<MachinesRow>>();
+        Ok(ItemFacts {
+            points: points_of(&record, &points)?,
+            replication: replication_of(&record, &replication)?,
+            alarms: alarms(&record, row.running_since, &seen_of(&row, &seen)?),
+            verified,
+            record,
+        })
+    })
+    .collect()
+}
+
+fn points_of(record: &ItemRecord, points: &[PointRow]) -> Result<Vec<recovery::RecoveryPoint>, Refusal> {
+    let ours = points.iter().filter(|row| row.item == record.name.as_str() && row.site == record.target_site().as_str());
+    ours.map(point).collect()
+}
+
+fn replication_of(record: &ItemRecord, rows: &[ReplicationRow]) -> Result<Option<ReplicationFacts>, Refusal> {
+    let ours = rows.iter().find(|row| row.item == record.name.as_str() && row.site == record.source_site().as_str());
+    let told = ours.map(|row| read::<ReplicationStatus>(row.status.clone())).transpose()?;
+    Ok(told.map(|told| ReplicationFacts { phase: told.phase, last_error: told.last_error, app_error: told.app_error }))
+}
+
+/// Notes drills of items that have passed since the last look.
+async fn note_drills(app: &App) -> Result<(), Refusal> {
+    let drills = app.store.passed_drills().await?;
+    if drills.is_empty() {
+        return Ok(());
+    }
+    let facts = facts(app).await?;
+    for drill in drills {
+        let history = app.store.load_history(drill.run).await?;
+        let Some(record) = rehearsed(&history) else {
+            tracing::warn!(run = %drill.run, "a drill has passed whose history does not say of what");
+            continue;
+        };
+        let sites = [record.source_site(), record.target_site()];
+        let agents = facts.agents.iter().filter(|agent| sites.contains(&&agent.site)).filter_map(|agent| Some((&agent.name, agent.report.as_ref()?)));
+        let with = agents.fold(fingerprint(&record), |all, (name, report)| all.with(&format!("agent {name}"), report.build.clone()));
+        passed(app, subject_of(&record.name), drill.run, drill.closed_at, &with).await?;
+    }
+    Ok(())
+}
+
+async fn passed(app: &App, subject: String, run: RunId, at: DateTime<Utc>, fingerprint: &Fingerprint) -> Result<(), Refusal> {
+    Ok(app.store.put_verified(&VerifiedRow { subject, run, at, fingerprint: written(fingerprint)? }).await?)
+}
+
+/// The item as the drill found it.
+fn rehearsed(history: &History) -> Option<ItemRecord> {
+    let loads = history.events.iter().filter_map(|stored| match &stored.event.body {
+        EventBody::Command(Command::ActivityScheduled { activity, .. }) if activity == LoadItem::NAME => Some(stored.event.seq),
+        EventBody::Command(_) | EventBody::Inbound(_) => None,
+    });
+    let loads: Vec<_> = loads.collect();
+    history.events.iter().find_map(|stored| match &stored.event.body {
+        EventBody::Inbound(Inbound::ActivityFinished { of, outcome: Outcome::Completed { output } }) if loads.contains(of) => {
+            serde_json::from_value::<Option<ItemRecord>>(output.clone()).ok()?
+        }
+        EventBody::Inbound(_) | EventBody::Command(_) => None,
+    })
+}
+
+fn verification(row: VerifiedRow) -> Result<Verification, Refusal> {
+    Ok(Verification { run: row.run.to_string(), at: row.at, fingerprint: read(row.fingerprint)? })
+}
+
+fn read<T: DeserializeOwned>(value: Value) -> Result<T, Refusal> {
+    serde_json::from_value(value).map_err(unreadable)
+}
+
+fn written(value: &impl serde::Serialize) -> Result<Value, Refusal> {
+    serde_json::to_value(value).map_err(unreadable)
+}
+
+fn unreadable(error: impl std::fmt::Display) -> Refusal {
+    Refusal::new(Code::Internal, format!("a stored value can't be read: {error}"))
+}
+
+/// For monitoring: how much of each severity is found of each item and plan.
+pub(crate) async fn gauges(app: &App) -> Result<String, Refusal> {
+    let mut text = String::new();
+    for row in stands(app, None).await? {
+        let Some((kind, name)) = row.subject.split_once(':') else { continue };
+        for severity in [Severity::Unknown, Severity::Warning, Severity::Critical] {
+            let count = row.counts.get(&severity).copied().unwrap_or_default();
+            text += &format!("switchback_readiness_findings{{kind=\"{kind}\",name=\"{name}\",severity=\"{severity}\"}} {count}\n");
+        }
+        text += &format!("switchback_verified{{kind=\"{kind}\",name=\"{name}\"}} {}\n", u8::from(row.verified));
+        text += &format!("switchback_readiness_judged_timestamp_seconds{{kind=\"{kind}\",name=\"{name}\"}} {}\n", row.judged_at.timestamp());
+    }
+    Ok(text)
+}

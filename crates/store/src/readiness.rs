@@ -1,0 +1,171 @@
+//! What agents say of themselves, which drills have passed, and how items and plans stand.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sdk::RunId;
+use serde_json::Value;
+use tokio_postgres::Row;
+
+use crate::{Lost, PgStore, pg::column, sql};
+
+/// An agent and what it says of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentReportRow {
+    /// Its name.
+    pub name: String,
+    /// Its site.
+    pub site: String,
+    /// Whether it holds a lease.
+    pub connected: bool,
+    /// When it was last heard of.
+    pub seen_at: Option<DateTime<Utc>>,
+    /// What it said.
+    pub report: Option<Value>,
+    /// When.
+    pub reported_at: Option<DateTime<Utc>>,
+}
+
+/// A drill that has passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedRow {
+    /// Its run.
+    pub run: RunId,
+    /// What it was about: `drill:ITEM`.
+    pub workflow_id: String,
+    /// When it ended.
+    pub closed_at: DateTime<Utc>,
+}
+
+/// The last drill or test of a subject that has passed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VerifiedRow {
+    /// `item:NAME` or `plan:NAME`.
+    pub subject: String,
+    /// Its run.
+    pub run: RunId,
+    /// When it ended.
+    pub at: DateTime<Utc>,
+    /// With what.
+    pub fingerprint: Value,
+}
+
+/// How a subject stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadinessRow {
+    /// `item:NAME` or `plan:NAME`.
+    pub subject: String,
+    /// The worst of what was found.
+    pub severity: String,
+    /// How much of each severity was found.
+    pub counts: Value,
+    /// What was found.
+    pub findings: Value,
+    /// Since when it is as bad as it is.
+    pub since: DateTime<Utc>,
+    /// Since when exactly this is found, but for words and ages.
+    pub changed_at: DateTime<Utc>,
+    /// When it was judged last.
+    pub judged_at: DateTime<Utc>,
+}
+
+impl PgStore {
+    /// Keeps what an agent says of itself and its host.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn put_agent_report(&self, name: &str, report: &Value) -> Result<(), Lost> {
+        self.rows(&sql::PUT_AGENT_REPORT, &[&name, report]).await.map(drop)
+    }
+
+    /// All agents with what they say of themselves.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn agent_reports(&self) -> Result<Vec<AgentReportRow>, Lost> {
+        let agent = |row: &Row| {
+            Ok(AgentReportRow {
+                name: column(row, "name")?,
+                site: column(row, "site")?,
+                connected: column(row, "connected")?,
+                seen_at: column(row, "seen_at")?,
+                report: column(row, "report")?,
+                reported_at: column(row, "reported_at")?,
+            })
+        };
+        self.rows(&sql::AGENT_REPORTS, &[]).await?.iter().map(agent).collect()
+    }
+
+    /// Drills of items that have passed after the last one that is noted.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn passed_drills(&self) -> Result<Vec<PassedRow>, Lost> {
+        let passed = |row: &Row| {
+            Ok(PassedRow { run: RunId(column(row, "run_id")?), workflow_id: column(row, "workflow_id")?, closed_at: column(row, "closed_at")? })
+        };
+        self.rows(&sql::PASSED_DRILLS, &[]).await?.iter().map(passed).collect()
+    }
+
+    /// Notes that a drill or a test has passed, unless a later one is noted.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn put_verified(&self, verified: &VerifiedRow) -> Result<(), Lost> {
+        let VerifiedRow { subject, run, at, fingerprint } = verified;
+        self.rows(&sql::PUT_VERIFIED, &[subject, &run.0, at, fingerprint]).await.map(drop)
+    }
+
+    /// The last drill or test that has passed, of one subject or of all.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn verified(&self, subject: Option<&str>) -> Result<BTreeMap<String, VerifiedRow>, Lost> {
+        let verified = |row: &Row| {
+            let subject: String = column(row, "subject")?;
+            let verified = VerifiedRow {
+                subject: subject.clone(),
+                run: RunId(column(row, "run_id")?),
+                at: column(row, "verified_at")?,
+                fingerprint: column(row, "fingerprint")?,
+            };
+            Ok((subject, verified))
+        };
+        self.rows(&sql::VERIFIED, &[&subject]).await?.iter().map(verified).collect()
+    }
+
+    /// Keeps how a subject stands. `marks` are what makes a change.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn put_readiness(&self, subject: &str, severity: &str, counts: &Value, marks: &[String], findings: &Value) -> Result<(), Lost> {
+        self.rows(&sql::PUT_READINESS, &[&subject, &severity, counts, &marks, findings]).await.map(drop)
+    }
+
+    /// How one subject stands, or all.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn readiness(&self, subject: Option<&str>) -> Result<Vec<ReadinessRow>, Lost> {
+        let stands = |row: &Row| {
+            Ok(ReadinessRow {
+                subject: column(row, "subject")?,
+                severity: column(row, "severity")?,
+                counts: column(row, "counts")?,
+                findings: column(row, "findings")?,
+                since: column(row, "since")?,
+                changed_at: column(row, "changed_at")?,
+                judged_at: column(row, "judged_at")?,
+            })
+        };
+        self.rows(&sql::READINESS, &[&subject]).await?.iter().map(stands).collect()
+    }
+
+    /// Forgets subjects whose names begin so and that are none of these.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn forget_readiness(&self, prefix: &str, but: &[String]) -> Result<(), Lost> {
+        self.rows(&sql::FORGET_READINESS, &[&prefix, &but]).await.map(drop)
+    }
+}
