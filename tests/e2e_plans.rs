@@ -144,3 +144,38 @@ fn a_failover_that_nobody_judges_is_undone_by_itself() {
     let runs: Vec<Value> = product.ask(&["plan", "runs", "night"])["items"].as_array().unwrap().clone();
     assert_eq!(runs.iter().map(|run| run["work"].as_str().unwrap()).collect::<Vec<_>>(), ["undo", "unplanned"]);
 }
+
+#[test]
+fn a_plan_is_judged_with_all_its_machines_and_a_test_of_it_counts_until_it_changes() {
+    let scene = Scene::new("plans-ready");
+    let product = &scene.product;
+    let shop = "version: 1\nname: shop\nfrom: a\nto: b\nrpo-target: 5m\ngroups:\n  - name: data\n    items: [{ item: db1 }, { item: db2, needs: [db1] }]\n";
+    let dns = "    after: [{ name: dns, dns: { server: ns, zone: e.org, name: x.e.org, type: A, values: [10.0.0.1], ttl: 60, key: ddns } }]\n";
+    let not_well = || {
+        let told = product.say(&["check", "--plan", "shop", "-o", "json"]);
+        let view: Value = serde_json::from_str(&told.out).unwrap_or_else(|error| panic!("{error}: {told:?}"));
+        let findings = view["findings"].as_array().unwrap().iter().filter(|finding| finding["severity"] != "ok");
+        findings.map(|f| format!("{} {}", f["severity"].as_str().unwrap(), f["what"].as_str().unwrap())).collect::<Vec<_>>()
+    };
+    assert_eq!(scene.plan(&format!("{shop}{dns}"), &["plan", "apply"]).code, 0);
+    wait_until("the agents to have told what they can do", || (!not_well().iter().any(|line| line.starts_with("unknown"))).then_some(()));
+    let lacks = "lacks secret ddns for data/dns (x.e.org A at ns)";
+    assert_eq!(not_well(), [format!("critical site b {lacks}"), format!("critical site a {lacks}"), "warning no test of plan shop has passed".to_owned()]);
+
+    assert_eq!(scene.plan(shop, &["plan", "apply"]).code, 0);
+    for work in ["test-failover", "clean-test-failover"] {
+        let run = product.begin(&["plan", work, "shop"]);
+        assert_eq!(product.ended(&run)["state"], "completed", "{work}");
+    }
+    assert_eq!(not_well(), [""; 0]);
+    let told = product.say(&["check", "--plan", "shop"]);
+    assert!(told.code == 0 && told.out.starts_with("plan shop: ok, verified; since "), "{told:?}");
+    let subjects: Vec<String> = product.ask_any(&["check"])["items"].as_array().unwrap().iter().map(|view| view["subject"].as_str().unwrap().to_owned()).collect();
+    assert!(subjects.contains(&"plan:shop".to_owned()), "{subjects:?}");
+
+    assert_eq!(scene.plan(&shop.replace("5m", "6m"), &["plan", "apply"]).code, 0);
+    let found = not_well();
+    assert!(found.len() == 1 && found[0].contains("something has changed: plan was "), "{found:?}");
+    let told = product.say(&["check", "--plan", "none"]);
+    assert!(told.code == 3 && told.err.contains("no plan is called none"), "{told:?}");
+}

@@ -1,18 +1,19 @@
-//! What this agent says of itself and its host, every minute: its version, its certificate's end, what is free, what it can do for plans.
+//! What this agent says of itself and its host, every minute and when machines come or go: its version, its certificate's end, what is free, what it can do for plans.
 
 use std::{sync::Arc, time::Duration};
 
 use api::agent::{AgentReport, Done};
 use chrono::{DateTime, Utc};
 use provider::{Actions, Reports, Site};
-use tokio::sync::watch;
+use recovery::ItemName;
+use tokio::{sync::watch, time::Instant};
 
 use crate::identity::Identity;
 
 /// How often: how old the knowledge about a host is that others judge by.
 const EVERY: Duration = Duration::from_secs(60);
-/// After a report that did not arrive.
-const AGAIN: Duration = Duration::from_secs(5);
+/// How often it is looked whether the host has got machines that it had not, which is told at once.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// Until when the agent's certificate holds; `None` if it does not say it legibly.
 pub(crate) fn certificate_end(identity: &Identity) -> Option<DateTime<Utc>> {
@@ -29,28 +30,23 @@ pub(crate) async fn keep_describing(
     actions: Arc<dyn Actions>,
     mut stop: watch::Receiver<bool>,
 ) {
+    let mut told: Option<(Vec<ItemName>, Instant)> = None;
     while !*stop.borrow() {
-        let (site, actions) = (site.clone(), actions.clone());
-        let looked = tokio::task::spawn_blocking(move || (Reports::capacity(site.as_ref()), actions.report())).await;
-        let pause = match looked {
-            Ok((capacity, actions)) => {
-                let capacity = capacity.inspect_err(|error| tracing::debug!(%error, "the hypervisor does not say what its host has")).ok();
-                let report = AgentReport { v: 1, build: env!("CARGO_PKG_VERSION").to_owned(), certificate_expires_at, capacity, actions };
-                match client.post::<Done>("/v1/agent/report", &report).await {
-                    Ok(Done {}) => EVERY,
-                    Err(error) => {
-                        tracing::debug!(%error, "what this agent says of itself did not arrive");
-                        AGAIN
-                    }
-                }
+        let here = site.clone();
+        let looked = tokio::task::spawn_blocking(move || Reports::capacity(here.as_ref())).await;
+        let capacity = looked.ok().and_then(|looked| looked.inspect_err(|error| tracing::debug!(%error, "the hypervisor does not say what its host has")).ok());
+        let machines: Vec<ItemName> = capacity.iter().flat_map(|capacity| capacity.needs.keys().cloned()).collect();
+        if !told.as_ref().is_some_and(|(known, at)| *known == machines && at.elapsed() < EVERY) {
+            let actions = actions.clone();
+            let actions = tokio::task::spawn_blocking(move || actions.report()).await.unwrap_or_default();
+            let report = AgentReport { v: 1, build: env!("CARGO_PKG_VERSION").to_owned(), certificate_expires_at, capacity, actions };
+            match client.post::<Done>("/v1/agent/report", &report).await {
+                Ok(Done {}) => told = Some((machines, Instant::now())),
+                Err(error) => tracing::debug!(%error, "what this agent says of itself did not arrive; it is told again"),
             }
-            Err(error) => {
-                tracing::warn!(%error, "the host could not be looked at");
-                EVERY
-            }
-        };
+        }
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(LOOK) => {}
             _ = stop.changed() => {}
         }
     }

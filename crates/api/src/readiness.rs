@@ -3,6 +3,7 @@
 //! ```text
 //!   GET  /v1/readiness                     everything that is judged, as judged last
 //!   GET  /v1/items/ITEM/readiness          judged now
+//!   GET  /v1/plans/PLAN/readiness          judged now
 //! ```
 
 use std::collections::BTreeMap;

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use api::access::Role;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use recovery::{ItemName, SiteName};
+use recovery::{ItemName, PlanName, SiteName};
 use sdk::RunId;
 
 pub(crate) use drill::{Drill, DrillOptions};
@@ -112,12 +112,15 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: PlanCommand,
     },
-    /// Says whether a recovery would work now, check by check: of one item, or in short of everything.
+    /// Says whether a recovery would work now, check by check: of one item or plan, or in short of everything.
     ///
     /// Exit codes: 0 all is well or not known, 6 a warning or worse.
     Check {
         /// Which item; everything, if none is named.
         item: Option<ItemName>,
+        /// Of this plan.
+        #[arg(long, conflicts_with = "item")]
+        plan: Option<PlanName>,
         /// Also what is well.
         #[arg(long)]
         all: bool,

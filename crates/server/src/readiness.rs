@@ -15,7 +15,7 @@ use api::{Code, agent::ReplicationStatus, readiness::ReadinessView};
 use chrono::{DateTime, Utc};
 use engine::RunStore;
 use recovery::{
-    ItemName, ItemRecord, alarms,
+    ItemName, ItemRecord, PlanName, alarms,
     readiness::{
         AgentFacts, Facts, Finding, Fingerprint, ItemFacts, PlanFacts, ReplicationFacts, Severity, Verification, fingerprint, judge_item, judge_plan, worst,
     },
@@ -25,6 +25,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use store::{
     items::{MachinesRow, PointRow, ReplicationRow},
+    plans::PlanRow,
     readiness::{ReadinessRow, VerifiedRow},
 };
 use workflows::declared::LoadItem;
@@ -33,11 +34,13 @@ use crate::{
     app::App,
     listen::stopped,
     problem::Refusal,
-    routes::{point, record, seen_of},
+    routes::{plan_of, point, record, seen_of},
 };
 
 /// How often everything is judged: how late monitoring hears of it.
 const EVERY: Duration = Duration::from_secs(60);
+/// Most runs of a plan's test that are looked into: three for each machine of the largest plan.
+const MOST_RUNS: i64 = 40_000;
 
 /// Judges everything until told to stop.
 pub(crate) async fn keep_judging(app: App) {
@@ -51,6 +54,9 @@ pub(crate) async fn keep_judging(app: App) {
         }
         if let Err(Refusal(problem)) = judge_items(&app).await {
             tracing::warn!(detail = problem.detail, "how items stand is not known for now");
+        }
+        if let Err(Refusal(problem)) = judge_plans(&app).await {
+            tracing::warn!(detail = problem.detail, "how plans stand is not known for now");
         }
     }
 }
@@ -80,21 +86,54 @@ pub(crate) async fn item_now(app: &App, name: &ItemName) -> Result<Option<Readin
     stands(app, Some(&subject_of(name))).await.map(|mut all| all.pop())
 }
 
-/// Judges a plan now, and keeps what was found as `plan:NAME`.
-#[expect(dead_code, reason = "for the routes of plans")]
-pub(crate) async fn plan_now(app: &App, plan: PlanFacts) -> Result<Option<ReadinessView>, Refusal> {
-    let subject = format!("plan:{}", plan.name);
-    let verified = app.store.verified(Some(&subject)).await?.remove(&subject).map(verification).transpose()?;
-    let findings = judge_plan(&PlanFacts { verified, ..plan }, &items(app, None).await?, &facts(app).await?);
-    keep(app, &subject, &findings).await?;
+/// Judges a plan now; nothing if there is none of that name.
+pub(crate) async fn plan_now(app: &App, name: &PlanName) -> Result<Option<ReadinessView>, Refusal> {
+    note_plan_tests(app).await?;
+    let Some(row) = app.store.plans(Some(name.as_str())).await?.pop() else { return Ok(None) };
+    let subject = subject_of_plan(&row.name);
+    let verified = app.store.verified(Some(&subject)).await?.remove(&subject);
+    keep(app, &subject, &judged(&row, verified, &items(app, None).await?, &facts(app).await?)?).await?;
     stands(app, Some(&subject)).await.map(|mut all| all.pop())
 }
 
-/// Notes that a test of a plan has passed, with what it was made with.
-#[expect(dead_code, reason = "for the routes of plans")]
-pub(crate) async fn plan_passed(app: &App, plan: &PlanFacts, run: RunId, at: DateTime<Utc>) -> Result<(), Refusal> {
-    let fingerprint = plan.fingerprint(&items(app, None).await?, &facts(app).await?);
-    passed(app, format!("plan:{}", plan.name), run, at, &fingerprint).await
+async fn judge_plans(app: &App) -> Result<(), Refusal> {
+    note_plan_tests(app).await?;
+    let (facts, items) = (facts(app).await?, items(app, None).await?);
+    let mut verified = app.store.verified(None).await?;
+    let mut subjects = vec![];
+    for row in app.store.plans(None).await? {
+        let subject = subject_of_plan(&row.name);
+        let last = verified.remove(&subject);
+        keep(app, &subject, &judged(&row, last, &items, &facts)?).await?;
+        subjects.push(subject);
+    }
+    Ok(app.store.forget_readiness("plan:", &subjects).await?)
+}
+
+fn subject_of_plan(plan: &str) -> String {
+    format!("plan:{plan}")
+}
+
+fn judged(row: &PlanRow, verified: Option<VerifiedRow>, items: &[ItemFacts], facts: &Facts) -> Result<Vec<Finding>, Refusal> {
+    let plan = PlanFacts::of(&plan_of(row)?, &row.sha256, verified.map(verification).transpose()?);
+    Ok(judge_plan(&plan, items, facts))
+}
+
+/// Notes tests of plans that have passed since the last look, with the machines as they were found then.
+async fn note_plan_tests(app: &App) -> Result<(), Refusal> {
+    for test in app.store.passed_plan_tests().await? {
+        let Some(row) = app.store.plans(Some(&test.plan)).await?.pop() else { continue };
+        let mut records = BTreeMap::new();
+        for run in app.store.run_family(test.root, MOST_RUNS).await? {
+            if let Some(record) = rehearsed(&app.store.load_history(run).await?) {
+                records.entry(record.name.clone()).or_insert(record);
+            }
+        }
+        let plan = PlanFacts::of(&plan_of(&row)?, &test.sha256, None);
+        let fingerprint = plan.fingerprint(records.values(), &facts(app).await?);
+        passed(app, subject_of_plan(&test.plan), test.root, test.cleaned_at, &fingerprint).await?;
+    }
+    Ok(())
 }
 
 /// How subjects stand, as judged last.

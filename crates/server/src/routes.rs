@@ -17,6 +17,7 @@ mod triggers;
 mod schedules;
 
 pub(crate) use items::{point, record, seen_of};
+pub(crate) use plans::plan_of;
 
 use api::{Code, access::VersionView};
 use axum::{
@@ -106,6 +107,7 @@ fn of_plans() -> Router<App> {
         .route("/v1/plans", get(plans::list).post(plans::apply))
         .route("/v1/plans/diff", post(plans::diff))
         .route("/v1/plans/{plan}", get(plans::one))
+        .route("/v1/plans/{plan}/readiness", get(readiness::of_plan))
         .route("/v1/plans/{plan}/runs", get(plans::runs))
         .route("/v1/plans/{plan}/durations/{work}", get(plan_runs::known_durations))
         .route("/v1/plans/{plan}/remove", post(plans::remove))

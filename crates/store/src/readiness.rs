@@ -37,6 +37,19 @@ pub struct PassedRow {
     pub closed_at: DateTime<Utc>,
 }
 
+/// A test of a plan that has passed, with its clean-up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedPlanRow {
+    /// Which plan.
+    pub plan: String,
+    /// The test's run.
+    pub root: RunId,
+    /// Of the plan's text then.
+    pub sha256: String,
+    /// When the clean-up ended.
+    pub cleaned_at: DateTime<Utc>,
+}
+
 /// The last drill or test of a subject that has passed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VerifiedRow {
@@ -105,6 +118,22 @@ impl PgStore {
             Ok(PassedRow { run: RunId(column(row, "run_id")?), workflow_id: column(row, "workflow_id")?, closed_at: column(row, "closed_at")? })
         };
         self.rows(&sql::PASSED_DRILLS, &[]).await?.iter().map(passed).collect()
+    }
+
+    /// Tests of plans that have passed after the last one that is noted.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn passed_plan_tests(&self) -> Result<Vec<PassedPlanRow>, Lost> {
+        let passed = |row: &Row| {
+            Ok(PassedPlanRow {
+                plan: column(row, "plan")?,
+                root: RunId(column(row, "root")?),
+                sha256: column(row, "sha256")?,
+                cleaned_at: column(row, "cleaned_at")?,
+            })
+        };
+        self.rows(&sql::PASSED_PLAN_TESTS, &[]).await?.iter().map(passed).collect()
     }
 
     /// Notes that a drill or a test has passed, unless a later one is noted.

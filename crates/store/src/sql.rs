@@ -122,6 +122,7 @@ queries! {
     PUT_AGENT_REPORT = "put_agent_report", "keeping an agent's report";
     AGENT_REPORTS = "agent_reports", "reading agents' reports";
     PASSED_DRILLS = "passed_drills", "looking for drills that have passed";
+    PASSED_PLAN_TESTS = "passed_plan_tests", "looking for tests of plans that have passed";
     PUT_VERIFIED = "put_verified", "noting what was verified";
     VERIFIED = "verified", "reading what was verified";
     PUT_READINESS = "put_readiness", "keeping how something stands";

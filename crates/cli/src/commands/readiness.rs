@@ -4,10 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use api::{Client, items::Listed, readiness::ReadinessView};
-use recovery::{
-    ItemName,
-    readiness::{Finding, Severity},
-};
+use recovery::readiness::{Finding, Severity};
 
 use crate::{
     arguments::Output,
@@ -15,9 +12,9 @@ use crate::{
     output::{self, table, visible},
 };
 
-/// One item, judged now.
-pub(super) async fn check(client: &Client, output: Output, item: &ItemName, all: bool) -> Result<ExitCode> {
-    let view: ReadinessView = client.get(&format!("/v1/items/{item}/readiness")).await?;
+/// An item or a plan, judged now.
+pub(super) async fn check(client: &Client, output: Output, path: &str, all: bool) -> Result<ExitCode> {
+    let view: ReadinessView = client.get(path).await?;
     output::answer(output, &view, |view| told(view, all))?;
     Ok(code(view.severity))
 }
@@ -48,7 +45,7 @@ pub(super) async fn overview(client: &Client, output: Output) -> Result<ExitCode
 }
 
 /// What a script asks: may I rely on it?
-pub(super) fn code(severity: Severity) -> ExitCode {
+fn code(severity: Severity) -> ExitCode {
     match severity {
         Severity::Ok | Severity::Unknown => ExitCode::SUCCESS,
         Severity::Warning | Severity::Critical => exit::DEGRADED.into(),
@@ -56,7 +53,7 @@ pub(super) fn code(severity: Severity) -> ExitCode {
 }
 
 /// The worst first; what is well in one line, unless all of it is asked for.
-pub(super) fn told(view: &ReadinessView, all: bool) -> String {
+fn told(view: &ReadinessView, all: bool) -> String {
     let verified = if view.verified { "verified" } else { "not verified" };
     let mut text = format!("{}: {}, {verified}; since {}\n", view.subject.replacen(':', " ", 1), view.severity, view.since.format("%F %T"));
     let mut findings: Vec<&Finding> = view.findings.iter().collect();

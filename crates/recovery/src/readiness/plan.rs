@@ -7,7 +7,7 @@ use super::{
     Fingerprint,
 };
 use crate::{
-    ItemName, PointChoice,
+    ItemName, ItemRecord, PointChoice,
     plan::{At, Mode},
 };
 
@@ -144,11 +144,11 @@ fn actions(plan: &PlanFacts, step: &StepFacts, facts: &Facts) -> Vec<Finding> {
 impl PlanFacts {
     /// What a test of this plan is made with: its text, its machines, the agents of both sites.
     #[must_use]
-    pub fn fingerprint(&self, items: &[ItemFacts], facts: &Facts) -> Fingerprint {
+    pub fn fingerprint<'a>(&self, records: impl IntoIterator<Item = &'a ItemRecord>, facts: &Facts) -> Fingerprint {
         let mut all = Fingerprint::default().with("plan", self.sha256.clone());
-        for item in items.iter().filter(|item| self.items.contains(&item.record.name)) {
-            for (part, value) in fingerprint(&item.record).0 {
-                all = all.with(&format!("{}: {part}", item.record.name), value);
+        for record in records.into_iter().filter(|record| self.items.contains(&record.name)) {
+            for (part, value) in fingerprint(record).0 {
+                all = all.with(&format!("{}: {part}", record.name), value);
             }
         }
         builds([&self.from, &self.to], facts).into_iter().fold(all, |all, (part, build)| all.with(&part, build))
@@ -156,13 +156,12 @@ impl PlanFacts {
 }
 
 fn verified(plan: &PlanFacts, members: &[&ItemFacts], facts: &Facts) -> Finding {
-    let next = format!("switchback plan test {}", plan.name);
+    let next = format!("switchback plan test-failover {0}, then switchback plan clean-test-failover {0}", plan.name);
     let bad = |what: String, means: &str| Finding::bad(Severity::Warning, "verified", &plan.name, [what, means.to_owned(), next.clone()]);
     let Some(verified) = &plan.verified else {
         return bad(format!("no test of plan {} has passed", plan.name), "Nobody has seen it work.");
     };
-    let members: Vec<ItemFacts> = members.iter().map(|item| (*item).clone()).collect();
-    let changes = changes_since(&verified.fingerprint, &plan.fingerprint(&members, facts));
+    let changes = changes_since(&verified.fingerprint, &plan.fingerprint(members.iter().map(|item| &item.record), facts));
     let age = facts.now - verified.at;
     if !changes.is_empty() {
         let what = format!("since the last test of plan {}, {} ago, something has changed: {}", plan.name, ago(age), changes.join("; "));

@@ -206,7 +206,7 @@ fn plan(yaml: &str) -> PlanFacts {
 }
 
 fn tested(plan: PlanFacts, items: &[ItemFacts]) -> PlanFacts {
-    let fingerprint = plan.fingerprint(items, &facts());
+    let fingerprint = plan.fingerprint(items.iter().map(|item| &item.record), &facts());
     PlanFacts { verified: Some(Verification { run: "run-2".to_owned(), at: now() - TimeDelta::days(3), fingerprint }), ..plan }
 }
 

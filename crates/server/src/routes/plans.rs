@@ -196,7 +196,7 @@ fn read_plan(text: &str) -> Result<Plan, Refusal> {
 }
 
 /// The plan of a row.
-pub(super) fn plan_of(row: &PlanRow) -> Result<Plan, Refusal> {
+pub(crate) fn plan_of(row: &PlanRow) -> Result<Plan, Refusal> {
     serde_json::from_value(row.plan.clone()).map_err(|error| Refusal::new(Code::Internal, format!("plan {} can't be read: {error}", row.name)))
 }
 
