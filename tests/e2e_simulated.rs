@@ -345,3 +345,30 @@ fn a_look_says_whether_a_recovery_would_work_now_and_a_drill_counts_until_someth
     assert!(found.iter().all(|line| !line.starts_with("critical verified")), "{found:?}");
     refused(&product, &[], &["check", "db8"], 3, "unknown-item");
 }
+
+#[test]
+fn an_agent_says_what_it_can_do_for_plans_and_what_is_wrong_with_its_configuration() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = switchback_tests::place::target().join(format!("tmp/actions-check-{}", std::process::id()));
+    std::fs::create_dir_all(dir.join("secrets")).unwrap();
+    let put = |name: &str, mode: u32, text: &str| {
+        std::fs::write(dir.join(name), text).unwrap();
+        std::fs::set_permissions(dir.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let check = |words: &[&str]| {
+        let mut command = std::process::Command::new(switchback_tests::product::program("switchback-agent"));
+        let output = command.args(["actions", "check", "--actions"]).arg(&dir).args(words).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    put("secrets/ddns", 0o600, "x");
+    put("actions.yaml", 0o644, "version: 1\ncommands: [{ name: it, program: /bin/true, user: root, allowed: ['[a-z]+'] }]\n");
+    let (code, told) = check(&[]);
+    assert!(code == Some(0) && told.contains("command     it: /bin/true as root; takes [a-z]+") && told.contains("secrets     ddns"), "{told}");
+    put("secrets/ddns", 0o640, "x");
+    let (code, told) = check(&[]);
+    assert!(code == Some(6) && told.contains("wrong") && told.contains("chmod 600"), "{told}");
+    let (code, told) = check(&["-o", "json"]);
+    let seen: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((code, seen["secrets"].as_array().unwrap().len(), seen["faults"].as_array().unwrap().len()), (Some(6), 0, 1));
+    std::fs::remove_dir_all(dir).unwrap();
+}

@@ -161,6 +161,38 @@ async fn bad_requests_are_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_agents_say_of_themselves_is_kept_and_how_items_stand_is_on_metrics() {
+    let scene = Scene::new().await;
+    let (a, _) = scene.enrolled("a1", "a").await;
+    let local = scene.local();
+    let report = json!({ "v": 1, "build": "0.1.0", "actions": { "ssh": true, "secrets": [], "commands": [], "faults": [] } });
+    a.post::<Value>("/v1/agent/report", &report).await.unwrap();
+    assert_eq!(code(a.post::<Value>("/v1/agent/report", &json!({ "v": 1 })).await), Code::InvalidRequest);
+    assert_eq!(code(local.post::<Value>("/v1/agent/report", &report).await), Code::AgentNotEnrolled);
+    assert_eq!(code(local.get::<Value>("/v1/items/db9/readiness").await), Code::UnknownItem);
+    assert_eq!(code(local.get::<Value>("/v1/plans/shop/readiness").await), Code::UnknownPlan);
+    let (b, _) = scene.enrolled("b1", "b").await;
+    b.post::<Value>("/v1/agent/status", &json!({ "data_address": "127.0.0.1:7444", "items": [] })).await.unwrap();
+    scene.start_worker();
+    let run = local.post::<Accepted>("/v1/items/db9/protect", &protect_request()).await.unwrap().run;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let view = loop {
+        match local.get::<Value>("/v1/items/db9/readiness").await {
+            Ok(view) => break view,
+            Err(error) => assert!(std::time::Instant::now() < deadline, "run {run} has noted no item: {error}"),
+        }
+    };
+    assert_eq!((&view["subject"], &view["severity"], &view["verified"]), (&json!("item:db9"), &json!("critical"), &json!(false)), "{view}");
+    let metrics = local.text("/metrics").await.unwrap();
+    assert!(metrics.contains("switchback_verified{kind=\"item\",name=\"db9\"} 0\n"), "{metrics}");
+    let critical = metrics.lines().find_map(|line| line.strip_prefix("switchback_readiness_findings{kind=\"item\",name=\"db9\",severity=\"critical\"} "));
+    assert!(critical.is_some_and(|count| count != "0"), "{metrics}");
+    let again = local.get::<Value>("/v1/items/db9/readiness").await.unwrap();
+    assert_eq!((&again["since"], &again["changed_at"]), (&view["since"], &view["changed_at"]), "what is the same has not changed");
+    assert_eq!(local.get::<Listed<Value>>("/v1/readiness").await.unwrap().items.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_works_under_its_own_lease_at_its_own_queue() {
     let scene = Scene::new().await;
     let (a, enrolled) = scene.enrolled("a1", "a").await;

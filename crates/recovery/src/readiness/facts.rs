@@ -47,6 +47,7 @@ pub struct AgentFacts {
 
 /// What an agent says of itself and its host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AgentReport {
     /// Form of this text, 1.
     pub v: u32,
@@ -65,6 +66,7 @@ pub struct AgentReport {
 
 /// What a host has, in all and left, and what machines there would need.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Capacity {
     /// Of the host, in bytes.
     pub memory_bytes: u64,
@@ -85,6 +87,7 @@ pub struct Capacity {
 
 /// What a machine takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MachineNeeds {
     /// In bytes.
     pub memory_bytes: u64,
@@ -94,6 +97,7 @@ pub struct MachineNeeds {
 
 /// What an agent can do beside its machines; names alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ActionsReport {
     /// There is a client of OpenSSH.
     pub ssh: bool,
