@@ -120,6 +120,10 @@ async fn from_within(lab: &GuestLab, grant_epoch: i64) {
     assert!(asked.await.expect("it ends").contains(" 200 "), "the link carries");
     let closed = site.reach_copy(&item, generation, &lab.address.to_string(), 81).await.expect_err("nobody is there");
     assert!(closed.not_applied(), "{closed}");
+    let host = site.capacity().expect("the host says what it has");
+    let needs = host.needs.get(&item).expect("it knows what the item's machine takes");
+    assert!(needs.memory_bytes > 0 && needs.vcpus > 0 && host.free_memory_bytes <= host.memory_bytes && host.free_storage_bytes > 0, "{host:?}");
+    assert_eq!(host.not_isolable, None);
     let again = start(lab, grant_epoch).await.expect("its network is still isolated");
     assert!(again.isolation.detail.contains("no uplink"), "{}", again.isolation.detail);
 }
