@@ -261,7 +261,7 @@ fn what_is_allowed_works(work: Work, struck: &mut Struck, turn: usize, case: &st
     let Some(record) = struck.scene.record() else { return };
     let gone = work == Work::FailoverUnfenced;
     let here = [Operation::Failover, Operation::Commit, Operation::ChangePoint];
-    let allowed = allowed_operations(&record.state).into_iter().filter(|operation| !gone || here.contains(operation));
+    let allowed = allowed_operations(&record.state, record.profile).into_iter().filter(|operation| !gone || here.contains(operation));
     let works: Vec<Work> = allowed.filter_map(|operation| Work::of(operation, &record)).collect();
     let Some(next) = works.get(turn % works.len().max(1)).copied() else { return };
     let next = if gone && next == Work::Failover { Work::FailoverUnfenced } else { next };

@@ -201,7 +201,7 @@ fn troubled(scene: &mut Scene, work: Work, trouble: Trouble, seconds: u64, case:
 /// What the item's state allows, as work.
 fn allowed(scene: &Scene) -> Vec<Work> {
     let Some(record) = scene.record() else { return vec![Work::Protect] };
-    allowed_operations(&record.state).into_iter().filter_map(|operation| Work::of(operation, &record)).collect()
+    allowed_operations(&record.state, record.profile).into_iter().filter_map(|operation| Work::of(operation, &record)).collect()
 }
 
 #[test]

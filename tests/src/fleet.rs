@@ -96,6 +96,7 @@ impl Fleet {
                     to: site("b"),
                     policy: ReplicationPolicy::default(),
                     checks: vec![],
+                    profile: recovery::Profile::Kvm,
                     item: item.clone(),
                 };
                 self.begin("protect", &input, &item_workflow_id(&item))

@@ -164,7 +164,7 @@ impl Perform<LoadEvidence> for FromWatch {
             main: record.state.main,
             active: record.state.active,
             site: record.active_site().clone(),
-            failover_allowed: allowed_operations(&record.state).contains(&Operation::Failover),
+            failover_allowed: allowed_operations(&record.state, record.profile).contains(&Operation::Failover),
             newest_point_at: Some(now),
             open_run: open_run.map(|(id, run)| (id.to_string(), run.workflow.clone())),
             last_failover: failed_over.map(|(id, _)| LastFailover { run: id.to_string(), ended_at: now }),

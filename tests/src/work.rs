@@ -155,7 +155,7 @@ impl Work {
             Operation::Undo => Work::Undo,
             Operation::Reprotect => Work::Reprotect,
             Operation::Unprotect => Work::Unprotect,
-            Operation::Resync | Operation::ChangePolicy | Operation::Cancel | Operation::Resolve => return None,
+            Operation::Resync | Operation::ChangePolicy | Operation::Hold | Operation::Release | Operation::Cancel | Operation::Resolve => return None,
         })
     }
 
@@ -176,6 +176,7 @@ impl Work {
                     to,
                     policy: ReplicationPolicy::default(),
                     checks: vec![],
+                    profile: recovery::Profile::Kvm,
                 };
                 ("protect", json(input))
             }

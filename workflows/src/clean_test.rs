@@ -37,8 +37,8 @@ impl Workflow for CleanTestFailover {
 
     async fn run(ctx: Context, input: CleanTestInput) -> Result<Cleaned, Failure> {
         let mut item = Tracked::lock(&ctx, &input.item).await?;
-        let state = item.record()?.state;
-        if !allowed_operations(&state).contains(&Operation::CleanTestFailover) {
+        let record = item.record()?;
+        if !allowed_operations(&record.state, record.profile).contains(&Operation::CleanTestFailover) {
             let message = format!("item {} has no test failover to be cleaned", item.name);
             return Err(Failure::fatal("not-allowed-in-this-state", message).not_applied());
         }

@@ -164,7 +164,7 @@ async fn prepared(item: &mut Tracked) -> Result<PrepareReplica, Failure> {
     old_machine::off(item).await?;
     let record = item.record()?;
     let (name, generation, policy) = (item.name.clone(), item.generation, record.policy.clone());
-    let inspect = InspectMachine { machine: record.machine.clone() };
+    let inspect = InspectMachine { machine: record.machine.clone(), profile: record.profile };
     let inspected = item.ctx.call(site_queue(record.source_site()), &inspect).queue_timeout(PICK_UP).await?;
     Ok(PrepareReplica { item: name, generation, machine: inspected.machine, policy, base: Base::Empty })
 }

@@ -5,7 +5,7 @@
 //! Invariants: 1. The cycle of points is the source's own loop: this run ends with the first point and is needed no more.
 //! 2. What fails or is cancelled leaves nothing at either site.
 
-use recovery::{Check, Fact, ItemName, Operation, PointId, ReplicationPolicy, SiteName, Step};
+use recovery::{Check, Fact, ItemName, Operation, PointId, Profile, ReplicationPolicy, SiteName, Step};
 use sdk::{Context, Failure, Saga, Workflow};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,9 @@ pub struct ProtectInput {
     pub policy: ReplicationPolicy,
     /// How a recovered machine is asked whether it serves.
     pub checks: Vec<Check>,
+    /// Which platform's rules it follows; a site refuses one that it has no adapter for.
+    #[serde(default)]
+    pub profile: Profile,
 }
 
 /// An item with its first point.
@@ -49,8 +52,8 @@ impl Workflow for Protect {
 
     async fn run(ctx: Context, input: ProtectInput) -> Result<Protected, Failure> {
         let mut item = Tracked::lock(&ctx, &input.item).await?;
-        let ProtectInput { item: name, machine, from, to, policy, checks } = input.clone();
-        item.note(Fact::ItemRegistered { name, primary: from, recovery: to, machine, policy, checks })?;
+        let ProtectInput { item: name, machine, from, to, policy, checks, profile } = input.clone();
+        item.note(Fact::ItemRegistered { name, primary: from, recovery: to, machine, policy, checks, profile })?;
         item.step(Step::Begin { operation: Operation::Protect })?;
         item.granted()?;
         let mut saga = item.ctx.saga();
@@ -63,9 +66,9 @@ impl Workflow for Protect {
 async fn seed(item: &mut Tracked, saga: &mut Saga, input: ProtectInput) -> Result<Protected, Failure> {
     let ctx = item.ctx.clone();
     let (source, target) = (site_queue(&input.from), site_queue(&input.to));
-    let ProtectInput { item: name, machine, policy, .. } = input;
+    let ProtectInput { item: name, machine, policy, profile, .. } = input;
     let generation = item.generation;
-    let inspected = ctx.call(source.clone(), &InspectMachine { machine: machine.clone() }).await?;
+    let inspected = ctx.call(source.clone(), &InspectMachine { machine: machine.clone(), profile }).await?;
     item.note(Fact::DisksFound { disks: inspected.disks })?;
     let prepare = PrepareReplica { item: name.clone(), generation, machine: inspected.machine, policy: policy.clone(), base: Base::Empty };
     let drop_it = ctx.call(target.clone(), &DropReplica { item: name.clone() });

@@ -59,8 +59,9 @@ async fn copy(item: &mut Tracked, saga: &mut Saga, location: Location) -> Result
     let (source, target) = (site_queue(record.source_site()), site_queue(record.target_site()));
     let (name, generation) = (item.name.clone(), item.generation);
     let (machine, policy, returning) = (record.machine.clone(), record.policy.clone(), record.powered_on);
+    let profile = record.profile;
     let record_of_old = record.recovered_as.is_some();
-    let inspected = ctx.call(source.clone(), &InspectMachine { machine: machine.clone() }).await?;
+    let inspected = ctx.call(source.clone(), &InspectMachine { machine: machine.clone(), profile }).await?;
     item.note(Fact::DisksFound { disks: inspected.disks })?;
     old_machine::off(item).await?;
     let base = match location {

@@ -125,8 +125,9 @@ impl Workflow for TestFailover {
 }
 
 fn possible(item: &Tracked) -> Result<(), Failure> {
-    let state = item.record()?.state;
-    if allowed_operations(&state).contains(&Operation::TestFailover) {
+    let record = item.record()?;
+    let state = record.state;
+    if allowed_operations(&state, record.profile).contains(&Operation::TestFailover) {
         return Ok(());
     }
     let message = format!("item {} is {} and its test failover {:?}: no test failover now", item.name, state.main, state.test_failover);
@@ -140,7 +141,7 @@ async fn copy(item: &mut Tracked, saga: &mut Saga, input: &TestFailoverInput, re
     let (site, checks) = (record.target_site().clone(), [record.checks.clone(), input.checks.clone()].concat());
     let (target, name, generation) = (site_queue(&site), item.name.clone(), item.generation);
     let (point, taken_at) = pinned(item, saga, &target, input.choice, &input.part).await?;
-    let mut made = TestCopy { generation, point, site: site.clone(), since: None, evidence: vec![] };
+    let mut made = TestCopy { generation, point, site: site.clone(), since: None, evidence: vec![], expires_at: None };
     stages.end("choose the point", ctx.now());
     let clean = ctx.call(target.clone(), &CleanTest { item: name.clone(), generation });
     saga.step(ctx.call(target.clone(), &RecoverTest { item: name.clone(), generation, point }), clean).await?;
@@ -175,7 +176,7 @@ async fn pinned(item: &mut Tracked, saga: &mut Saga, target: &TaskQueue, choice:
         let meant = part::meant(&ctx, &name, choice, &points, part).await?;
         let point = resolve(&points, meant).map_err(|why| none(why.to_string()))?;
         let taken_at = points.iter().find(|p| p.id == point).map(|p| p.taken_at).ok_or_else(|| none(format!("no point {point}")))?;
-        let made = TestCopy { generation, point, site: site.clone(), since: None, evidence: vec![] };
+        let made = TestCopy { generation, point, site: site.clone(), since: None, evidence: vec![], expires_at: None };
         item.note(Fact::TestFailoverIs { test_failover: State::Running, copy: Some(made) })?;
         let pin = format!("test-{generation}");
         let unpin = ctx.call(target.clone(), &UnpinPoint { item: name.clone(), point, pin: pin.clone() });

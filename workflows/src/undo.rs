@@ -96,8 +96,9 @@ async fn target_reachable(item: &Tracked) -> Result<(), Failure> {
 
 /// Refuses while the source can't be started again.
 async fn reachable(item: &Tracked, machine: &str) -> Result<(), Failure> {
-    let site = item.record()?.source_site().clone();
-    let look = item.ctx.call(site_queue(&site), &InspectMachine { machine: machine.to_owned() });
+    let record = item.record()?;
+    let (site, profile) = (record.source_site().clone(), record.profile);
+    let look = item.ctx.call(site_queue(&site), &InspectMachine { machine: machine.to_owned(), profile });
     match look.queue_timeout(PICK_UP).await {
         Ok(_) => Ok(()),
         Err(CallError::Timeout(TimeoutKind::Queue)) => Err(Failure::fatal(

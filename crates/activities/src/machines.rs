@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use engine::{Fault, Job, Perform, Probed, Shown};
 use provider::{FenceMethod, FenceProof, NetworkChoice, PowerState, Progress, ProgressSink, ProviderError, RecoverMachine as Recovery, RecoveredState};
-use recovery::Check;
+use recovery::{Check, SiteName};
 use sdk::Failure;
 use serde_json::json;
 use workflows::declared as d;
@@ -20,6 +20,9 @@ type Answer<T> = Result<T, Fault<d::SiteError>>;
 #[async_trait]
 impl Perform<d::InspectMachine> for SiteActivities {
     async fn perform(&self, _: &Job, input: d::InspectMachine) -> Answer<d::Inspected> {
+        if !self.site.operates(input.profile) {
+            return Err(Fault::App(not_operated(self.site.name(), &input)));
+        }
         let machine = self.site.inspect(&input.machine).await.map_err(|e| fault(&e))?;
         let disks = machine.disks.iter().map(|disk| recovery::Disk { name: disk.target.clone(), size_bytes: disk.capacity_bytes }).collect();
         let machine = serde_json::to_value(machine).map_err(|e| Fault::Other(Failure::fatal("unwritable-machine", e.to_string())))?;
@@ -32,6 +35,15 @@ impl Perform<d::FenceMachine> for SiteActivities {
     async fn perform(&self, job: &Job, input: d::FenceMachine) -> Answer<d::Fenced> {
         let proof = self.site.fence(&call(job), &input.item, &input.machine).await.map_err(|e| fault(&e))?;
         Ok(fenced(&proof))
+    }
+}
+
+fn not_operated(site: &SiteName, input: &d::InspectMachine) -> d::SiteError {
+    let d::InspectMachine { machine, profile } = input;
+    d::SiteError {
+        code: "profile-not-operated".to_owned(),
+        message: format!("site {site} has no adapter for machines of profile {profile}, so {machine} can't be protected as one; nothing has changed"),
+        advice: "leave --profile out for a machine under libvirt; other profiles are modelled, and only simulated sites take them".to_owned(),
     }
 }
 

@@ -11,7 +11,7 @@
 
 use chrono::{DateTime, Utc};
 use recovery::{
-    Check, ItemRecord, Location, OldMachineSeen, Operation, PointChoice, RecoveryPoint, ReplicationPolicy, Seen, SiteName, Sync,
+    Check, ItemRecord, Location, OldMachineSeen, Operation, PointChoice, Profile, RecoveryPoint, ReplicationPolicy, Seen, SiteName, Sync,
 };
 use sdk::RunId;
 use serde::{Deserialize, Serialize};
@@ -91,6 +91,9 @@ pub struct ProtectRequest {
     /// How a recovered machine is asked whether it serves.
     #[serde(default)]
     pub checks: Vec<Check>,
+    /// Which platform's rules it follows.
+    #[serde(default)]
+    pub profile: Profile,
 }
 
 /// Fails over, whether or not the source answers.

@@ -32,7 +32,7 @@ use std::{
 };
 
 use provider::{Call, Endpoint, ItemReport, ProviderError, Reports, Site};
-use recovery::{Generation, ItemName, SiteName, readiness::Capacity};
+use recovery::{Generation, ItemName, Profile, SiteName, readiness::Capacity};
 
 use crate::{
     durable::{self, failed},
@@ -295,6 +295,10 @@ impl KeptMaps for Host {
 impl Site for KvmSite {
     fn name(&self) -> &SiteName {
         &self.inner.host.config.site
+    }
+
+    fn operates(&self, profile: Profile) -> bool {
+        profile == Profile::Kvm
     }
 }
 

@@ -31,7 +31,7 @@ mod test_copy;
 
 use std::fmt::Debug;
 
-use recovery::SiteName;
+use recovery::{Profile, SiteName};
 
 pub use actions::{ActionError, Actions, Done, Order, Said, Wanted};
 pub use asking::ask;
@@ -49,4 +49,7 @@ pub use test_copy::{Isolation, RecoverTest, TestCopies, TestStarted};
 pub trait Site: Compute + Fence + ReplicaStore + Replication + TestCopies + Guests + Reports + Debug {
     /// The name under which the site is enrolled.
     fn name(&self) -> &SiteName;
+
+    /// Whether it has an adapter for machines of that profile.
+    fn operates(&self, profile: Profile) -> bool;
 }

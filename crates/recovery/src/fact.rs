@@ -11,8 +11,11 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Check, ChosenPoint, Direction, Disk, FailoverKind, Fence, Generation, ItemName, ItemRecord, ItemState, MainState, NotAllowed,
-    OldMachine, Operation, PointId, ReplicationPolicy, Resync, Side, SiteName, Stand, Step, TestCopy, TestFailover,
+    Check, ChosenPoint, Contradiction, Direction, Disk, FailoverKind, Fence, Generation, Hold, ItemName, ItemRecord, ItemState, MainState,
+    NotAllowed, OldMachine, Operation, PointId, Profile, ReplicationPolicy, RequestedPoint, Rest, Resync, Side, SiteName, Stand, Step, TestCopy,
+    TestFailover,
+    operation::gives_points_up,
+    profile::has,
 };
 
 /// Something that became true of an item.
@@ -33,6 +36,9 @@ pub enum Fact {
         policy: ReplicationPolicy,
         /// How the recovered machine is asked whether it serves.
         checks: Vec<Check>,
+        /// Which platform's rules it follows.
+        #[serde(default, skip_serializing_if = "Profile::is_default")]
+        profile: Profile,
     },
     /// The source was asked for its disks.
     DisksFound {
@@ -49,6 +55,18 @@ pub enum Fact {
     Granted {
         /// Carried by every object that the run makes.
         generation: Generation,
+    },
+    /// A failover was asked for; which point it takes is settled later.
+    PointRequested {
+        /// What was asked for.
+        requested: RequestedPoint,
+    },
+    /// The source was asked to shut down first, and to send the rest.
+    SourceAsked {
+        /// The point that it sent then; `None` if it did not come to that.
+        sent: Option<PointId>,
+        /// What came of it, in words.
+        evidence: String,
     },
     /// A failover settled on a point.
     PointChosen {
@@ -115,6 +133,49 @@ pub enum Fact {
         /// Its state.
         resync: Resync,
     },
+    /// The item is replicated under another policy.
+    PolicyChanged {
+        /// The new one.
+        policy: ReplicationPolicy,
+    },
+    /// A point is held.
+    Held {
+        /// Which, by whom and why.
+        hold: Hold,
+    },
+    /// The held point was let go.
+    Released {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// A person agreed to what a choice of a point loses.
+    LossAccepted {
+        /// Who.
+        by: String,
+        /// What is lost, as it was told.
+        statement: String,
+    },
+    /// Record and reality disagree.
+    Contradicted {
+        /// What was seen, in words.
+        why: Vec<String>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// It was settled which of them holds.
+    Resolved {
+        /// The state that holds.
+        rest: Rest,
+        /// Where the item runs.
+        site: SiteName,
+        /// Who said so; `None` if the sites were seen to agree.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Why a fact does not fit a record.
@@ -156,6 +217,34 @@ pub enum FactRefused {
         #[source]
         source: NotAllowed,
     },
+    /// The platform does not have that operation there.
+    #[error("item {name} is of profile {profile}, which has no {operation} there")]
+    Profile {
+        /// Which.
+        name: ItemName,
+        /// Whose rules.
+        profile: Profile,
+        /// What was tried.
+        operation: Operation,
+    },
+    /// Points would go, and one of them is held.
+    #[error("point {} of item {name} is held by {} since {} ({}), and {operation} would remove it; release it first", .hold.point, .hold.by, .hold.at.format("%Y-%m-%d %H:%M UTC"), .hold.reason)]
+    Held {
+        /// Which.
+        name: ItemName,
+        /// What is held.
+        hold: Box<Hold>,
+        /// What was tried.
+        operation: Operation,
+    },
+    /// A machine that was recovered is the item only if a recovery had started one.
+    #[error("item {name} can't be {rest}: no machine of it was ever started from a point")]
+    NeverStarted {
+        /// Which.
+        name: ItemName,
+        /// What was said to hold.
+        rest: Rest,
+    },
     /// An older grant would be recorded after a newer one.
     #[error("generation {granted} of item {name} is older than the recorded {recorded}")]
     Generation {
@@ -181,7 +270,7 @@ pub enum FactRefused {
 /// # Errors
 /// The fact does not fit the record.
 pub fn apply(record: Option<ItemRecord>, fact: &Fact) -> Result<ItemRecord, FactRefused> {
-    if let Fact::ItemRegistered { name, primary, recovery, machine, policy, checks } = fact {
+    if let Fact::ItemRegistered { name, primary, recovery, machine, policy, checks, profile } = fact {
         let state = registered_state(record, name)?;
         if primary == recovery {
             return Err(FactRefused::SameSite { name: name.clone(), site: primary.clone() });
@@ -205,6 +294,10 @@ pub fn apply(record: Option<ItemRecord>, fact: &Fact) -> Result<ItemRecord, Fact
             recovered_as: None,
             running_since: None,
             test_copy: None,
+            profile: *profile,
+            requested: None,
+            hold: None,
+            contradiction: None,
         });
     }
     changed(record.ok_or(FactRefused::Unregistered)?, fact)
@@ -291,8 +384,52 @@ fn changed(mut record: ItemRecord, fact: &Fact) -> Result<ItemRecord, FactRefuse
             side_of(&record, site)?;
         }
         Fact::ResyncIs { resync } => record.state.resync = *resync,
+        Fact::PointRequested { requested } => record.requested = Some(requested.clone()),
+        Fact::SourceAsked { .. } | Fact::LossAccepted { .. } => {}
+        Fact::PolicyChanged { policy } => record.policy = policy.clone(),
+        Fact::Held { hold } => {
+            side_of(&record, &hold.site)?;
+            (record.state.held, record.hold) = (true, Some(hold.clone()));
+        }
+        Fact::Released { .. } => (record.state.held, record.hold) = (false, None),
+        Fact::Contradicted { why, at } => {
+            let before = record.state.main.rest();
+            record.state = moved(&record, Step::Contradict)?;
+            record.contradiction = Some(Contradiction { why: why.clone(), at: *at, before });
+        }
+        Fact::Resolved { rest, site, .. } => {
+            record.state = resolved(&record, *rest, site)?;
+            record.contradiction = None;
+        }
     }
     Ok(record)
+}
+
+/// The state that somebody or the sites themselves said holds, with the item running at that site.
+fn resolved(record: &ItemRecord, rest: Rest, site: &SiteName) -> Result<ItemState, FactRefused> {
+    if matches!(rest, Rest::CommitPending | Rest::Committed) && record.powered_on.is_none() && record.recovered_as.is_none() {
+        return Err(FactRefused::NeverStarted { name: record.name.clone(), rest });
+    }
+    let active = side_of(record, site)?;
+    let state = moved(record, Step::Resolve { rest })?;
+    // What was failed over is not replicated: what it came from is the other site. All else is, or will be, replicated from where it runs.
+    let direction = match (rest, active) {
+        (Rest::CommitPending, Side::Recovery) | (Rest::Unprotected | Rest::Protected | Rest::Committed, Side::Primary) => Direction::Forward,
+        (Rest::CommitPending, Side::Primary) | (Rest::Unprotected | Rest::Protected | Rest::Committed, Side::Recovery) => Direction::Reverse,
+    };
+    Ok(ItemState { active, direction, ..state })
+}
+
+/// Refuses what the item's profile does not have, and what would remove a held point.
+fn may_begin(record: &ItemRecord, operation: Operation) -> Result<(), FactRefused> {
+    let name = record.name.clone();
+    if !has(record.profile, operation, &record.state) {
+        return Err(FactRefused::Profile { name, profile: record.profile, operation });
+    }
+    match &record.hold {
+        Some(hold) if gives_points_up(operation) => Err(FactRefused::Held { name, hold: Box::new(hold.clone()), operation }),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Which recoveries made the source's machine and the one that was failed over to.
@@ -325,6 +462,9 @@ fn gives_failover_up(step: Step) -> bool {
 }
 
 fn moved(record: &ItemRecord, step: Step) -> Result<ItemState, FactRefused> {
+    if let Step::Begin { operation } = step {
+        may_begin(record, operation)?;
+    }
     let mut state = record.state;
     let refused = |source| FactRefused::Move { name: record.name.clone(), source };
     state.main = state.main.advance(step).map_err(refused)?;
@@ -360,6 +500,7 @@ mod tests {
             machine: "db9".to_owned(),
             policy: ReplicationPolicy::default(),
             checks: vec!["tcp:10.0.0.9:5432".parse().unwrap()],
+            profile: Profile::Kvm,
         }
     }
 

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{
-    Check, Consistency, Direction, Generation, ItemName, MainState, PointChoice, PointId, ReplicationPolicy, SiteName,
+    Check, Consistency, Direction, Generation, ItemName, MainState, PointChoice, PointId, Profile, ReplicationPolicy, Rest, SiteName, span::Span,
 };
 
 /// One of an item's two sites.
@@ -63,6 +63,18 @@ pub struct TestCopy {
     /// What was asked and answered, and how its network was seen to be isolated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
+    /// When it is removed if nobody has done that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+impl TestCopy {
+    /// How long a copy stays that nobody removes, unless somebody says otherwise: two weeks.
+    pub const STAYS: Span = Span::seconds(14 * 86_400);
+    /// Longest that it may be told to stay: a copy of a quarter of a year ago tests nothing, and keeps a point from being pruned.
+    pub const MAY_STAY: Span = Span::seconds(90 * 86_400);
+    /// Shortest: somebody has to look at it.
+    pub const MUST_STAY: Span = Span::seconds(60);
 }
 
 /// Whether both sides have to be compared.
@@ -94,6 +106,14 @@ pub struct ItemState {
     pub test_failover: TestFailover,
     /// Whether its sides have to be compared.
     pub resync: Resync,
+    /// Whether a point is held: nothing that gives points up is begun.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub held: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl ItemState {
@@ -108,6 +128,7 @@ impl ItemState {
             old_machine: OldMachine::None,
             test_failover: TestFailover::None,
             resync: Resync::None,
+            held: false,
         }
     }
 }
@@ -138,6 +159,43 @@ pub struct ChosenPoint {
     pub consistency: Consistency,
     /// By the source's clock.
     pub taken_at: DateTime<Utc>,
+}
+
+/// What a failover was asked for, before it was known what there is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestedPoint {
+    /// Which point.
+    pub choice: PointChoice,
+    /// Whether the source was to be shut down first, and to send the rest.
+    pub shut_down: bool,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// A recovery point that somebody needs, whatever becomes of the item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Which.
+    pub point: PointId,
+    /// The site that keeps it.
+    pub site: SiteName,
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// That record and reality were found to disagree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contradiction {
+    /// What was seen, in words.
+    pub why: Vec<String>,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The state as it was recorded, if nothing was under way.
+    pub before: Option<Rest>,
 }
 
 /// Why the target was allowed to start.
@@ -206,6 +264,18 @@ pub struct ItemRecord {
     /// The copy of a test failover.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_copy: Option<TestCopy>,
+    /// Which platform's rules it follows.
+    #[serde(default, skip_serializing_if = "Profile::is_default")]
+    pub profile: Profile,
+    /// What the last failover was asked for; `chosen` is what came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested: Option<RequestedPoint>,
+    /// The point that is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+    /// Why it is in `reconcile`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contradiction: Option<Contradiction>,
 }
 
 impl ItemRecord {
@@ -227,10 +297,28 @@ impl ItemRecord {
         })
     }
 
+    /// Whether the copy of a test failover has stayed as long as it was to.
+    #[must_use]
+    pub fn copy_has_expired(&self, now: DateTime<Utc>) -> bool {
+        let expires_at = self.test_copy.as_ref().and_then(|copy| copy.expires_at);
+        let removable = matches!(self.state.test_failover, TestFailover::Ready | TestFailover::Failed);
+        removable && expires_at.is_some_and(|at| at <= now)
+    }
+
     /// The generation of the machine that a failover has started.
     #[must_use]
     pub fn running_generation(&self) -> Generation {
         self.powered_on.unwrap_or(self.state.generation)
+    }
+
+    /// When the window closes in which another point may be chosen; `None` while there is nothing to choose.
+    #[must_use]
+    pub fn change_until(&self) -> Option<DateTime<Utc>> {
+        if self.state.main.rest() != Some(Rest::CommitPending) {
+            return None;
+        }
+        let failed_over_at = self.requested.as_ref().map(|requested| requested.at).or(self.running_since)?;
+        Some(self.profile.change_until(failed_over_at))
     }
 
     /// The site that data is replicated from.

@@ -19,6 +19,7 @@ mod point;
 pub mod plan;
 pub mod policy;
 pub mod readiness;
+pub mod profile;
 mod seen;
 pub mod span;
 mod state;
@@ -28,10 +29,13 @@ mod way_back;
 pub use check::{Check, InvalidCheck};
 pub use fact::{Fact, FactRefused, apply, fold};
 pub use ids::{CommandName, Consistency, EffectToken, Generation, GroupName, InvalidId, ItemName, PlanName, PointId, SecretName, SiteName};
-pub use item::{ChosenPoint, Disk, Fence, ItemRecord, ItemState, OldMachine, Resync, Side, TestCopy, TestFailover};
+pub use item::{
+    ChosenPoint, Contradiction, Disk, Fence, Hold, ItemRecord, ItemState, OldMachine, RequestedPoint, Resync, Side, TestCopy, TestFailover,
+};
 pub use operation::{Operation, allowed_operations};
 pub use point::{GroupMoment, InvalidChoice, NoPoint, PointChoice, RecoveryPoint, common_points, resolve};
 pub use policy::{InvalidPolicy, ReplicationPolicy};
+pub use profile::{InvalidProfile, Profile};
 pub use seen::{OldMachineSeen, Seen, alarms, old_machine};
 pub use state::{Direction, FailoverKind, MainState, NotAllowed, Rest, Retreat, Stand, Step};
 pub use way_back::{Location, Sync};

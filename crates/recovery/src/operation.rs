@@ -1,13 +1,13 @@
 //! What a person or a policy can ask for, and which of it an item's state allows.
 //!
-//! Invariants: 1. The answer depends on the item's state alone, never on who asks. 2. An operation that is allowed here is
+//! Invariants: 1. The answer depends on the item's state and profile alone, never on who asks. 2. An operation that is allowed here is
 //! one that [`MainState::advance`] begins from that state, or one that runs beside the main state.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Direction, InvalidId, ItemState, MainState, Resync, Rest, Retreat, Side, TestFailover};
+use crate::{Direction, InvalidId, ItemState, MainState, Profile, Resync, Rest, Retreat, Side, TestFailover, profile::has};
 
 /// Something that can be asked of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -37,17 +37,21 @@ pub enum Operation {
     Resync,
     /// Replace the replication policy.
     ChangePolicy,
+    /// Keep a recovery point: there is no commit until it is released.
+    Hold,
+    /// Let a held point go.
+    Release,
     /// End replication and remove the replica.
     Unprotect,
     /// End the running operation and return to the state before it.
     Cancel,
-    /// Say which of record and reality holds.
+    /// Compare record and reality, and say which of them holds.
     Resolve,
 }
 
 impl Operation {
     /// Every operation, in the order of the life cycle.
-    pub const ALL: [Operation; 15] = [
+    pub const ALL: [Operation; 17] = [
         Operation::Protect,
         Operation::TestFailover,
         Operation::CleanTestFailover,
@@ -60,6 +64,8 @@ impl Operation {
         Operation::Reprotect,
         Operation::Resync,
         Operation::ChangePolicy,
+        Operation::Hold,
+        Operation::Release,
         Operation::Unprotect,
         Operation::Cancel,
         Operation::Resolve,
@@ -81,16 +87,12 @@ impl Operation {
             Operation::Reprotect => "reprotect",
             Operation::Resync => "resync",
             Operation::ChangePolicy => "change-policy",
+            Operation::Hold => "hold",
+            Operation::Release => "release",
             Operation::Unprotect => "unprotect",
             Operation::Cancel => "cancel",
             Operation::Resolve => "resolve",
         }
-    }
-
-    /// Whether this build can carry it out. The others are modelled, so that states mean what they will mean, and refused.
-    #[must_use]
-    pub fn offered(self) -> bool {
-        !matches!(self, Operation::Resync | Operation::ChangePolicy | Operation::Resolve)
     }
 }
 
@@ -111,13 +113,24 @@ impl FromStr for Operation {
     }
 }
 
-/// What the item's state allows, for machines under KVM, in the order of the life cycle.
+/// What the item's state allows under its profile, in the order of the life cycle.
 #[must_use]
-pub fn allowed_operations(item: &ItemState) -> Vec<Operation> {
+pub fn allowed_operations(item: &ItemState, profile: Profile) -> Vec<Operation> {
     let mut allowed = allowed_in(item.main, item);
+    allowed.retain(|operation| has(profile, *operation, item) && !(item.held && gives_points_up(*operation)));
     allowed.sort_unstable();
     allowed.dedup();
     allowed
+}
+
+/// Whether points go with it: a held one keeps it from being begun.
+pub(crate) fn gives_points_up(operation: Operation) -> bool {
+    matches!(operation, Operation::Commit | Operation::Unprotect)
+}
+
+/// A point is held as long as there are points to choose from, and one at a time.
+fn holding(item: &ItemState) -> Operation {
+    if item.held { Operation::Release } else { Operation::Hold }
 }
 
 fn allowed_in(main: MainState, item: &ItemState) -> Vec<Operation> {
@@ -131,13 +144,18 @@ fn allowed_in(main: MainState, item: &ItemState) -> Vec<Operation> {
         | MainState::Committing
         | MainState::Undoing
         | MainState::Unprotecting => vec![],
-        MainState::CommitPending => vec![Operation::Commit, Operation::ChangePoint, Operation::Undo],
-        MainState::Committed if item.active == Side::Recovery => vec![Operation::Reprotect, Operation::Failback, Operation::Unprotect],
-        MainState::Committed => vec![Operation::Reprotect, Operation::Unprotect],
+        MainState::CommitPending => vec![Operation::Commit, Operation::ChangePoint, Operation::Undo, holding(item), Operation::Resolve],
+        MainState::Committed if item.active == Side::Recovery => {
+            vec![Operation::Reprotect, Operation::Failback, Operation::Unprotect, Operation::Resolve]
+        }
+        MainState::Committed => vec![Operation::Reprotect, Operation::Unprotect, Operation::Resolve],
         MainState::Reprotecting => vec![Operation::Cancel],
         MainState::Failed { of, before } => {
             let mut allowed = before.map_or_else(Vec::new, |rest: Rest| allowed_in(rest.state(), item));
-            allowed.extend([of, Operation::Unprotect]);
+            allowed.extend([of, Operation::Unprotect, Operation::Resolve]);
+            if item.held {
+                allowed.push(Operation::Release);
+            }
             if before.is_none() && can_be_undone(of) {
                 allowed.push(Operation::Undo);
             }
@@ -153,7 +171,7 @@ pub(crate) fn can_be_undone(of: Operation) -> bool {
 }
 
 fn protected(item: &ItemState) -> Vec<Operation> {
-    let mut allowed = vec![Operation::Failover, Operation::ChangePolicy, Operation::Unprotect];
+    let mut allowed = vec![Operation::Failover, Operation::ChangePolicy, Operation::Unprotect, Operation::Resolve, holding(item)];
     allowed.push(match item.direction {
         Direction::Forward => Operation::PlannedFailover,
         Direction::Reverse => Operation::Failback,
@@ -184,7 +202,7 @@ mod tests {
     fn the_operations_allowed_in_every_state() {
         let mut table = String::new();
         for main in every_state() {
-            let words: Vec<&str> = allowed_operations(&in_state(main)).into_iter().map(Operation::as_str).collect();
+            let words: Vec<&str> = allowed_operations(&in_state(main), Profile::Kvm).into_iter().map(Operation::as_str).collect();
             table += format!("{:<44} {}", main.to_string(), words.join(", ")).trim_end();
             table.push('\n');
         }
@@ -195,7 +213,7 @@ mod tests {
     fn what_is_allowed_and_begins_a_move_is_what_the_state_machine_begins() {
         for main in every_state() {
             let away = ItemState { active: Side::Recovery, direction: Direction::Reverse, ..in_state(main) };
-            let allowed = [allowed_operations(&in_state(main)), allowed_operations(&away)].concat();
+            let allowed = [in_state(main), away].map(|item| allowed_operations(&item, Profile::Kvm)).concat();
             for operation in Operation::ALL {
                 let begins = main.advance(Step::Begin { operation }).is_ok();
                 let beside = matches!(
@@ -204,6 +222,8 @@ mod tests {
                         | Operation::CleanTestFailover
                         | Operation::Resync
                         | Operation::ChangePolicy
+                        | Operation::Hold
+                        | Operation::Release
                         | Operation::Cancel
                         | Operation::Resolve
                 );
@@ -217,17 +237,29 @@ mod tests {
     fn failback_is_for_what_runs_away_from_home() {
         let home = in_state(MainState::Protected);
         let away = ItemState { active: Side::Recovery, direction: Direction::Reverse, ..home };
-        assert!(!allowed_operations(&home).contains(&Operation::Failback) && !allowed_operations(&away).contains(&Operation::PlannedFailover));
-        assert!(allowed_operations(&away).contains(&Operation::Failback));
-        assert!(!allowed_operations(&in_state(MainState::Committed)).contains(&Operation::Failback));
+        let allowed = |item: &ItemState| allowed_operations(item, Profile::Kvm);
+        assert!(!allowed(&home).contains(&Operation::Failback) && !allowed(&away).contains(&Operation::PlannedFailover));
+        assert!(allowed(&away).contains(&Operation::Failback));
+        assert!(!allowed(&in_state(MainState::Committed)).contains(&Operation::Failback));
     }
 
     #[test]
     fn a_test_failover_is_cleaned_before_the_next() {
         let mut item = in_state(MainState::Protected);
         item.test_failover = TestFailover::Ready;
-        let allowed = allowed_operations(&item);
+        let allowed = allowed_operations(&item, Profile::Kvm);
         assert!(allowed.contains(&Operation::CleanTestFailover) && !allowed.contains(&Operation::TestFailover));
+    }
+
+    #[test]
+    fn decision_e_while_a_point_is_held_there_is_neither_commit_nor_unprotect() {
+        let held = |main| allowed_operations(&ItemState { held: true, ..in_state(main) }, Profile::Kvm);
+        let pending = held(MainState::CommitPending);
+        assert_eq!(pending, [Operation::ChangePoint, Operation::Undo, Operation::Release, Operation::Resolve]);
+        for main in every_state() {
+            let allowed = held(main);
+            assert!(!allowed.contains(&Operation::Commit) && !allowed.contains(&Operation::Unprotect) || main == MainState::Unprotected, "{main}: {allowed:?}");
+        }
     }
 
     #[test]

@@ -136,6 +136,7 @@ mod tests {
                 machine: "db9".to_owned(),
                 policy: ReplicationPolicy::default(),
                 checks: vec![],
+                profile: crate::Profile::Kvm,
             },
             begin(Operation::Protect),
             finish(Operation::Protect),

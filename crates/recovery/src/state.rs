@@ -190,6 +190,26 @@ pub struct NotAllowed {
 }
 
 impl MainState {
+    /// The state in which nothing is under way, if it is one: its own, or the one that a failed operation has not left.
+    #[must_use]
+    pub fn rest(self) -> Option<Rest> {
+        match self {
+            MainState::Unprotected => Some(Rest::Unprotected),
+            MainState::Protected => Some(Rest::Protected),
+            MainState::CommitPending => Some(Rest::CommitPending),
+            MainState::Committed => Some(Rest::Committed),
+            MainState::Failed { before, .. } => before,
+            MainState::Seeding
+            | MainState::FailingOver { .. }
+            | MainState::ChangingPoint
+            | MainState::Committing
+            | MainState::Reprotecting
+            | MainState::Unprotecting
+            | MainState::Undoing
+            | MainState::Reconcile => None,
+        }
+    }
+
     /// The state after `step`.
     ///
     /// # Errors
@@ -333,6 +353,8 @@ fn busy_state(operation: Operation) -> Option<MainState> {
         | Operation::CleanTestFailover
         | Operation::Resync
         | Operation::ChangePolicy
+        | Operation::Hold
+        | Operation::Release
         | Operation::Cancel
         | Operation::Resolve => None,
     }

@@ -132,7 +132,7 @@ async fn item(store: &PgStore, policy: &TriggerPolicy) -> Result<Option<ItemSeen
         main: record.state.main,
         active: record.state.active,
         site: record.active_site().clone(),
-        failover_allowed: allowed_operations(&record.state).contains(&Operation::Failover),
+        failover_allowed: allowed_operations(&record.state, record.profile).contains(&Operation::Failover),
         newest_point_at: newest.map(|point| point.taken_at),
         open_run: open.map(|run| (run.run.to_string(), run.workflow.clone())),
         last_failover: last,

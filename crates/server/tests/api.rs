@@ -111,7 +111,7 @@ fn code<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> Code {
 }
 
 fn protect_request() -> ProtectRequest {
-    ProtectRequest { from: "a".parse().unwrap(), to: "b".parse().unwrap(), machine: None, policy: ReplicationPolicy::default(), checks: vec![] }
+    ProtectRequest { from: "a".parse().unwrap(), to: "b".parse().unwrap(), machine: None, policy: ReplicationPolicy::default(), checks: vec![], profile: recovery::Profile::Kvm }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

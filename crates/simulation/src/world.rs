@@ -117,7 +117,9 @@ impl Everybody {
         match step {
             Way::Protect => {
                 let policy = record.map_or_else(ReplicationPolicy::default, |record| record.policy.clone());
-                let input = ProtectInput { machine: item.to_string(), item, from: plan.from.clone(), to: plan.to.clone(), policy, checks: vec![] };
+                let profile = record.map_or_else(recovery::Profile::default, |record| record.profile);
+                let (from, to) = (plan.from.clone(), plan.to.clone());
+                let input = ProtectInput { machine: item.to_string(), item, from, to, policy, profile, checks: vec![] };
                 self.begin("protect", &input, &about)?
             }
             Way::Planned => self.begin("planned-failover", &planned(), &about)?,

@@ -127,6 +127,7 @@ fn simulate_records() -> Vec<recovery::ItemRecord> {
             machine: name.to_owned(),
             policy: recovery::ReplicationPolicy::default(),
             checks: vec![],
+            profile: recovery::Profile::Kvm,
         };
         let mut record = recovery::fold(&[fact, recovery::Fact::Moved { step: recovery::Step::Begin { operation } }, recovery::Fact::Moved { step: recovery::Step::Finish { operation } }])
             .unwrap()

@@ -1,7 +1,7 @@
 //! What is asked of a site's machines: look, fence, recover, start, check, flatten, discard.
 
 use chrono::{DateTime, Utc};
-use recovery::{Check, Disk, Generation, ItemName, PointId};
+use recovery::{Check, Disk, Generation, ItemName, PointId, Profile};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -60,6 +60,9 @@ declare! {
     InspectMachine {
         /// Name on the platform.
         machine: String,
+        /// Whose rules the item follows.
+        #[serde(default, skip_serializing_if = "Profile::is_default")]
+        profile: Profile,
     } is "inspect-machine", Idempotent, Read, CALL => Inspected
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use recovery::{Check, ItemName, PointChoice, SiteName};
+use recovery::{Check, ItemName, PointChoice, Profile, SiteName};
 
 use crate::span;
 
@@ -47,6 +47,9 @@ pub(crate) struct Protect {
     /// guest:PROGRAM ARGUMENT … (run by the guest's agent, must exit with 0); may be repeated.
     #[arg(long, value_name = "CHECK")]
     pub(crate) check: Vec<Check>,
+    /// Which platform's rules it follows: kvm, vmware, hyperv or physical. Sites under libvirt take kvm only, simulated ones any.
+    #[arg(long, default_value_t = Profile::Kvm)]
+    pub(crate) profile: Profile,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
 }

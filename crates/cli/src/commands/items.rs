@@ -36,7 +36,7 @@ pub(super) async fn protect(client: &Client, output: Output, arguments: Protect)
             return Ok(2.into());
         }
     };
-    let request = ProtectRequest { from: arguments.from, to: arguments.to, machine: arguments.machine, policy, checks: arguments.check };
+    let request = ProtectRequest { from: arguments.from, to: arguments.to, machine: arguments.machine, policy, checks: arguments.check, profile: arguments.profile };
     begin(client, output, &arguments.item, "protect", &request, arguments.waiting).await
 }
 

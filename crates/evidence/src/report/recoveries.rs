@@ -230,7 +230,15 @@ impl Seen {
                 | Fact::OldMachineIs { .. }
                 | Fact::TestFailoverIs { copy: None, .. }
                 | Fact::WritesDiscarded { .. }
-                | Fact::ResyncIs { .. } => {}
+                | Fact::ResyncIs { .. }
+                | Fact::PointRequested { .. }
+                | Fact::SourceAsked { .. }
+                | Fact::PolicyChanged { .. }
+                | Fact::Held { .. }
+                | Fact::Released { .. }
+                | Fact::LossAccepted { .. }
+                | Fact::Contradicted { .. }
+                | Fact::Resolved { .. } => {}
             }
         }
         let gave = |name: &str| output(history).and_then(|output| output.get(name));

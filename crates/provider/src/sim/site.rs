@@ -3,10 +3,7 @@
 use std::{collections::BTreeSet, future::pending};
 
 use chrono::{DateTime, Utc};
-use recovery::{
-    Generation, ItemName, PointId, SiteName,
-    readiness::{Capacity, MachineNeeds},
-};
+use recovery::{Generation, ItemName, PointId, Profile, SiteName, readiness::{Capacity, MachineNeeds}};
 
 use super::{
     SimWorld,
@@ -123,6 +120,11 @@ impl SimSite {
 impl Site for SimSite {
     fn name(&self) -> &SiteName {
         &self.name
+    }
+
+    /// Simulated machines follow whatever rules somebody wants to see.
+    fn operates(&self, _: Profile) -> bool {
+        true
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
 };
 
 pub(super) async fn protect(app: &App, name: &ItemName, body: &[u8]) -> Result<Value, Refusal> {
-    let ProtectRequest { from, to, machine, policy, checks } = read(body)?;
+    let ProtectRequest { from, to, machine, policy, checks, profile } = read(body)?;
     if from == to {
         return Err(Refusal::new(Code::InvalidRequest, format!("item {name} would be replicated from site {from} to itself")));
     }
@@ -34,7 +34,7 @@ pub(super) async fn protect(app: &App, name: &ItemName, body: &[u8]) -> Result<V
         }
     }
     let machine = machine.unwrap_or_else(|| name.as_str().to_owned());
-    json(&ProtectInput { item: name.clone(), machine, from, to, policy, checks })
+    json(&ProtectInput { item: name.clone(), machine, from, to, policy, checks, profile })
 }
 
 pub(super) async fn failover(app: &App, caller: &Caller, record: Option<&ItemRecord>, body: &[u8]) -> Result<Value, Refusal> {

@@ -7,7 +7,7 @@ use axum::{
     http::HeaderMap,
     response::Response,
 };
-use recovery::{ItemName, ItemRecord, Operation};
+use recovery::{ItemName, ItemRecord, Operation, allowed_operations};
 use sdk::{RunId, Workflow};
 use workflows::{Drill, DrillInput, drill_workflow_id};
 
@@ -41,9 +41,10 @@ async fn begun(app: &App, caller: &Caller, name: &ItemName, body: &[u8]) -> Resu
     let choice = request.point;
     let input = input(name, request)?;
     let record = known(app, name).await?;
-    if !items::offered(&record.state).contains(&Operation::TestFailover) {
+    let allowed = allowed_operations(&record.state, record.profile);
+    if !allowed.contains(&Operation::TestFailover) {
         let detail = format!("item {name} is {} and its test failover {:?}, which does not allow a drill", record.state.main, record.state.test_failover);
-        return Err(Problem::new(Code::OperationNotAllowed, detail).allowing(items::offered(&record.state)).into());
+        return Err(Problem::new(Code::OperationNotAllowed, detail).allowing(allowed).into());
     }
     asked::choosable(app, &record, choice).await?;
     let started = items::start(app, caller, Drill::NAME, drill_workflow_id(name), items::json(&input)?).await?;

@@ -21,7 +21,7 @@ use axum::{
 };
 use engine::{RunStore, StartRun, Started};
 use recovery::{
-    Generation, ItemName, ItemRecord, ItemState, Operation, PointId, RecoveryPoint, Seen, SiteName, alarms, allowed_operations, old_machine,
+    Generation, ItemName, ItemRecord, ItemState, Operation, PointId, Profile, RecoveryPoint, Seen, SiteName, alarms, allowed_operations, old_machine,
 };
 use sdk::{Message, RunId, Workflow};
 use serde_json::Value;
@@ -126,7 +126,7 @@ async fn begun(app: &App, caller: &Caller, name: &ItemName, operation: Operation
         Operation::Reprotect => (Reprotect::NAME, asked::reprotect(name, body)?),
         Operation::TestFailover => (TestFailover::NAME, asked::test_failover(app, record.as_ref(), body).await?),
         Operation::CleanTestFailover => (CleanTestFailover::NAME, asked::plain(body, &CleanTestInput { item: name.clone() })?),
-        Operation::Resync | Operation::ChangePolicy | Operation::Cancel | Operation::Resolve => {
+        Operation::Resync | Operation::ChangePolicy | Operation::Hold | Operation::Release | Operation::Cancel | Operation::Resolve => {
             return Err(not_offered(name, operation, record.as_ref()));
         }
     };
@@ -155,15 +155,15 @@ fn check_state(name: &ItemName, operation: Operation, row: Option<&ItemRow>, rec
     if let Some(run) = row.and_then(|row| row.open_run) {
         return Err(in_progress(name, run));
     }
-    let state = record.map_or_else(ItemState::new, |record| record.state);
-    if !allowed_operations(&state).contains(&operation) {
-        let detail = format!("item {name} is {}, which does not allow {operation}", state.main);
-        return Err(Problem::new(Code::OperationNotAllowed, detail).allowing(offered(&state)).into());
+    let (state, profile) = record.map_or_else(|| (ItemState::new(), Profile::default()), |record| (record.state, record.profile));
+    let allowed = allowed_operations(&state, profile);
+    if allowed.contains(&operation) {
+        return Ok(());
     }
-    if !operation.offered() {
-        return Err(not_offered(name, operation, record));
-    }
-    Ok(())
+    let of_profile = if profile == Profile::default() { String::new() } else { format!(" and follows the rules of {profile}") };
+    let held = record.and_then(|record| record.hold.as_ref()).map_or_else(String::new, |hold| format!("; point {} is held by {} ({})", hold.point, hold.by, hold.reason));
+    let detail = format!("item {name} is {}{of_profile}, which does not allow {operation}{held}", state.main);
+    Err(Problem::new(Code::OperationNotAllowed, detail).allowing(allowed).into())
 }
 
 pub(super) fn unknown(name: &ItemName) -> Refusal {
@@ -174,14 +174,11 @@ fn in_progress(name: &ItemName, run: RunId) -> Refusal {
     Problem::new(Code::RunInProgress, format!("run {run} has item {name}")).naming(run).allowing(vec![Operation::Cancel]).into()
 }
 
+/// Runs are cancelled, not items.
 fn not_offered(name: &ItemName, operation: Operation, record: Option<&ItemRecord>) -> Refusal {
-    let state = record.map_or_else(ItemState::new, |record| record.state);
-    Problem::new(Code::OperationNotOffered, format!("{operation} of item {name} is not built yet")).allowing(offered(&state)).into()
-}
-
-/// What the state allows and this build can do.
-pub(super) fn offered(state: &ItemState) -> Vec<Operation> {
-    allowed_operations(state).into_iter().filter(|operation| operation.offered()).collect()
+    let allowed = record.map_or_else(Vec::new, |record| allowed_operations(&record.state, record.profile));
+    let detail = format!("{operation} of item {name} is asked of its run, at /v1/runs/RUN/cancel");
+    Problem::new(Code::OperationNotOffered, detail).allowing(allowed).into()
 }
 
 /// How many items have an alarm. Asked at every scrape: points and replication are not loaded for it.
@@ -216,7 +213,7 @@ fn view(row: &ItemRow, points: &[PointRow], replication: &[ReplicationRow], mach
         alarms: alarms(&record, row.running_since, &seen),
         machines: seen,
         state: record.state.main.to_string(),
-        allowed_operations: offered(&record.state),
+        allowed_operations: allowed_operations(&record.state, record.profile),
         open_run: row.open_run,
         points: offered_here.len() as u64,
         newest_point: offered_here.iter().max_by_key(|row| row.point).map(|row| point(row)).transpose()?,

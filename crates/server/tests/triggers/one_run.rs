@@ -39,6 +39,7 @@ async fn protected(database: &TestDatabase, now: DateTime<Utc>) {
         machine: "db9".to_owned(),
         policy: recovery::ReplicationPolicy::default(),
         checks: vec![],
+        profile: recovery::Profile::Kvm,
     };
     let moved = |step| Fact::Moved { step };
     let operation = Operation::Protect;
