@@ -46,6 +46,8 @@ cases! {
     a_disk_that_is_not_qcow2_is_refused,
     seeding_makes_a_first_point,
     a_point_holds_what_was_written_before_it_and_nothing_later,
+    a_point_that_is_asked_for_is_begun_at_once,
+    nobody_is_asked_for_a_point_of_an_item_that_is_not_replicated,
     a_cut_line_leaves_earlier_points_whole_and_no_rest,
     a_seeding_that_was_cut_goes_on,
     a_sealed_replica_takes_no_more_points,

@@ -165,6 +165,8 @@ cases! {
     replication::a_disk_that_is_not_qcow2_is_refused,
     replication::seeding_makes_a_first_point,
     replication::a_point_holds_what_was_written_before_it_and_nothing_later,
+    replication::a_point_that_is_asked_for_is_begun_at_once,
+    replication::nobody_is_asked_for_a_point_of_an_item_that_is_not_replicated,
     replication::a_cut_line_leaves_earlier_points_whole_and_no_rest,
     replication::a_seeding_that_was_cut_goes_on,
     replication::a_sealed_replica_takes_no_more_points,

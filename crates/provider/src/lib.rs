@@ -42,7 +42,7 @@ pub use fence::{Fence, FenceMethod, FenceProof, FenceState};
 pub use guests::{GuestProgram, GuestRun, Guests, Link, Whose};
 pub use machine::{Definition, Disk, Machine, PowerState};
 pub use replica::{Base, Endpoint, ExtentMap, Pin, Point, PrepareReplica, Replica, ReplicaStore};
-pub use replication::{AUTOSTART_PATIENCE, ItemReport, Phase, Replicate, Replication, ReplicationStatus, Reports, SourceMachine};
+pub use replication::{AUTOSTART_PATIENCE, ItemReport, Phase, PointRequest, Replicate, Replication, Requested, ReplicationStatus, Reports, SourceMachine};
 pub use test_copy::{Isolation, RecoverTest, TestCopies, TestStarted};
 
 /// All ports of one site behind one object.

@@ -31,6 +31,25 @@ pub struct Replicate {
     pub returning: Option<Generation>,
 }
 
+/// One more point than the loop's rhythm has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PointRequest {
+    pub item: ItemName,
+    /// Names the request: asked again, it is the same one.
+    pub by: Generation,
+    /// Both sides are compared whole, whatever is known of changes.
+    pub compare: bool,
+}
+
+/// A request for a point, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requested {
+    pub by: Generation,
+    pub compare: bool,
+    /// The point, once the target has acknowledged it. It was begun after the request.
+    pub made: Option<PointId>,
+}
+
 /// What the loop does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -75,6 +94,9 @@ pub struct ReplicationStatus {
     pub last_error: Option<String>,
     /// Payload sent since replication was started.
     pub bytes_sent_total: u64,
+    /// The last request for a point.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested: Option<Requested>,
 }
 
 /// How long a machine that starts with its host waits for the target's word.
@@ -104,6 +126,13 @@ pub trait Replication: Send + Sync {
     /// `StaleToken`, `NotReplicated`, `StillRunning`, `Superseded`, `Stopped` (asked by `progress`), `Unreachable` (the target),
     /// `Platform`, `Storage`.
     async fn final_sync(&self, call: &Call, item: &ItemName, progress: Arc<dyn ProgressSink>) -> Result<PointId, ProviderError>;
+
+    /// Lets the loop begin a point at once, if its machine runs; does not wait for it. It is made as soon as that is possible, restarts of
+    /// the agent included. The same request twice is one; a newer one takes its place.
+    ///
+    /// # Errors
+    /// `StaleToken`, `NotReplicated` (no loop goes on here), `Storage`.
+    async fn request_point(&self, call: &Call, wanted: PointRequest) -> Result<(), ProviderError>;
 
     /// How it goes; `None` if the item was never replicated from here.
     ///

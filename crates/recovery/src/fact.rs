@@ -340,12 +340,8 @@ fn changed(mut record: ItemRecord, fact: &Fact) -> Result<ItemRecord, FactRefuse
             let from = record.state.main;
             record.state = moved(&record, *step)?;
             (record.recovered_as, record.powered_on) = made_by(&record, from, *step);
-            if *step == (Step::Finish { operation: Operation::Undo }) {
-                (record.chosen, record.fence) = (None, None);
-                record.state.old_machine = before_the_move(&record);
-            }
-            if gives_failover_up(*step) {
-                (record.chosen, record.fence) = (None, None);
+            if *step == (Step::Finish { operation: Operation::Undo }) || gives_failover_up(*step) {
+                (record.chosen, record.fence, record.requested) = (None, None, None);
                 record.state.old_machine = before_the_move(&record);
             }
         }
@@ -392,16 +388,19 @@ fn changed(mut record: ItemRecord, fact: &Fact) -> Result<ItemRecord, FactRefuse
             (record.state.held, record.hold) = (true, Some(hold.clone()));
         }
         Fact::Released { .. } => (record.state.held, record.hold) = (false, None),
-        Fact::Contradicted { why, at } => {
-            let before = record.state.main.rest();
-            record.state = moved(&record, Step::Contradict)?;
-            record.contradiction = Some(Contradiction { why: why.clone(), at: *at, before });
-        }
+        Fact::Contradicted { why, at } => return contradicted(record, why, *at),
         Fact::Resolved { rest, site, .. } => {
             record.state = resolved(&record, *rest, site)?;
             record.contradiction = None;
         }
     }
+    Ok(record)
+}
+
+fn contradicted(mut record: ItemRecord, why: &[String], at: DateTime<Utc>) -> Result<ItemRecord, FactRefused> {
+    let before = record.state.main.rest();
+    record.state = moved(&record, Step::Contradict)?;
+    record.contradiction = Some(Contradiction { why: why.to_vec(), at, before });
     Ok(record)
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use provider::{Call, ProgressSink, ProviderError, Replicate, Replication, ReplicationStatus};
+use provider::{Call, PointRequest, ProgressSink, ProviderError, Replicate, Replication, ReplicationStatus};
 use recovery::{ItemName, PointId};
 
 use super::KvmSite;
@@ -57,6 +57,16 @@ impl Replication for KvmSite {
         self.effect("final sync", call, item, move |site, _item, _right| {
             let source = site.inner.source(&name).ok_or(ProviderError::NotReplicated { item: name })?;
             final_sync(&source, &progress)
+        })
+        .await
+    }
+
+    async fn request_point(&self, call: &Call, wanted: PointRequest) -> Result<(), ProviderError> {
+        let name = wanted.item.clone();
+        self.effect("request point", call, &name, move |site, _item, _right| {
+            let source = site.inner.source(&wanted.item).filter(|source| source.goes_on());
+            let PointRequest { item, by, compare } = wanted;
+            source.ok_or(ProviderError::NotReplicated { item })?.request(by, compare)
         })
         .await
     }

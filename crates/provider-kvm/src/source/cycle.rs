@@ -28,8 +28,16 @@ pub(super) enum Cycle {
     Off,
 }
 
-/// Takes one point and sends it. `line` is kept between cycles while it is fresh.
-pub(super) fn run(tools: &Tools, wanted: &Replicate, machine: &Machine, line: &mut Option<Line>, pace: &Pace<'_>) -> Result<Cycle, StreamError> {
+/// Takes one point and sends it. `line` is kept between cycles while it is fresh. With `compare` both sides are compared though the changes
+/// since the last point are known.
+pub(super) fn run(
+    tools: &Tools,
+    wanted: &Replicate,
+    machine: &Machine,
+    line: &mut Option<Line>,
+    pace: &Pace<'_>,
+    compare: bool,
+) -> Result<Cycle, StreamError> {
     let vm = tools.hypervisor.by_name(&wanted.machine)?;
     if !vm.active()? {
         return Ok(Cycle::Off);
@@ -47,7 +55,7 @@ pub(super) fn run(tools: &Tools, wanted: &Replicate, machine: &Machine, line: &m
     end_own_backup(tools, &vm)?;
     let marks = vm.checkpoints()?;
     let home = WayHome::of(&*tools.maps, wanted, &line.welcome)?;
-    let mut plan = Plan::new(&line.welcome, home, |mark| marks.contains(mark));
+    let mut plan = Plan::new(&line.welcome, home, |mark| marks.contains(mark)).comparing(compare);
     for mark in marks.iter().filter(|m| m.starts_with(MARK_PREFIX) && plan.since.as_ref() != Some(*m)) {
         vm.remove_checkpoint(mark)?;
     }

@@ -77,6 +77,11 @@ impl Plan {
         Self { mode: Mode::Compare, since: None, home: None }
     }
 
+    /// The same, but for what would be sent because it was counted: somebody wants both sides compared.
+    pub(super) fn comparing(self, wanted: bool) -> Self {
+        if wanted && matches!(self.mode, Mode::Delta | Mode::Return) { Self::compare() } else { self }
+    }
+
     pub(super) fn phase(&self) -> Phase {
         match self.mode {
             Mode::Full | Mode::Resume | Mode::Return => Phase::Seeding,
@@ -116,6 +121,15 @@ mod tests {
         assert_eq!(mode(&welcome(None, false, old), None, true), Mode::Compare);
         assert_eq!(mode(&welcome(None, true, None), None, true), Mode::Resume);
         assert_eq!(mode(&welcome(None, false, None), home(), true), Mode::Full);
+    }
+
+    #[test]
+    fn somebody_who_wants_a_comparison_gets_one_wherever_there_is_something_to_compare() {
+        let old: Option<&[&str]> = Some(&["sb.m"]);
+        let mode = |welcome: &Welcome| Plan::new(welcome, home(), |_| true).comparing(true).mode;
+        assert_eq!(mode(&welcome(Some("sb.n"), false, None)), Mode::Compare);
+        assert_eq!(mode(&welcome(None, false, old)), Mode::Compare);
+        assert_eq!(mode(&welcome(None, false, None)), Mode::Full);
     }
 
     struct Maps(Option<StoredMap>);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::{Path, PathBuf}};
 
 use chrono::{DateTime, Utc};
-use provider::{ProviderError, Replicate};
+use provider::{ProviderError, Replicate, Requested};
 use recovery::PointId;
 use serde::{Deserialize, Serialize};
 
@@ -43,11 +43,14 @@ pub(crate) struct LoopRecord {
     /// If it ended with one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) final_sync: Option<FinalSync>,
+    /// The last request for a point beside the loop's rhythm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) requested: Option<Requested>,
 }
 
 impl LoopRecord {
     pub(crate) fn new(wanted: Replicate) -> Self {
-        Self { version: 1, wanted, ended: None, last_point: None, last_app_point: None, bytes_sent_total: 0, final_sync: None }
+        Self { version: 1, wanted, ended: None, last_point: None, last_app_point: None, bytes_sent_total: 0, final_sync: None, requested: None }
     }
 
     fn path(dir: &Path, writer: i64) -> PathBuf {

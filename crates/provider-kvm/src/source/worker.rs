@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use provider::{Machine, Phase, ProgressSink, ProviderError, Replicate, ReplicationStatus};
+use provider::{Machine, Phase, ProgressSink, ProviderError, Replicate, ReplicationStatus, Requested};
 use chrono::{DateTime, Utc};
 use recovery::{Consistency, Generation};
 
@@ -116,6 +116,7 @@ fn status_of(record: &LoopRecord) -> ReplicationStatus {
         app_error: None,
         last_error: None,
         bytes_sent_total: record.bytes_sent_total,
+        requested: record.requested.clone(),
     }
 }
 
@@ -270,6 +271,20 @@ impl Source {
         self.spawn()
     }
 
+    /// Lets the loop begin a point at once. The same request twice is one.
+    pub(crate) fn request(&self, by: Generation, compare: bool) -> Result<(), ProviderError> {
+        let mut control = self.shared.lock();
+        if control.record.requested.as_ref().is_some_and(|requested| requested.by == by) {
+            return Ok(());
+        }
+        let requested = Some(Requested { by, compare, made: None });
+        let record = LoopRecord { requested: requested.clone(), ..control.record.clone() };
+        record.store(&self.shared.dir, self.shared.tools.guard.writer())?;
+        (control.record, control.status.requested) = (record, requested);
+        self.shared.changed.notify_all();
+        Ok(())
+    }
+
     /// Ends the loop for good, without waiting for its thread.
     pub(crate) fn halt(&self) -> Result<(), ProviderError> {
         let ended = self.shared.lock().record.ended;
@@ -343,16 +358,18 @@ impl Shared {
         let mut backoff = BACKOFF;
         let mut asking = Asking::default();
         loop {
-            let (wanted, ended) = {
+            let (wanted, ended, requested) = {
                 let control = self.lock();
                 if control.leave {
                     return;
                 }
-                (control.record.wanted.clone(), control.record.ended)
+                (control.record.wanted.clone(), control.record.ended, control.record.requested.clone())
             };
+            let asked = requested.as_ref().map(|requested| requested.by);
+            let compare = requested.is_some_and(|requested| requested.compare && requested.made.is_none());
             if self.must_ask(ended) {
                 let pause = self.ask(&wanted, ended, &mut asking);
-                self.wait(pause, &wanted, ended);
+                self.wait(pause, &wanted, ended, asked);
                 continue;
             }
             if ended.is_some() {
@@ -362,10 +379,11 @@ impl Shared {
             let pace = Pace { shared: self, limiter: Mutex::new(Limiter::new(wanted.policy.bandwidth_bytes_per_s())), sink: None };
             line = line.filter(|l| l.used_at.elapsed() < LINE_FRESH && l.serves(&wanted.endpoint, wanted.generation));
             let machine = inspect(&self.tools.hypervisor, &wanted.machine);
-            let outcome = machine.map_err(StreamError::Here).and_then(|m| cycle::run(&self.tools, &wanted, &m, &mut line, &pace));
+            let outcome = machine.map_err(StreamError::Here).and_then(|m| cycle::run(&self.tools, &wanted, &m, &mut line, &pace, compare));
             let pause = match outcome {
                 Ok(Cycle::Point { id, taken_at, sent, consistency }) => {
                     self.point(&wanted, id, taken_at, sent, consistency);
+                    self.made(asked, id);
                     backoff = BACKOFF;
                     Duration::from_secs(wanted.policy.interval_s().into()).saturating_sub(begun.elapsed())
                 }
@@ -389,7 +407,19 @@ impl Shared {
                     pause
                 }
             };
-            self.wait(pause, &wanted, None);
+            self.wait(pause, &wanted, None, asked);
+        }
+    }
+
+    /// A point was made that was begun after that request.
+    fn made(&self, asked: Option<Generation>, id: recovery::PointId) {
+        let mut control = self.lock();
+        let Some(requested) = control.record.requested.as_mut().filter(|r| Some(r.by) == asked && r.made.is_none()) else { return };
+        requested.made = Some(id);
+        control.status.requested = control.record.requested.clone();
+        // If this fails, the request is answered once more after a restart.
+        if let Err(error) = control.record.store(&self.dir, self.tools.guard.writer()) {
+            tracing::warn!(item = %control.record.wanted.item, %error, "could not remember that a request for a point was answered");
         }
     }
 
@@ -446,9 +476,10 @@ impl Shared {
     }
 
     /// Waits, unless there is something new to do.
-    fn wait(&self, pause: Duration, wanted: &Replicate, ended: Option<Ended>) {
+    fn wait(&self, pause: Duration, wanted: &Replicate, ended: Option<Ended>, asked: Option<Generation>) {
         let control = self.lock();
-        let nothing_new = |c: &mut Control| !c.leave && c.record.ended == ended && c.record.wanted == *wanted;
+        let asked_since = |c: &Control| c.record.requested.as_ref().map(|requested| requested.by) != asked;
+        let nothing_new = |c: &mut Control| !c.leave && c.record.ended == ended && c.record.wanted == *wanted && !asked_since(c);
         drop(self.changed.wait_timeout_while(control, pause, nothing_new).unwrap_or_else(PoisonError::into_inner));
     }
 }

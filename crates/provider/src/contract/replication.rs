@@ -3,7 +3,7 @@
 use ::recovery::{Consistency, EffectToken, PointId, ReplicationPolicy};
 
 use super::Script;
-use crate::{Call, ObjectKind, Phase, Pin, PrepareReplica, ProviderError};
+use crate::{Call, ObjectKind, Phase, Pin, PointRequest, PrepareReplica, ProviderError, Requested};
 
 pub(super) async fn an_unknown_machine_is_refused(s: &Script<'_>) {
     let refused = s.source().inspect("no-such-machine").await;
@@ -53,6 +53,44 @@ pub(super) async fn a_point_holds_what_was_written_before_it_and_nothing_later(s
     s.next_generation();
     s.run_from(later).await;
     assert_eq!((s.lab.read_recovered(1).await, s.lab.read_recovered(200).await), (12, 21));
+}
+
+pub(super) async fn a_point_that_is_asked_for_is_begun_at_once(s: &Script<'_>) {
+    let rarely = ReplicationPolicy::new(3_600, 12, 86_400, None).expect("the policy is within its limits");
+    s.protect_with(rarely).await;
+    let first = s.lab.point().await;
+    for compare in [false, true] {
+        s.lab.write(1, if compare { 12 } else { 11 }).await;
+        let by = s.next_generation();
+        let wanted = PointRequest { item: s.item.clone(), by, compare };
+        s.source().request_point(&s.call(), wanted.clone()).await.expect("a point is asked for");
+        s.source().request_point(&s.call(), wanted).await.expect("twice is once");
+        let point = s.lab.point().await;
+        assert_eq!(wait_until_answered(s).await, Requested { by, compare, made: Some(point) });
+        assert!(point > first);
+    }
+    s.seal().await;
+    let last = *s.offered().await.last().expect("there are points");
+    s.run_from(last).await;
+    assert_eq!((s.lab.read_recovered(1).await, s.lab.read_recovered(2).await), (12, 0));
+}
+
+/// The request for a point, once the source has heard that the target has the point.
+async fn wait_until_answered(s: &Script<'_>) -> Requested {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let status = s.source().replication_status(&s.item).await.expect("there is a status").expect("the item is replicated");
+        if let Some(answered) = status.requested.filter(|requested| requested.made.is_some()) {
+            return answered;
+        }
+        assert!(std::time::Instant::now() < deadline, "the request is not answered");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+pub(super) async fn nobody_is_asked_for_a_point_of_an_item_that_is_not_replicated(s: &Script<'_>) {
+    let wanted = PointRequest { item: s.item.clone(), by: s.generation(), compare: false };
+    assert_eq!(s.source().request_point(&s.call(), wanted).await, Err(ProviderError::NotReplicated { item: s.item.clone() }));
 }
 
 pub(super) async fn a_cut_line_leaves_earlier_points_whole_and_no_rest(s: &Script<'_>) {

@@ -63,6 +63,7 @@ ops! {
     StartReplication = "start_replication",
     StopReplication = "stop_replication",
     FinalSync = "final_sync",
+    RequestPoint = "request_point",
     ReplicationStatus = "replication_status",
     RecoverTest = "recover_test",
     StartTest = "start_test",

@@ -75,6 +75,15 @@ impl SimWorld {
         self.with_site(site, |s| Some(contents(&Image::of(s.replicas.get(item)?.points.last()?.blocks.clone()))))
     }
 
+    /// Spoils a block of the newest point of an item at a site, as storage does that loses a write. Nobody notices.
+    pub fn spoil_newest_point(&self, site: &SiteName, item: &ItemName, target: &str, block: u64, content: u64) {
+        self.with_site(site, |s| {
+            if let Some(newest) = s.replicas.get_mut(item).and_then(|r| r.points.last_mut()) {
+                newest.blocks.insert((target.to_owned(), block), content);
+            }
+        });
+    }
+
     /// Writes as the software in the newest recovered machine of an item does. Returns whether it ran.
     pub fn write_recovered(&self, site: &SiteName, item: &ItemName, target: &str, block: u64, content: u64) -> bool {
         let name = self.with_site(site, |s| s.started(item).map(|(_, r)| r.name.clone()));

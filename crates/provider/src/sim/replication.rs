@@ -13,7 +13,7 @@ use super::{
     state::{SimLoop, State},
     stream::{self, Ending, Refusal},
 };
-use crate::{Call, Phase, PowerState, ProgressSink, ProviderError, Replicate, Replication, ReplicationStatus};
+use crate::{Call, Phase, PointRequest, PowerState, ProgressSink, ProviderError, Replicate, Replication, ReplicationStatus, Requested};
 
 /// What one step of an item's replication came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,10 @@ impl Replication for SimSite {
                 }
             }
             let booted_at = before.and_then(|l| l.booted_at);
-            site.loops.insert(item.clone(), SimLoop { booted_at, ..SimLoop::new(wanted) });
+            let requested = before.and_then(|l| l.status.requested.clone());
+            let mut begun = SimLoop { booted_at, ..SimLoop::new(wanted) };
+            begun.status.requested = requested;
+            site.loops.insert(item.clone(), begun);
             Done::changed(())
         })
         .await
@@ -76,6 +79,21 @@ impl Replication for SimSite {
         self.effect_in_world(asked, |state, here, now| final_sync(state, here, item, &*progress, now)).await
     }
 
+    async fn request_point(&self, call: &Call, wanted: PointRequest) -> Result<(), ProviderError> {
+        let PointRequest { item, by, compare } = wanted;
+        self.effect(Asked::of(Op::RequestPoint, call, &item, by), |site, _now| {
+            let Some(l) = site.loops.get_mut(&item).filter(|l| !l.ended()) else {
+                return Err(ProviderError::NotReplicated { item: item.clone() });
+            };
+            if l.status.requested.as_ref().is_some_and(|requested| requested.by == by) {
+                return Done::repeated(());
+            }
+            l.status.requested = Some(Requested { by, compare, made: None });
+            Done::changed(())
+        })
+        .await
+    }
+
     async fn replication_status(&self, item: &ItemName) -> Result<Option<ReplicationStatus>, ProviderError> {
         self.look(Op::ReplicationStatus, Some(item), |site| Ok(site.loops.get(item).map(|l| l.status.clone()))).await
     }
@@ -94,6 +112,7 @@ impl SimLoop {
             app_error: None,
             last_error: None,
             bytes_sent_total: 0,
+            requested: None,
         };
         Self { wanted, status, final_point: None, app_tried_at: None, booted_at: None }
     }
@@ -107,6 +126,9 @@ impl SimLoop {
                 status.last_error = None;
                 status.last_point = Some(*id);
                 status.last_point_taken_at = Some(now);
+                if let Some(requested) = status.requested.as_mut().filter(|requested| requested.made.is_none()) {
+                    requested.made = Some(*id);
+                }
             }
             Step::Paused if status.phase != Phase::Superseded => status.phase = Phase::Paused,
             Step::Superseded => status.phase = Phase::Superseded,

@@ -98,7 +98,8 @@ pub(super) fn append(
     let gone = || Refusal::Unreachable("the machine is gone".to_owned());
     let here = state.sites.get(source).ok_or_else(gone)?;
     let machine = here.machines.get(&wanted.machine).ok_or_else(gone)?;
-    let addresses = differing(here, machine, wanted, welcome.below.as_ref());
+    let compare = here.loops.get(item).and_then(|l| l.status.requested.as_ref()).is_some_and(|requested| requested.compare && requested.made.is_none());
+    let addresses = differing(here, machine, wanted, welcome.below.as_ref(), compare);
     let kept_mark = machine.image.newest_mark().filter(|_| ending == Ending::Final);
     let kept_mark = kept_mark.filter(|mark| welcome.below.as_ref().is_some_and(|below| below.written.is_none() && below.mark == Some(*mark)));
     let mut sent: Blocks = addresses.into_iter().map(|a| (a.clone(), machine.image.read(&a))).collect();
@@ -144,8 +145,11 @@ pub(super) fn append(
 }
 
 /// The blocks that have to be sent.
-fn differing(here: &SiteState, machine: &SimMachine, wanted: &Replicate, below: Option<&Below>) -> BTreeSet<Address> {
+fn differing(here: &SiteState, machine: &SimMachine, wanted: &Replicate, below: Option<&Below>, compare: bool) -> BTreeSet<Address> {
     let Some(below) = below else { return machine.image.blocks.keys().cloned().collect() };
+    if compare {
+        return machine.image.differing(&below.blocks);
+    }
     let counted = |mark| machine.image.marks.get(&mark).cloned();
     let known = match (&below.written, below.mark) {
         (None, Some(number)) => counted(Mark::Point(number)),

@@ -91,8 +91,11 @@ impl Pace<'_> {
         if pause > Duration::from_millis(5) && self.sink.is_some() {
             thread::sleep(pause);
         } else if pause > Duration::from_millis(5) {
-            let wanted = self.shared.lock().record.wanted.clone();
-            self.shared.wait(pause, &wanted, None);
+            let (wanted, asked) = {
+                let control = self.shared.lock();
+                (control.record.wanted.clone(), control.record.requested.as_ref().map(|requested| requested.by))
+            };
+            self.shared.wait(pause, &wanted, None, asked);
         }
         self.done(0)
     }
