@@ -228,7 +228,7 @@ fn whatever_is_allowed_is_done_in_any_order_under_any_trouble_and_there_is_a_way
             if scene.record().is_some_and(|record| record.state.main == MainState::Unprotected) {
                 break;
             }
-            let out = [Work::Unprotect, Work::Commit].into_iter().find(|work| possible.contains(work));
+            let out = [Work::Unprotect, Work::Commit, Work::Release].into_iter().find(|work| possible.contains(work));
             troubled(&mut scene, out.unwrap_or(possible[0]), Trouble::Nothing, 1, &case);
         }
         assert_eq!(scene.record().unwrap().state.main, MainState::Unprotected, "{case}");

@@ -1,10 +1,10 @@
 //! What can be done to a scene's item: by which workflow, with which input, and after what.
 
-use recovery::{ItemRecord, Location, MainState, Operation, PointChoice, ReplicationPolicy, Rest, Sync};
+use recovery::{ItemRecord, Location, MainState, Operation, PointChoice, PointId, ReplicationPolicy, Rest, Sync};
 use serde_json::Value;
 use workflows::{
-    Acceptance, ChangePointInput, CleanTestInput, CommitInput, DrillInput, FailoverInput, Part, PlannedInput, ProtectInput, ReprotectInput, TestFailoverInput, UndoInput,
-    UnprotectInput,
+    Acceptance, ChangePointInput, ChangePolicyInput, CleanTestInput, CommitInput, DrillInput, FailoverInput, HoldInput, Part, PlannedInput, ProtectInput,
+    ReleaseInput, ReprotectInput, ResolveInput, ResyncInput, TestFailoverInput, UndoInput, UnprotectInput,
 };
 
 use crate::{ITEM, Scene, item, now, site};
@@ -18,6 +18,10 @@ pub enum Work {
     Failover,
     /// Failover with a source that is gone; a person accepts it.
     FailoverUnfenced,
+    /// Failover whose source is asked to shut down first.
+    FailoverShutDown,
+    /// Failover to all that was sent.
+    FailoverLatest,
     /// Planned failover with a guest that shuts down.
     PlannedFailover,
     /// Change of the point after a failover, to the oldest that there is.
@@ -54,6 +58,16 @@ pub enum Work {
     Unprotect,
     /// Unprotect of an item that is replicated in reverse.
     UnprotectAway,
+    /// Comparison of both sides.
+    Resync,
+    /// Another policy.
+    ChangePolicy,
+    /// Hold of the newest point.
+    Hold,
+    /// Release of it.
+    Release,
+    /// Comparison of record and reality.
+    Resolve,
 }
 
 const HOME_AND_PROTECTED: &[Work] = &[Work::Protect];
@@ -64,7 +78,7 @@ const FAILED_BACK: &[Work] = &[Work::Protect, Work::Failover, Work::Commit, Work
 
 impl Work {
     /// All of it.
-    pub const ALL: [Work; 21] = [
+    pub const ALL: [Work; 28] = [
         Work::Protect,
         Work::Failover,
         Work::FailoverUnfenced,
@@ -86,6 +100,13 @@ impl Work {
         Work::CommitBesideCopy,
         Work::Unprotect,
         Work::UnprotectAway,
+        Work::FailoverShutDown,
+        Work::FailoverLatest,
+        Work::Resync,
+        Work::ChangePolicy,
+        Work::Hold,
+        Work::Release,
+        Work::Resolve,
     ];
 
     /// What has to be done first.
@@ -93,6 +114,8 @@ impl Work {
     pub fn before(self) -> &'static [Work] {
         match self {
             Work::Protect => &[],
+            Work::FailoverShutDown | Work::FailoverLatest | Work::Resync | Work::ChangePolicy | Work::Hold | Work::Resolve => HOME_AND_PROTECTED,
+            Work::Release => &[Work::Protect, Work::Hold],
             Work::Failover | Work::FailoverUnfenced | Work::PlannedFailover | Work::TestFailover | Work::Drill | Work::Unprotect => HOME_AND_PROTECTED,
             Work::ChangePoint | Work::Undo | Work::Commit => FAILED_OVER,
             Work::Reprotect | Work::ReprotectElsewhere | Work::FullFailback => AWAY,
@@ -129,6 +152,13 @@ impl Work {
             Work::CommitBesideCopy => "commit beside a test copy",
             Work::Unprotect => "unprotect",
             Work::UnprotectAway => "unprotect, replicated in reverse",
+            Work::FailoverShutDown => "failover, the source is asked to shut down first",
+            Work::FailoverLatest => "failover to all that was sent: the source is asked for one more point",
+            Work::Resync => "resync",
+            Work::ChangePolicy => "change policy",
+            Work::Hold => "hold a point",
+            Work::Release => "release a point",
+            Work::Resolve => "resolve: record and reality agree",
         }
     }
 
@@ -155,7 +185,12 @@ impl Work {
             Operation::Undo => Work::Undo,
             Operation::Reprotect => Work::Reprotect,
             Operation::Unprotect => Work::Unprotect,
-            Operation::Resync | Operation::ChangePolicy | Operation::Hold | Operation::Release | Operation::Cancel | Operation::Resolve => return None,
+            Operation::Resync => Work::Resync,
+            Operation::ChangePolicy => Work::ChangePolicy,
+            Operation::Hold => Work::Hold,
+            Operation::Release => Work::Release,
+            Operation::Resolve => Work::Resolve,
+            Operation::Cancel => return None,
         })
     }
 
@@ -181,6 +216,13 @@ impl Work {
                 ("protect", json(input))
             }
             Work::Failover | Work::FailoverHome => ("failover", json(failover(None))),
+            Work::FailoverShutDown => ("failover", json(FailoverInput { shut_down_ms: Some(60_000), choice: PointChoice::Latest, ..failover(None) })),
+            Work::FailoverLatest => ("failover", json(FailoverInput { choice: PointChoice::Latest, ..failover(None) })),
+            Work::Resync => ("resync", json(ResyncInput { item: item() })),
+            Work::ChangePolicy => ("change-policy", json(ChangePolicyInput { item: item(), policy: another_policy(scene) })),
+            Work::Hold => ("hold", json(HoldInput { item: item(), point: newest(scene), by: "ada".into(), reason: "a court asks for it".into() })),
+            Work::Release => ("release", json(ReleaseInput { item: item(), by: "ada".into(), reason: "the court has it".into() })),
+            Work::Resolve => ("resolve", json(ResolveInput { item: item(), decision: None })),
             Work::FailoverUnfenced => {
                 let accepted = Acceptance { by: "ada".into(), reason: "the site burns".into() };
                 ("failover", json(failover(Some(accepted))))
@@ -193,7 +235,7 @@ impl Work {
             Work::Commit | Work::CommitHome | Work::CommitBesideCopy => ("commit", json(CommitInput { item: item() })),
             Work::Reprotect | Work::ReprotectAgain => ("reprotect", json(ReprotectInput { item: item(), location: Location::Original })),
             Work::ReprotectElsewhere => ("reprotect", json(ReprotectInput { item: item(), location: Location::Alternate })),
-            Work::TestFailover => ("test-failover", json(TestFailoverInput { item: item(), choice: PointChoice::LatestProcessed, checks: vec![], part: Part::default() })),
+            Work::TestFailover => ("test-failover", json(TestFailoverInput { item: item(), choice: PointChoice::LatestProcessed, checks: vec![], ttl_ms: None, part: Part::default() })),
             Work::CleanTest => ("clean-test-failover", json(CleanTestInput { item: item() })),
             Work::Drill => ("drill", json(drill())),
             Work::Unprotect | Work::UnprotectAway => ("unprotect", json(UnprotectInput { item: item() })),
@@ -219,11 +261,23 @@ pub fn drill() -> DrillInput {
 }
 
 fn failover(accept_unfenced: Option<Acceptance>) -> FailoverInput {
-    FailoverInput { item: item(), choice: PointChoice::LatestProcessed, accept_unfenced, fence_timeout_ms: 10_000, part: Part::default() }
+    FailoverInput { item: item(), choice: PointChoice::LatestProcessed, accept_unfenced, fence_timeout_ms: 10_000, shut_down_ms: None, part: Part::default() }
 }
 
 fn planned(sync: Sync) -> PlannedInput {
-    PlannedInput { item: item(), shut_down_ms: 60_000, sync, part: Part::default() }
+    PlannedInput { item: item(), shut_down_ms: 60_000, sync, choice: None, accept_loss: None, part: Part::default() }
+}
+
+/// Another interval than the one in force.
+fn another_policy(scene: &Scene) -> ReplicationPolicy {
+    let seconds = scene.record().map_or(0, |record| record.policy.interval_s());
+    ReplicationPolicy::new(if seconds == 5 { 7 } else { 5 }, 12, 72 * 3600, None).unwrap_or_default()
+}
+
+fn newest(scene: &Scene) -> PointId {
+    let target = scene.record().map_or(site("b"), |record| record.target_site().clone());
+    let replica = now(provider::ReplicaStore::replica(&scene.world.site(&target), &item())).ok();
+    replica.and_then(|replica| replica.points.last().map(|point| point.id)).unwrap_or(PointId::FIRST)
 }
 
 fn oldest(scene: &Scene) -> PointChoice {

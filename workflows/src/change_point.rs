@@ -40,6 +40,7 @@ impl Workflow for ChangePoint {
     async fn run(ctx: Context, input: ChangePointInput) -> Result<FailedOver, Failure> {
         let requested_at = ctx.now();
         let mut item = Tracked::lock(&ctx, &input.item).await?;
+        in_time(&item)?;
         item.begin(Operation::ChangePoint)?;
         let ready = exchange(&mut item, input.choice).await;
         let running = match ready {
@@ -48,6 +49,20 @@ impl Workflow for ChangePoint {
         };
         item.end(Operation::ChangePoint, running)
     }
+}
+
+/// Refuses when the profile's window has closed: what was failed over is used by then.
+fn in_time(item: &Tracked) -> Result<(), Failure> {
+    let record = item.record()?;
+    let Some(until) = record.change_until().filter(|until| item.ctx.now() > *until) else { return Ok(()) };
+    let message = format!(
+        "another point of item {} could be chosen until {}, {} hours after its failover, by the rules of {}; nothing has changed. Commit, or undo",
+        item.name,
+        until.format("%Y-%m-%d %H:%M:%S UTC"),
+        record.profile.change_window().num_hours(),
+        record.profile
+    );
+    Err(Failure::fatal("change-window-closed", message).not_applied())
 }
 
 async fn exchange(item: &mut Tracked, choice: PointChoice) -> Result<Ready, Failure> {

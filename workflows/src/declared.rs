@@ -15,12 +15,13 @@ use serde::{Deserialize, Serialize};
 
 pub use actions::{ActionResult, CarryOut, CarryOutOnce, MOST_OUTPUT};
 pub use machines::{
-    CheckMachine, DiscardMachine, FenceMachine, Fenced, FlattenMachine, InspectMachine, Inspected, LiftFence, MeasureWrites, RecoverMachine,
+    CheckMachine, DiscardMachine, FenceMachine, Fenced, FlattenMachine, InspectMachine, Inspected, LiftFence, LookAtMachines, Looked, MeasureWrites, RecoverMachine,
     Recovered, RetireMachine, Served, ShutDownMachine, StartMachine, StartSource, StartedMachine, Written,
 };
 pub use plans::{DropDeadline, MakeWay, SetDeadline, Way};
 pub use replicas::{
-    AwaitFirstPoint, Base, DropReplica, Endpoint, ExtentMap, FinalSync, KeepExtentMap, ListPoints, PinPoint, PrepareReplica, RemovePoints, ReopenReplica, SealReplica, Sealed,
+    ApplyPolicy, AwaitFirstPoint, AwaitPoint, Base, DropReplica, Endpoint, ExtentMap, FinalSync, KeepExtentMap, ListPoints, Opened, PinPoint, PrepareReplica, RemovePoints,
+    ReopenReplica, RequestPoint, SealReplica, Sealed,
     StartReplication, StopReplication, UnpinPoint, WithdrawPoints,
 };
 pub use test_copies::{CheckTest, CleanTest, RecoverTest, StartTest, StartedTest, TakeInventory, TakenInventory, TestObject};

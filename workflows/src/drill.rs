@@ -89,7 +89,7 @@ impl Workflow for Drill {
 
 /// The test failover and its clean-up. From where it begins nothing stops the clean-up.
 async fn rehearse(ctx: &Context, input: &DrillInput, before: &[TestObject], seen: &mut Seen, stages: &mut Stages) {
-    let wanted = TestFailoverInput { item: input.item.clone(), choice: input.choice, checks: input.checks.clone(), part: Part::default() };
+    let wanted = TestFailoverInput { item: input.item.clone(), choice: input.choice, checks: input.checks.clone(), ttl_ms: None, part: Part::default() };
     seen.trial = match ctx.child::<TestFailover>(item_workflow_id(&input.item), &wanted, ClosePolicy::Cancel).await {
         Err(ChildError::AlreadyOpen(run)) => Trial::NotBegun(format!("run {run} has the item")),
         Err(why) => Trial::NotBegun(Failure::from(why).message),

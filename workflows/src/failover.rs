@@ -1,22 +1,24 @@
 //! Unplanned failover: run an item at its recovery site, from one of its points.
 //!
-//!   lock ─▶ fence ─▶ seal ─▶ choose ─▶ pin ─▶ recover ─▶│ start ─▶ check ─▶ commit pending
+//!   lock ─▶ (shut down ─▶ send the rest | one more point) ─▶ fence ─▶ seal ─▶ choose ─▶ pin ─▶ recover ─▶│ start ─▶ check ─▶ commit pending
 //!                                        cancel until here
 //!
 //! Invariants: 1. Nothing starts before the source is fenced, or a named person accepted that it is not. 2. The point is
 //! chosen once, from a replica that takes no more points, so a retry recovers the same one. 3. Until the machine is first
 //! powered on everything can be put back, and is. 4. The chosen point stays pinned until commit. 5. Once a machine may have
-//! been powered on, no later failover lets the source go or makes another machine: it takes up what was started.
+//! been powered on, no later failover lets the source go or makes another machine: it takes up what was started. 6. What was asked for
+//! and what is looked for are two facts; a point that somebody named is never exchanged for another.
 
 use std::time::Duration;
 
-use recovery::{Fact, ItemName, OldMachine, Operation, PointChoice};
+use recovery::{Fact, ItemName, OldMachine, Operation, PointChoice, RequestedPoint, profile::shutdown::effective};
 use sdk::{CallError, Context, Failure, Saga, TimeoutKind, Workflow};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     back::{Back, Then},
     declared::FenceMachine,
+    last_changes,
     part::Part,
     promote::{self, FailedOver, Ready, power_on},
     tracked::Tracked,
@@ -45,6 +47,9 @@ pub struct FailoverInput {
     pub accept_unfenced: Option<Acceptance>,
     /// How long the source's agent may take to pick the fence up.
     pub fence_timeout_ms: u64,
+    /// Asks the source's guest to shut down first, for so long, and to send the rest; goes on whatever comes of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shut_down_ms: Option<u64>,
     /// As a part of a plan.
     #[serde(default, skip_serializing_if = "Part::is_none")]
     pub part: Part,
@@ -66,6 +71,8 @@ impl Workflow for Failover {
             return promote::taken_up(&mut item, Operation::Failover, input.choice, started, requested_at, &input.part).await;
         }
         item.granted()?;
+        let requested = RequestedPoint { choice: input.choice, shut_down: input.shut_down_ms.is_some(), at: requested_at };
+        item.note(Fact::PointRequested { requested })?;
         let mut saga = item.ctx.saga();
         let ready = make_ready(&mut item, &mut saga, &input).await;
         let ready = match saga.settle(ready).await {
@@ -79,12 +86,15 @@ impl Workflow for Failover {
 
 /// Everything that can be put back. Ends with the point of no return.
 async fn make_ready(item: &mut Tracked, saga: &mut Saga, input: &FailoverInput) -> Result<Ready, Failure> {
-    let fenced = fence(item, saga, input).await?;
-    promote::made_ready(item, saga, input.choice, fenced, &input.part).await
+    let given = last_changes::asked_for(item, saga, input).await?;
+    let fenced = if given.fenced { true } else { fence(item, saga, input, given.returns).await? };
+    let (looked_for, why) = effective(input.choice, given.outcome);
+    item.note(Fact::PointSettled { looked_for, why: why.to_owned() })?;
+    promote::made_ready(item, saga, looked_for, fenced, &input.part).await
 }
 
-/// True: proven. False: accepted unproven.
-async fn fence(item: &mut Tracked, saga: &mut Saga, input: &FailoverInput) -> Result<bool, Failure> {
+/// True: proven. False: accepted unproven. `returns`: a way back for the source is registered.
+async fn fence(item: &mut Tracked, saga: &mut Saga, input: &FailoverInput, returns: bool) -> Result<bool, Failure> {
     let back = Back::of(item)?;
     let (name, machine) = (item.name.clone(), back.machine.clone());
     let fence = item.ctx.call(back.source.clone(), &FenceMachine { item: name, machine });
@@ -94,7 +104,7 @@ async fn fence(item: &mut Tracked, saga: &mut Saga, input: &FailoverInput) -> Re
         return Err(sdk::Cancelled.into());
     }
     let begun = !matches!(answer, Err(CallError::Timeout(TimeoutKind::Queue)));
-    if begun || input.accept_unfenced.is_some() {
+    if !returns && (begun || input.accept_unfenced.is_some()) {
         let then = if begun { Then::AsBefore } else { Then::AsItIs };
         saga.on_failure("put-source-back", move |ctx| back.given_back(ctx, then));
     }

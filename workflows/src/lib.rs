@@ -10,6 +10,7 @@
 
 mod action;
 mod back;
+mod change_policy;
 pub mod change_point;
 pub mod clean_test;
 pub mod commit;
@@ -17,13 +18,18 @@ pub mod declared;
 mod drill;
 mod discarded;
 pub mod failover;
+mod hold;
+mod last_changes;
 mod old_machine;
+mod older_point;
 mod part;
 pub mod plan;
 pub mod planned;
 mod promote;
 pub mod protect;
 pub mod reprotect;
+mod resolve;
+mod resync;
 pub mod test_failover;
 mod tracked;
 pub mod trigger;
@@ -32,6 +38,7 @@ pub mod unprotect;
 
 pub use action::{ActionOrder, carry_out};
 pub use change_point::{ChangePoint, ChangePointInput};
+pub use change_policy::{ChangePolicy, ChangePolicyInput, PolicyChanged};
 pub use clean_test::{CleanTestFailover, CleanTestInput, Cleaned};
 pub use commit::{Commit, CommitInput, Committed};
 pub use drill::{Drill, DrillInput, Drilled, drill_workflow_id};
@@ -39,11 +46,14 @@ pub use failover::{Acceptance, Failover, FailoverInput};
 pub use plan::{
     PLAN_PROJECTION, Plan, PlanEnded, PlanFact, PlanGroup, PlanInput, PlanNote, PlanOptions, Question, Reply, answer_signal, makes_way, plan_workflow_id,
 };
+pub use hold::{HeldPoint, Hold, HoldInput, Release, ReleaseInput};
 pub use part::{Part, Prepared, ToChooseFrom};
 pub use planned::{Failback, PlannedFailover, PlannedInput};
 pub use promote::FailedOver;
 pub use protect::{Protect, ProtectInput, Protected};
 pub use reprotect::{Reprotect, ReprotectInput, Reprotected};
+pub use resolve::{Decision, Resolve, ResolveInput, Resolved};
+pub use resync::{Resync, ResyncInput, Resynced};
 pub use test_failover::{Stage, TestFailover, TestFailoverInput, Tested};
 pub use tracked::{ITEM_PROJECTION, ItemChange, item_workflow_id, site_queue};
 pub use trigger::{Ballot, Evaluated, Note, TRIGGER_PROJECTION, Trigger, TriggerInput, TriggerNote, trigger_workflow_id};
@@ -66,6 +76,11 @@ pub fn registry() -> sdk::Registry {
         .with::<CleanTestFailover>()
         .with::<Drill>()
         .with::<Unprotect>()
+        .with::<Hold>()
+        .with::<Release>()
+        .with::<Resync>()
+        .with::<ChangePolicy>()
+        .with::<Resolve>()
         .with::<Trigger>()
         .with::<Plan>()
         .with::<PlanGroup>()

@@ -12,14 +12,15 @@
 
 use std::time::Duration;
 
-use recovery::{Fact, ItemName, MainState, OldMachine, Operation, PointChoice, PointId, Rest, Sync};
+use recovery::{Fact, ItemName, MainState, OldMachine, Operation, PointChoice, PointId, RequestedPoint, Rest, Sync, profile::failback::RECOMMENDED};
 use sdk::{CallError, Context, Failure, Saga, TimeoutKind, Workflow};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     back::{Back, Then},
     declared::{Base, DropReplica, FinalSync, InspectMachine, LiftFence, PrepareReplica, ShutDownMachine, StartReplication, StopReplication},
-    old_machine,
+    failover::Acceptance,
+    old_machine, older_point,
     part::Part,
     promote,
     promote::{FailedOver, Ready},
@@ -40,6 +41,12 @@ pub struct PlannedInput {
     /// When data is copied; a planned failover from the primary site knows only the first.
     #[serde(default)]
     pub sync: Sync,
+    /// For a failback: from which point; the one that is made when it is off if nothing is said, which loses nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<PointChoice>,
+    /// Who agreed to what an older point loses, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accept_loss: Option<Acceptance>,
     /// As a part of a plan.
     #[serde(default, skip_serializing_if = "Part::is_none")]
     pub part: Part,
@@ -74,14 +81,16 @@ impl Workflow for Failback {
 async fn moved(ctx: Context, operation: Operation, input: PlannedInput) -> Result<FailedOver, Failure> {
     let requested_at = ctx.now();
     let mut item = Tracked::lock(&ctx, &input.item).await?;
-    fits(&item, input.sync)?;
+    fits(&item, operation, &input)?;
     item.begin(operation)?;
     if let Some(started) = item.started_before() {
         return promote::taken_up(&mut item, operation, PointChoice::LatestProcessed, started, requested_at, &input.part).await;
     }
     item.granted()?;
+    let choice = input.choice.unwrap_or(RECOMMENDED);
+    item.note(Fact::PointRequested { requested: RequestedPoint { choice, shut_down: true, at: requested_at } })?;
     let mut saga = item.ctx.saga();
-    let ready = make_ready(&mut item, &mut saga, &input).await;
+    let ready = make_ready(&mut item, &mut saga, &input, operation).await;
     let ready = match saga.settle(ready).await {
         Ok(ready) => ready,
         Err(failure) => return item.end(operation, Err(failure)),
@@ -90,8 +99,14 @@ async fn moved(ctx: Context, operation: Operation, input: PlannedInput) -> Resul
     item.end(operation, running)
 }
 
-/// Refuses a way to copy that the item's state does not have.
-fn fits(item: &Tracked, sync: Sync) -> Result<(), Failure> {
+/// Refuses a way to copy that the item's state does not have, and a point where only the last one can be meant.
+fn fits(item: &Tracked, operation: Operation, input: &PlannedInput) -> Result<(), Failure> {
+    let sync = input.sync;
+    let replicated_back = operation == Operation::Failback && sync == Sync::BeforeFailover;
+    if input.choice.is_some_and(|choice| choice != RECOMMENDED) && !replicated_back {
+        let message = format!("a {operation} of item {} runs from the point that is made when it is off, and from no other; leave the point out", item.name);
+        return Err(Failure::fatal("point-not-offered", message).not_applied());
+    }
     let state = item.record()?.state.main;
     if matches!(state, MainState::Failed { before: None, .. }) {
         return Ok(()); // what was started is taken up; nothing is copied
@@ -107,17 +122,24 @@ fn fits(item: &Tracked, sync: Sync) -> Result<(), Failure> {
     Err(Failure::fatal("sync-does-not-fit", format!("item {} can't be moved that way: {why}", item.name)).not_applied())
 }
 
-async fn make_ready(item: &mut Tracked, saga: &mut Saga, input: &PlannedInput) -> Result<Ready, Failure> {
+async fn make_ready(item: &mut Tracked, saga: &mut Saga, input: &PlannedInput, operation: Operation) -> Result<Ready, Failure> {
+    let mut older = None;
     match input.sync {
-        Sync::BeforeFailover => shut_down(item, saga, input.shut_down_ms, true).await?,
+        Sync::BeforeFailover => {
+            if operation == Operation::Failback {
+                older = older_point::chosen(item, saga, input).await?;
+            }
+            shut_down(item, saga, input.shut_down_ms, true).await?;
+        }
         Sync::DuringFailover => {
             let prepare = prepared(item).await?;
             shut_down(item, saga, input.shut_down_ms, false).await?;
             replica_from_nothing(item, saga, prepare).await?;
         }
     }
-    let point = synced(item).await?;
-    promote::made_ready(item, saga, PointChoice::Exact(point), true, &input.part).await
+    // It is made though an older point was asked for: until the commit the point can be changed to it, and then nothing is lost.
+    let last = synced(item).await?;
+    promote::made_ready(item, saga, PointChoice::Exact(older.unwrap_or(last)), true, &input.part).await
 }
 
 /// Ends with a source that is off and fenced.

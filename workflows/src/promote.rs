@@ -70,6 +70,8 @@ pub(crate) fn pin_of(generation: Generation) -> String {
 /// Everything that can be put back. Ends with the point of no return.
 pub(crate) async fn made_ready(item: &mut Tracked, saga: &mut Saga, choice: PointChoice, fenced: bool, part: &Part) -> Result<Ready, Failure> {
     let chosen = chosen(item, choice, part).await?;
+    let requested = item.record()?.requested.as_ref().map_or(chosen.requested, |requested| requested.choice);
+    let chosen = ChosenPoint { requested, ..chosen };
     item.note(Fact::PointChosen { chosen: chosen.clone() })?;
     let ctx = item.ctx.clone();
     let target = site_queue(item.record()?.target_site());

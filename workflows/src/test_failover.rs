@@ -34,6 +34,9 @@ pub struct TestFailoverInput {
     /// Asked beside the item's own checks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<Check>,
+    /// It is removed after so long, if nobody has done that; two weeks if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
     /// As a part of a plan.
     #[serde(default, skip_serializing_if = "Part::is_none")]
     pub part: Part,
@@ -140,8 +143,8 @@ async fn copy(item: &mut Tracked, saga: &mut Saga, input: &TestFailoverInput, re
     let record = item.record()?;
     let (site, checks) = (record.target_site().clone(), [record.checks.clone(), input.checks.clone()].concat());
     let (target, name, generation) = (site_queue(&site), item.name.clone(), item.generation);
-    let (point, taken_at) = pinned(item, saga, &target, input.choice, &input.part).await?;
-    let mut made = TestCopy { generation, point, site: site.clone(), since: None, evidence: vec![], expires_at: None };
+    let (point, taken_at) = pinned(item, saga, &target, input).await?;
+    let mut made = TestCopy { generation, point, site: site.clone(), since: None, evidence: vec![], expires_at: Some(expiry(input, ctx.now())) };
     stages.end("choose the point", ctx.now());
     let clean = ctx.call(target.clone(), &CleanTest { item: name.clone(), generation });
     saga.step(ctx.call(target.clone(), &RecoverTest { item: name.clone(), generation, point }), clean).await?;
@@ -164,9 +167,15 @@ async fn copy(item: &mut Tracked, saga: &mut Saga, input: &TestFailoverInput, re
     Ok(Tested { site, point, point_taken_at: taken_at, serves, evidence, isolation: started.isolation, rto_actual_ms, stages: stages.all() })
 }
 
+fn expiry(input: &TestFailoverInput, now: DateTime<Utc>) -> DateTime<Utc> {
+    let stays = input.ttl_ms.map_or(TestCopy::STAYS.duration(), Duration::from_millis).min(TestCopy::MAY_STAY.duration());
+    now + stays
+}
+
 /// The point that is meant, pinned. Replication goes on: the one that was the newest may be gone before it is pinned, and then
 /// another one is.
-async fn pinned(item: &mut Tracked, saga: &mut Saga, target: &TaskQueue, choice: PointChoice, part: &Part) -> Result<(PointId, DateTime<Utc>), Failure> {
+async fn pinned(item: &mut Tracked, saga: &mut Saga, target: &TaskQueue, input: &TestFailoverInput) -> Result<(PointId, DateTime<Utc>), Failure> {
+    let (choice, part) = (input.choice, &input.part);
     let (ctx, name, generation) = (item.ctx.clone(), item.name.clone(), item.generation);
     let site = item.record()?.target_site().clone();
     let none = |why: String| Failure::fatal("no-recovery-point", format!("item {name}: {why}"));
@@ -176,7 +185,7 @@ async fn pinned(item: &mut Tracked, saga: &mut Saga, target: &TaskQueue, choice:
         let meant = part::meant(&ctx, &name, choice, &points, part).await?;
         let point = resolve(&points, meant).map_err(|why| none(why.to_string()))?;
         let taken_at = points.iter().find(|p| p.id == point).map(|p| p.taken_at).ok_or_else(|| none(format!("no point {point}")))?;
-        let made = TestCopy { generation, point, site: site.clone(), since: None, evidence: vec![], expires_at: None };
+        let made = TestCopy { generation, point, site: site.clone(), since: None, evidence: vec![], expires_at: Some(expiry(input, ctx.now())) };
         item.note(Fact::TestFailoverIs { test_failover: State::Running, copy: Some(made) })?;
         let pin = format!("test-{generation}");
         let unpin = ctx.call(target.clone(), &UnpinPoint { item: name.clone(), point, pin: pin.clone() });

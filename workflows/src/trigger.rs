@@ -402,6 +402,7 @@ fn failover(look: &Look, approved_by: &[String]) -> FailoverInput {
     };
     FailoverInput {
         part: Part::default(),
+        shut_down_ms: None,
         item: policy.item.clone(),
         choice: policy.failover.point,
         accept_unfenced: policy.failover.accept_unfenced.clone().map(|reason| Acceptance { by: who, reason }),

@@ -68,6 +68,10 @@ pub fn registry(site: Arc<dyn Site>, prober: Arc<dyn Prober>) -> ActivityRegistr
         .with::<d::UnpinPoint, _>(here.clone())
         .with::<d::KeepExtentMap, _>(here.clone())
         .with::<d::WithdrawPoints, _>(here.clone())
+        .with::<d::RequestPoint, _>(here.clone())
+        .with::<d::AwaitPoint, _>(here.clone())
+        .with::<d::ApplyPolicy, _>(here.clone())
+        .with::<d::LookAtMachines, _>(here.clone())
         .with::<d::RemovePoints, _>(here)
 }
 

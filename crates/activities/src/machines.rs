@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use engine::{Fault, Job, Perform, Probed, Shown};
-use provider::{FenceMethod, FenceProof, NetworkChoice, PowerState, Progress, ProgressSink, ProviderError, RecoverMachine as Recovery, RecoveredState};
+use provider::{FenceMethod, FenceProof, FenceState, NetworkChoice, Phase, PowerState, Progress, ProgressSink, ProviderError, RecoverMachine as Recovery, RecoveredState};
 use recovery::{Check, SiteName};
 use sdk::Failure;
 use serde_json::json;
@@ -27,6 +27,34 @@ impl Perform<d::InspectMachine> for SiteActivities {
         let disks = machine.disks.iter().map(|disk| recovery::Disk { name: disk.target.clone(), size_bytes: disk.capacity_bytes }).collect();
         let machine = serde_json::to_value(machine).map_err(|e| Fault::Other(Failure::fatal("unwritable-machine", e.to_string())))?;
         Ok(d::Inspected { disks, machine })
+    }
+}
+
+#[async_trait]
+impl Perform<d::LookAtMachines> for SiteActivities {
+    async fn perform(&self, _: &Job, input: d::LookAtMachines) -> Answer<d::Looked> {
+        let status = self.site.replication_status(&input.item).await.map_err(|e| fault(&e))?;
+        let quarantined = status.as_ref().is_some_and(|status| status.phase == Phase::Quarantined);
+        let source = match self.site.observe_fence(&input.item, &input.machine).await {
+            Ok(seen) if status.is_some() => Some(power_of(&seen)),
+            // Nothing is or was replicated from here: what bears the name was recovered here, or is none of ours.
+            Ok(_) | Err(ProviderError::NoSuchMachine { .. }) => None,
+            Err(error) => return Err(fault(&error)),
+        };
+        let recovered = match self.site.observe_machine(&input.item, input.generation).await {
+            Ok(RecoveredState::Started { power, .. }) => Some(power != PowerState::Off),
+            Ok(RecoveredState::Absent | RecoveredState::Prepared { .. }) => None,
+            Err(error) => return Err(fault(&error)),
+        };
+        let source_runs = source.map(|(power, _)| power != PowerState::Off);
+        Ok(d::Looked { source_runs, autostart: source.is_some_and(|(_, autostart)| autostart), quarantined, recovered_runs: recovered })
+    }
+}
+
+fn power_of(seen: &FenceState) -> (PowerState, bool) {
+    match seen {
+        FenceState::Open { power, autostart } | FenceState::Broken { power, autostart, .. } => (*power, *autostart),
+        FenceState::Fenced { .. } => (PowerState::Off, false),
     }
 }
 

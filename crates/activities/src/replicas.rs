@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use engine::{Fault, Job, Perform};
-use provider::{Base, Endpoint, Machine, Phase, Pin, Point, PrepareReplica as Preparation, Replicate};
+use provider::{Base, Endpoint, Machine, Phase, Pin, Point, PointRequest, PrepareReplica as Preparation, Replicate};
 use recovery::{PointId, RecoveryPoint};
 use sdk::Failure;
 use serde_json::json;
@@ -87,6 +87,52 @@ impl Perform<d::AwaitFirstPoint> for SiteActivities {
         job.progress(json!({ "phase": status.phase, "bytes_done": status.bytes_done, "bytes_total": status.bytes_total })).await;
         let trouble = status.last_error.map(|why| format!("; last trouble: {why}")).unwrap_or_default();
         Err(not_yet("still-seeding", format!("{} of {} bytes of item {} are copied{trouble}", status.bytes_done, status.bytes_total, input.item)))
+    }
+}
+
+#[async_trait]
+impl Perform<d::RequestPoint> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::RequestPoint) -> Answer<()> {
+        let wanted = PointRequest { item: input.item, by: input.by, compare: input.compare };
+        self.site.request_point(&call(job), wanted).await.map_err(|e| fault(&e))
+    }
+}
+
+#[async_trait]
+impl Perform<d::AwaitPoint> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::AwaitPoint) -> Answer<PointId> {
+        let (item, status) = (&input.item, self.site.replication_status(&input.item).await.map_err(|e| fault(&e))?);
+        let Some((status, requested)) = status.and_then(|status| Some((status.clone(), status.requested.filter(|asked| asked.by == input.by)?))) else {
+            let message = format!("the source of item {item} knows nothing of this request for a point, or a newer one took its place");
+            return Err(Fault::App(d::SiteError { code: "request-gone".into(), message, advice: "ask again".into() }));
+        };
+        if let Some(point) = requested.made {
+            return Ok(point);
+        }
+        let off = status.phase == Phase::Paused && !input.patient;
+        if off || matches!(status.phase, Phase::Superseded | Phase::Quarantined | Phase::Stopped) {
+            let message = format!("the machine of item {item} is off, or is not replicated from here any more");
+            return Err(Fault::App(d::SiteError { code: "no-further-point".into(), message, advice: "take the points that there are".into() }));
+        }
+        job.progress(json!({ "phase": status.phase, "bytes_done": status.bytes_done, "bytes_total": status.bytes_total })).await;
+        let trouble = status.last_error.map(|why| format!("; last trouble: {why}")).unwrap_or_default();
+        Err(not_yet("not-there-yet", format!("{} of {} bytes of item {item} are done{trouble}", status.bytes_done, status.bytes_total)))
+    }
+}
+
+#[async_trait]
+impl Perform<d::ApplyPolicy> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::ApplyPolicy) -> Answer<d::Opened> {
+        let replica = self.site.replica(&input.item).await.map_err(|e| fault(&e))?;
+        if replica.sealed {
+            let message = format!("the replica of item {} takes no points now", input.item);
+            let advice = "look at the item's newer runs".into();
+            return Err(Fault::App(d::SiteError { code: "sealed".into(), message, advice }));
+        }
+        let generation = replica.generation;
+        let wanted = Preparation { item: input.item, generation, machine: replica.machine, policy: input.policy, base: Base::Empty };
+        let endpoint = self.site.prepare(&call(job), wanted).await.map_err(|e| fault(&e))?;
+        Ok(d::Opened { endpoint: d::Endpoint { address: endpoint.address, tls_name: endpoint.tls_name }, generation })
     }
 }
 

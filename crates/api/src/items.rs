@@ -4,14 +4,14 @@
 //!   GET  /v1/items   GET /v1/items/ITEM   GET /v1/items/ITEM/points
 //!   POST /v1/items/ITEM/OPERATION   ─▶ 202 Accepted { run }
 //!        protect, test-failover, clean-test-failover, planned-failover, failback, failover, change-point, commit, undo,
-//!        reprotect, unprotect, drill
+//!        reprotect, resync, change-policy, hold, release, unprotect, resolve, drill
 //! ```
 //!
 //! A POST may carry `Idempotency-Key`: repeated with it, the same request gets its first answer again.
 
 use chrono::{DateTime, Utc};
 use recovery::{
-    Check, ItemRecord, Location, OldMachineSeen, Operation, PointChoice, Profile, RecoveryPoint, ReplicationPolicy, Seen, SiteName, Sync,
+    Check, ItemRecord, Location, OldMachineSeen, Operation, PointChoice, PointId, Profile, RecoveryPoint, ReplicationPolicy, Rest, Seen, SiteName, Sync,
 };
 use sdk::RunId;
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,12 @@ pub struct ItemView {
     pub state: String,
     /// What may be asked for now.
     pub allowed_operations: Vec<Operation>,
+    /// Whether points are taken where it runs. After a failover that is not so until it is reprotected.
+    #[serde(default)]
+    pub protected: bool,
+    /// Until when another point may be chosen, before the commit.
+    #[serde(default)]
+    pub change_until: Option<DateTime<Utc>>,
     /// The run that has it now.
     pub open_run: Option<RunId>,
     /// How many points can be chosen.
@@ -108,6 +114,9 @@ pub struct FailoverRequest {
     /// How long the source's agent may take to pick the fence up.
     #[serde(default = "default_fence_timeout_ms")]
     pub fence_timeout_ms: u64,
+    /// Asks the source's guest to shut down first, for so long, and to send the rest; goes on whatever comes of it.
+    #[serde(default)]
+    pub shut_down_ms: Option<u64>,
 }
 
 /// Ten seconds: a few polls of an agent that lives.
@@ -117,7 +126,7 @@ pub fn default_fence_timeout_ms() -> u64 {
 }
 
 /// Moves an item to its other site without loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlannedRequest {
     /// How long the guest may take to shut down.
@@ -126,6 +135,74 @@ pub struct PlannedRequest {
     /// For a failback: when data is copied.
     #[serde(default)]
     pub sync: Sync,
+    /// For a failback: from which point; the one that is made when it is off if nothing is said, which loses nothing.
+    #[serde(default)]
+    pub point: Option<PointChoice>,
+    /// What was written after that point may be lost; who asks takes that upon themselves.
+    #[serde(default)]
+    pub accept_loss: Option<AcceptLoss>,
+}
+
+/// Why a failback takes an older point than the last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptLoss {
+    /// Kept in the history, with the name of who asked and what is lost.
+    pub reason: String,
+}
+
+/// Keeps a recovery point: there is no commit until it is released.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldRequest {
+    /// Which.
+    pub point: PointId,
+    /// Why.
+    pub reason: String,
+}
+
+/// Lets a held point go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseRequest {
+    /// Why.
+    pub reason: String,
+}
+
+/// Changes parts of a replication policy; what is not named stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangePolicyRequest {
+    /// Seconds from one point to the next.
+    #[serde(default)]
+    pub interval_s: Option<u32>,
+    /// Most points that are kept.
+    #[serde(default)]
+    pub retention_points: Option<u32>,
+    /// Seconds over which they are spread.
+    #[serde(default)]
+    pub retention_window_s: Option<u64>,
+    /// Bytes per second of the line; 0 is without a limit.
+    #[serde(default)]
+    pub bandwidth_bytes_per_s: Option<u64>,
+    /// Seconds from one app-consistent point to the next; 0 takes none.
+    #[serde(default)]
+    pub app_consistent_interval_s: Option<u32>,
+}
+
+/// Compares record and reality; with a state it says which holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResolveRequest {
+    /// The state that holds.
+    #[serde(default)]
+    pub rest: Option<Rest>,
+    /// Where the item runs; where it is recorded to run if nothing is said.
+    #[serde(default)]
+    pub site: Option<SiteName>,
+    /// Why; needed with a state.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 /// Five minutes: services end, caches are written.
@@ -172,6 +249,9 @@ pub struct ReprotectRequest {
 pub struct TestFailoverRequest {
     /// From which point.
     pub point: PointChoice,
+    /// It is removed after so long, if nobody has done that; two weeks if nothing is said.
+    #[serde(default)]
+    pub ttl_ms: Option<u64>,
 }
 
 /// Rehearses a failover.

@@ -14,14 +14,15 @@ use std::path::PathBuf;
 
 use api::access::Role;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use recovery::{ItemName, PlanName, SiteName};
+use recovery::{ItemName, PlanName, Profile, SiteName};
 use sdk::RunId;
 
 pub(crate) use drill::{Drill, DrillOptions};
 pub(crate) use evidence::{EvidenceCommand, Export, Place, Replay, Report};
 pub(crate) use installation::{Server, StateDirArgument, Up, Worker};
 pub(crate) use items::{
-    ChangePoint, Discarding, Failback, Failover, ItemOperation, Location, PlannedFailover, Protect, Reprotect, ShuttingDown, Sync, TestFailover, Waiting,
+    ChangePoint, ChangePolicy, Discarding, Failback, Failover, HoldPoint, Holds, ItemOperation, Location, PlannedFailover, Protect, ReleasePoint, Reprotect,
+    ResolveItem, ShuttingDown, Sync, TestFailover, Waiting,
 };
 pub(crate) use plan::{PlanCommand, PlanFailback, PlanFailover, PlanFromPoint, PlanOnly, PlanReprotect, PlanShutDown, PlanUndo};
 pub(crate) use simulate::{Simulate, SimulatedWork};
@@ -129,6 +130,21 @@ pub(crate) enum Command {
     Schedule {
         #[command(subcommand)]
         command: ScheduleCommand,
+    },
+    /// Keeps a recovery point: nothing that would remove it, a commit above all, is begun until it is released.
+    Hold(HoldPoint),
+    /// Lets a held recovery point go.
+    Release(ReleasePoint),
+    /// Compares both sides of a replicated item whole, and sends what differs; it runs on meanwhile.
+    Resync(ItemOperation),
+    /// Changes how an item is replicated. Nothing is copied anew.
+    ChangePolicy(ChangePolicy),
+    /// Compares what is recorded of an item with what its sites see; with --as says which of the two holds.
+    Resolve(ResolveItem),
+    /// Shows what a platform's machines can and can't do, and what people do and look at in each way to run.
+    Profile {
+        /// Which platform: kvm, vmware, hyperv or physical.
+        profile: Profile,
     },
     /// Ends replication of an item and removes its replica.
     Unprotect(ItemOperation),

@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod access;
+mod careful;
 mod drill;
 mod evidence;
 mod explained;
@@ -50,6 +51,12 @@ pub(crate) async fn carry_out(arguments: Arguments) -> Result<ExitCode> {
         Command::Check { .. } => readiness::overview(&client()?, output).await,
         Command::Schedule { command } => schedule::carry_out(&client()?, output, command).await,
         Command::Commit(operation) => items::plain(&client()?, output, "commit", &operation).await,
+        Command::Hold(hold) => careful::hold(&client()?, output, hold).await,
+        Command::Release(release) => careful::release(&client()?, output, release).await,
+        Command::Resync(operation) => items::plain(&client()?, output, "resync", &operation).await,
+        Command::ChangePolicy(change) => careful::change_policy(&client()?, output, change).await,
+        Command::Resolve(resolve) => careful::resolve(&client()?, output, resolve).await,
+        Command::Profile { profile } => careful::profile(output, profile),
         Command::Unprotect(operation) => items::plain(&client()?, output, "unprotect", &operation).await,
         Command::Cancel { run, reason, waiting } => look::cancel(&client()?, output, run, reason, waiting).await,
         Command::History { run } => look::history(&client()?, output, run).await,

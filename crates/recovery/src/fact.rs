@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Check, ChosenPoint, Contradiction, Direction, Disk, FailoverKind, Fence, Generation, Hold, ItemName, ItemRecord, ItemState, MainState,
-    NotAllowed, OldMachine, Operation, PointId, Profile, ReplicationPolicy, RequestedPoint, Rest, Resync, Side, SiteName, Stand, Step, TestCopy,
+    NotAllowed, OldMachine, Operation, PointChoice, PointId, Profile, ReplicationPolicy, RequestedPoint, Rest, Resync, Side, SiteName, Stand, Step, TestCopy,
     TestFailover,
     operation::gives_points_up,
     profile::has,
@@ -67,6 +67,13 @@ pub enum Fact {
         sent: Option<PointId>,
         /// What came of it, in words.
         evidence: String,
+    },
+    /// What is looked for, once the source has answered or not.
+    PointSettled {
+        /// Among the points that the target has.
+        looked_for: PointChoice,
+        /// Why that.
+        why: String,
     },
     /// A failover settled on a point.
     PointChosen {
@@ -381,7 +388,7 @@ fn changed(mut record: ItemRecord, fact: &Fact) -> Result<ItemRecord, FactRefuse
         }
         Fact::ResyncIs { resync } => record.state.resync = *resync,
         Fact::PointRequested { requested } => record.requested = Some(requested.clone()),
-        Fact::SourceAsked { .. } | Fact::LossAccepted { .. } => {}
+        Fact::SourceAsked { .. } | Fact::PointSettled { .. } | Fact::LossAccepted { .. } => {}
         Fact::PolicyChanged { policy } => record.policy = policy.clone(),
         Fact::Held { hold } => {
             side_of(&record, &hold.site)?;
@@ -489,7 +496,7 @@ fn side_of(record: &ItemRecord, site: &SiteName) -> Result<Side, FactRefused> {
 #[expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]
 mod tests {
     use super::*;
-    use crate::{Consistency, PointChoice};
+    use crate::Consistency;
 
     fn registered() -> Fact {
         Fact::ItemRegistered {

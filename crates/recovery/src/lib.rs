@@ -36,6 +36,6 @@ pub use operation::{Operation, allowed_operations};
 pub use point::{GroupMoment, InvalidChoice, NoPoint, PointChoice, RecoveryPoint, common_points, resolve};
 pub use policy::{InvalidPolicy, ReplicationPolicy};
 pub use profile::{InvalidProfile, Profile};
-pub use seen::{OldMachineSeen, Seen, alarms, old_machine};
+pub use seen::{OldMachineSeen, Seen, alarms, contradictions, old_machine};
 pub use state::{Direction, FailoverKind, MainState, NotAllowed, Rest, Retreat, Stand, Step};
 pub use way_back::{Location, Sync};

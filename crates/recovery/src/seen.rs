@@ -90,6 +90,23 @@ pub fn alarms(record: &ItemRecord, running_since: Option<DateTime<Utc>>, seen: &
     )]
 }
 
+/// What the sites see that the record can't be true with, a sentence each. A site that is not among them says nothing, and a machine that is
+/// off contradicts nothing: somebody may have shut it down.
+#[must_use]
+pub fn contradictions(record: &ItemRecord, seen: &[Seen]) -> Vec<String> {
+    let (here, there) = (record.active_site(), record.other_site());
+    let runs = |site: &SiteName| seen.iter().find(|seen| seen.site == *site).map(Seen::runs);
+    let machine = &record.machine;
+    match (runs(here), runs(there)) {
+        (Some(true), Some(true)) => vec![format!("machine {machine} runs at both sites; the item is recorded to run at {here} alone")],
+        // What was begun and failed may have been started there without anybody having heard of it.
+        (_, Some(true)) if matches!(record.state.main, MainState::Failed { before: None, .. }) => vec![],
+        (Some(false), Some(true)) => vec![format!("machine {machine} runs at {there} and not at {here}, where the item is recorded to run")],
+        (None, Some(true)) => vec![format!("machine {machine} runs at {there}; the item is recorded to run at {here}, which does not answer")],
+        (_, Some(false) | None) => vec![],
+    }
+}
+
 /// Whether there is an old machine at all: the item was started somewhere else, and no failover is on its way.
 fn away(record: &ItemRecord) -> bool {
     match record.state.main {
@@ -175,6 +192,18 @@ mod tests {
         let hamburg = Seen { site: "hamburg".parse().unwrap(), source_runs: None, recovered_runs: Some(true), ..berlin(false, false, 3) };
         let seen = [berlin(false, false, 3), hamburg];
         assert_eq!(alarms(&record, Some(at(2)), &seen), [""; 0], "it would say that the one that runs should be shut down");
+    }
+
+    #[test]
+    fn what_runs_where_it_is_not_recorded_to_run_contradicts_the_record_and_silence_does_not() {
+        let record = failed_over(false);
+        let hamburg = |runs| Seen { site: "hamburg".parse().unwrap(), source_runs: None, recovered_runs: Some(runs), ..berlin(false, false, 3) };
+        assert_eq!(contradictions(&record, &[berlin(false, false, 3), hamburg(true)]), [""; 0]);
+        assert_eq!(contradictions(&record, &[hamburg(false)]), [""; 0], "somebody may have shut it down");
+        let twice = contradictions(&record, &[berlin(true, false, 3), hamburg(true)]);
+        assert_eq!(twice, ["machine db9 runs at both sites; the item is recorded to run at hamburg alone"]);
+        let elsewhere = contradictions(&record, &[berlin(true, false, 3), hamburg(false)]);
+        assert_eq!(elsewhere, ["machine db9 runs at berlin and not at hamburg, where the item is recorded to run"]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod load_item;
 mod plan_steps;
 mod problem;
 mod readiness;
+mod reaping;
 mod routes;
 mod serve;
 mod state_dir;

@@ -113,7 +113,7 @@ impl Everybody {
     fn take(&mut self, plan: &Plan, item: &ItemName, step: Way, record: Option<&ItemRecord>) -> Result<(), Impossible> {
         let about = item_workflow_id(item);
         let item = item.clone();
-        let planned = || PlannedInput { item: item.clone(), shut_down_ms: 60_000, sync: recovery::Sync::default(), part: Part::default() };
+        let planned = || PlannedInput { item: item.clone(), shut_down_ms: 60_000, sync: recovery::Sync::default(), choice: None, accept_loss: None, part: Part::default() };
         match step {
             Way::Protect => {
                 let policy = record.map_or_else(ReplicationPolicy::default, |record| record.policy.clone());
@@ -127,7 +127,7 @@ impl Everybody {
             Way::Commit => self.begin("commit", &CommitInput { item }, &about)?,
             Way::Reprotect => self.begin("reprotect", &ReprotectInput { item, location: recovery::Location::default() }, &about)?,
             Way::Test => {
-                let input = TestFailoverInput { item, choice: recovery::PointChoice::LatestProcessed, checks: vec![], part: Part::default() };
+                let input = TestFailoverInput { item, choice: recovery::PointChoice::LatestProcessed, checks: vec![], ttl_ms: None, part: Part::default() };
                 self.begin("test-failover", &input, &about)?
             }
         };

@@ -16,6 +16,19 @@ pub struct Inspected {
     pub machine: Value,
 }
 
+/// What a site sees of an item's machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Looked {
+    /// Whether the machine runs that is or was replicated from there; absent if there is none.
+    pub source_runs: Option<bool>,
+    /// Whether it would start with its host.
+    pub autostart: bool,
+    /// It was ended there because the item runs elsewhere.
+    pub quarantined: bool,
+    /// Whether a machine runs that was recovered there; absent if there is none.
+    pub recovered_runs: Option<bool>,
+}
+
 /// A source that can't write.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Fenced {
@@ -64,6 +77,18 @@ declare! {
         #[serde(default, skip_serializing_if = "Profile::is_default")]
         profile: Profile,
     } is "inspect-machine", Idempotent, Read, CALL => Inspected
+}
+
+declare! {
+    /// Looks which machines of an item are at a site, and changes nothing.
+    LookAtMachines {
+        /// Which.
+        item: ItemName,
+        /// Name on the platform.
+        machine: String,
+        /// Of the machine that a recovery may have started there.
+        generation: Generation,
+    } is "look-at-machines", Idempotent, Read, CALL => Looked
 }
 
 declare! {

@@ -22,6 +22,15 @@ pub struct Sealed {
     pub points: Vec<RecoveryPoint>,
 }
 
+/// A replica that takes points.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Opened {
+    /// Where the source sends its data.
+    pub endpoint: Endpoint,
+    /// Which it takes them of.
+    pub generation: Generation,
+}
+
 /// What the first point of a replica is laid upon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -112,6 +121,40 @@ declare! {
         /// Taken under this one.
         generation: Generation,
     } is "await-first-point", Idempotent, Read, asking(500, 2_000_000) => PointId
+}
+
+declare! {
+    /// Lets the source begin a point at once.
+    RequestPoint {
+        /// Which.
+        item: ItemName,
+        /// Names the request.
+        by: Generation,
+        /// Both sides are compared whole.
+        compare: bool,
+    } is "request-point", Idempotent, Prod, CALL => ()
+}
+
+declare! {
+    /// Waits at the source until the target has the point of a request. A comparison of large disks may take a day.
+    AwaitPoint {
+        /// Which.
+        item: ItemName,
+        /// The request.
+        by: Generation,
+        /// Waits while the machine is off.
+        patient: bool,
+    } is "await-point", Idempotent, Read, asking(500, 200_000) => PointId
+}
+
+declare! {
+    /// Puts another policy in force at the target, for whoever sends there now.
+    ApplyPolicy {
+        /// Which.
+        item: ItemName,
+        /// From now on.
+        policy: ReplicationPolicy,
+    } is "apply-policy", Idempotent, Prod, CALL => Opened
 }
 
 declare! {

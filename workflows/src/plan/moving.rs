@@ -70,19 +70,19 @@ impl Wanted<'_> {
         let choice = if self.asks() && !self.gate { PointChoice::LatestProcessed } else { self.choice };
         Ok(match work {
             Work::Test => {
-                let input = TestFailoverInput { item: item.clone(), choice, checks: part.checks.clone(), part: Part { checks: vec![], ..part } };
+                let input = TestFailoverInput { item: item.clone(), choice, checks: part.checks.clone(), ttl_ms: None, part: Part { checks: vec![], ..part } };
                 Moving::Test(way::begun(ctx, &item, &input, work).await?)
             }
             Work::Planned => {
-                let input = PlannedInput { item: item.clone(), shut_down_ms, sync: recovery::Sync::default(), part };
+                let input = PlannedInput { item: item.clone(), shut_down_ms, sync: recovery::Sync::default(), choice: None, accept_loss: None, part };
                 Moving::Planned(way::begun(ctx, &item, &input, work).await?)
             }
             Work::Failback => {
-                let input = PlannedInput { item: item.clone(), shut_down_ms, sync, part };
+                let input = PlannedInput { item: item.clone(), shut_down_ms, sync, choice: None, accept_loss: None, part };
                 Moving::Back(way::begun(ctx, &item, &input, work).await?)
             }
             Work::Unplanned | Work::CleanTest | Work::Commit | Work::Undo | Work::Reprotect => {
-                let input = FailoverInput { item: item.clone(), choice, accept_unfenced, fence_timeout_ms, part };
+                let input = FailoverInput { item: item.clone(), choice, accept_unfenced, fence_timeout_ms, shut_down_ms: None, part };
                 Moving::Unplanned(way::begun(ctx, &item, &input, work).await?)
             }
         })

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use recovery::{Check, ItemName, PointChoice, Profile, SiteName};
+use recovery::{Check, ItemName, PointChoice, PointId, Profile, SiteName};
 
 use crate::span;
 
@@ -58,7 +58,7 @@ pub(crate) struct Protect {
 pub(crate) struct Failover {
     /// Which item.
     pub(crate) item: ItemName,
-    /// From which point: latest-processed, latest-app-consistent, or a number.
+    /// From which point: latest (the source is asked for one more first, if it answers), latest-processed, latest-app-consistent, or a number.
     #[arg(long, default_value = "latest-processed")]
     pub(crate) point: PointChoice,
     /// Goes on although nobody can prove that the source is off. Your name stands in the history.
@@ -70,6 +70,12 @@ pub(crate) struct Failover {
     /// How long the source's agent may take to pick the fence up.
     #[arg(long, default_value = "10s", value_parser = span::parse)]
     pub(crate) fence_timeout: Duration,
+    /// Asks the source's guest to shut down first, and to send what it has not sent yet; goes on whatever comes of it.
+    #[arg(long)]
+    pub(crate) shut_down: bool,
+    /// With --shut-down: how long the guest may take [default: 2m]
+    #[arg(long, value_name = "TIME", value_parser = span::parse, requires = "shut_down")]
+    pub(crate) shut_down_timeout: Option<Duration>,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
 }
@@ -99,6 +105,15 @@ pub(crate) struct Failback {
     /// When data is copied. Of an item that is not replicated back yet everything can be copied while it is off.
     #[arg(long, value_enum, default_value_t = Sync::BeforeFailover)]
     pub(crate) sync: Sync,
+    /// From which point: latest (made when it is off, loses nothing), latest-app-consistent, or a number. Older ones lose what came after them.
+    #[arg(long, default_value = "latest")]
+    pub(crate) point: PointChoice,
+    /// What was written after that point may be lost. Your name stands in the history.
+    #[arg(long, requires = "reason")]
+    pub(crate) accept_loss: bool,
+    /// Why you accept that.
+    #[arg(long, requires = "accept_loss")]
+    pub(crate) reason: Option<String>,
     #[command(flatten)]
     pub(crate) shutting_down: ShuttingDown,
     #[command(flatten)]
@@ -166,8 +181,90 @@ pub(crate) struct TestFailover {
     /// From which point: latest-processed, latest-app-consistent, or a number.
     #[arg(long, default_value = "latest-processed")]
     pub(crate) point: PointChoice,
+    /// The copy is removed after so long, if nobody has done that.
+    #[arg(long, value_name = "TIME", default_value = "14d", value_parser = span::parse)]
+    pub(crate) ttl: Duration,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HoldPoint {
+    /// Which item.
+    pub(crate) item: ItemName,
+    /// Which recovery point, by its number.
+    #[arg(long)]
+    pub(crate) point: PointId,
+    /// Why it is needed; stands in the history beside your name.
+    #[arg(long)]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReleasePoint {
+    /// Which item.
+    pub(crate) item: ItemName,
+    /// Why it is not needed any more; stands in the history beside your name.
+    #[arg(long)]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+}
+
+/// What is not named stays as it is.
+#[derive(Debug, Args)]
+pub(crate) struct ChangePolicy {
+    /// Which item.
+    pub(crate) item: ItemName,
+    /// From one point to the next.
+    #[arg(long, value_name = "TIME", value_parser = span::parse)]
+    pub(crate) interval: Option<Duration>,
+    /// Most points that are kept.
+    #[arg(long)]
+    pub(crate) retention_points: Option<u32>,
+    /// Over which the kept points are spread.
+    #[arg(long, value_name = "TIME", value_parser = span::parse)]
+    pub(crate) retention_window: Option<Duration>,
+    /// Bytes per second of the line; 0 is without a limit.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) bandwidth: Option<u64>,
+    /// Takes an app-consistent point that often; 0s takes none.
+    #[arg(long, value_name = "TIME", value_parser = span::parse)]
+    pub(crate) app_consistent_every: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResolveItem {
+    /// Which item.
+    pub(crate) item: ItemName,
+    /// The state that holds. Without it the sites are looked at and compared with the record, and no more.
+    #[arg(long, value_enum, value_name = "STATE", requires = "reason")]
+    pub(crate) r#as: Option<Holds>,
+    /// Where the item runs [default: where it is recorded to run]
+    #[arg(long, value_name = "SITE", requires = "as")]
+    pub(crate) at: Option<SiteName>,
+    /// Why; stands in the history beside your name.
+    #[arg(long, requires = "as")]
+    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+}
+
+/// A state in which nothing is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Holds {
+    /// Known, not replicated.
+    Unprotected,
+    /// Points are taken where it runs.
+    Protected,
+    /// Runs at the other site from a point, not accepted yet.
+    CommitPending,
+    /// Runs there, accepted, not replicated.
+    Committed,
 }
 
 #[derive(Debug, Args)]

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use api::{
     Client, ClientError,
     items::{
-        AcceptUnfenced, Accepted, ChangePointRequest, FailoverRequest, Listed, PlainRequest, PlannedRequest, PointView, ProtectRequest, ReprotectRequest,
+        AcceptLoss, AcceptUnfenced, Accepted, ChangePointRequest, FailoverRequest, Listed, PlainRequest, PlannedRequest, PointView, ProtectRequest, ReprotectRequest,
         TestFailoverRequest, UndoRequest,
     },
 };
@@ -21,6 +21,8 @@ use crate::{
     output, span, wait,
 };
 
+/// For a guest's shutdown before an unplanned failover: people wait, and it goes on without.
+const SHUT_DOWN: std::time::Duration = std::time::Duration::from_secs(120);
 /// How often a request whose answer was lost is repeated; its key makes it count once.
 const REPEATS: u32 = 3;
 
@@ -43,12 +45,14 @@ pub(super) async fn protect(client: &Client, output: Output, arguments: Protect)
 pub(super) async fn failover(client: &Client, output: Output, arguments: Failover) -> Result<ExitCode> {
     let accept_unfenced = arguments.reason.filter(|_| arguments.accept_unfenced).map(|reason| AcceptUnfenced { reason });
     let fence_timeout_ms = u64::try_from(arguments.fence_timeout.as_millis()).context("the time for the fence is too long")?;
-    let request = FailoverRequest { point: arguments.point, accept_unfenced, fence_timeout_ms };
+    let patience = arguments.shut_down.then(|| arguments.shut_down_timeout.unwrap_or(SHUT_DOWN));
+    let shut_down_ms = patience.map(|patience| u64::try_from(patience.as_millis())).transpose().context("the time for the guest to shut down is too long")?;
+    let request = FailoverRequest { point: arguments.point, accept_unfenced, fence_timeout_ms, shut_down_ms };
     begin(client, output, &arguments.item, "failover", &request, arguments.waiting).await
 }
 
 pub(super) async fn planned_failover(client: &Client, output: Output, arguments: PlannedFailover) -> Result<ExitCode> {
-    let request = PlannedRequest { shut_down_ms: shut_down_ms(arguments.shutting_down)?, sync: recovery::Sync::BeforeFailover };
+    let request = PlannedRequest { shut_down_ms: shut_down_ms(arguments.shutting_down)?, sync: recovery::Sync::BeforeFailover, point: None, accept_loss: None };
     begin(client, output, &arguments.item, "planned-failover", &request, arguments.waiting).await
 }
 
@@ -57,7 +61,8 @@ pub(super) async fn failback(client: &Client, output: Output, arguments: Failbac
         Sync::BeforeFailover => recovery::Sync::BeforeFailover,
         Sync::DuringFailover => recovery::Sync::DuringFailover,
     };
-    let request = PlannedRequest { shut_down_ms: shut_down_ms(arguments.shutting_down)?, sync };
+    let accept_loss = arguments.reason.filter(|_| arguments.accept_loss).map(|reason| AcceptLoss { reason });
+    let request = PlannedRequest { shut_down_ms: shut_down_ms(arguments.shutting_down)?, sync, point: Some(arguments.point), accept_loss };
     begin(client, output, &arguments.item, "failback", &request, arguments.waiting).await
 }
 
@@ -84,7 +89,8 @@ pub(super) async fn reprotect(client: &Client, output: Output, arguments: Reprot
 }
 
 pub(super) async fn test_failover(client: &Client, output: Output, arguments: TestFailover) -> Result<ExitCode> {
-    let request = TestFailoverRequest { point: arguments.point };
+    let ttl_ms = Some(u64::try_from(arguments.ttl.as_millis()).context("the time for which the copy stays is too long")?);
+    let request = TestFailoverRequest { point: arguments.point, ttl_ms };
     begin(client, output, &arguments.item, "test-failover", &request, arguments.waiting).await
 }
 
@@ -113,7 +119,7 @@ pub(super) async fn points(client: &Client, output: Output, item: &ItemName) -> 
     Ok(ExitCode::SUCCESS)
 }
 
-async fn begin(client: &Client, output: Output, item: &ItemName, operation: &str, request: &impl Serialize, waiting: Waiting) -> Result<ExitCode> {
+pub(super) async fn begin(client: &Client, output: Output, item: &ItemName, operation: &str, request: &impl Serialize, waiting: Waiting) -> Result<ExitCode> {
     let accepted = asked(client, &format!("/v1/items/{item}/{operation}"), request).await?;
     let run = accepted.run;
     if !waiting.wait {

@@ -208,7 +208,9 @@ fn described_item(item: &ItemView) -> String {
         ("item", record.name.to_string()),
         ("state", item.state.clone()),
         ("allowed", if allowed.is_empty() { "nothing, for now".to_owned() } else { allowed.join(", ") }),
+        ("protected", if item.protected { "yes".to_owned() } else { "NO: a loss of this site now would lose the item".to_owned() }),
         ("machine", record.machine.clone()),
+        ("profile", record.profile.to_string()),
         ("runs at", record.active_site().to_string()),
         ("replicated", replicated(record)),
         ("old machine", item.old_machine.as_str().to_owned()),
@@ -234,7 +236,11 @@ fn described_item(item: &ItemView) -> String {
     known.extend(record.fence.iter().map(|fence| ("fence", fence_words(fence))));
     known.extend(record.rto_actual_ms.map(|ms| ("RTO actual", format!("{ms} ms"))));
     known.extend(record.rpo_actual_ms.map(|ms| ("RPO actual", format!("{ms} ms"))));
+    known.extend(item.change_until.map(|until| ("another point until", until.to_string())));
+    known.extend(record.hold.iter().map(|hold| ("held", format!("point {} by {} since {}: {}", hold.point, hold.by, hold.at, hold.reason))));
+    known.extend(record.contradiction.iter().map(|found| ("contradicted", format!("{}, seen at {}", found.why.join("; "), found.at))));
     if let Some(copy) = &record.test_copy {
+        known.extend(copy.expires_at.map(|at| ("its copy goes", at.to_string())));
         known.push(("test failover", format!("{}, from point {} at {}", test_words(record.state.test_failover), copy.point, copy.site)));
         known.extend(copy.evidence.iter().map(|evidence| ("", evidence.clone())));
     }

@@ -233,6 +233,7 @@ impl Seen {
                 | Fact::ResyncIs { .. }
                 | Fact::PointRequested { .. }
                 | Fact::SourceAsked { .. }
+                | Fact::PointSettled { .. }
                 | Fact::PolicyChanged { .. }
                 | Fact::Held { .. }
                 | Fact::Released { .. }

@@ -1,13 +1,14 @@
 //! What a declared step would answer, where nobody has recorded it: the plain good answer of a site that works.
 
 use chrono::{DateTime, Utc};
-use recovery::PointId;
+use recovery::{Generation, PointId};
 use serde::Serialize;
 use serde_json::Value;
 use workflows::declared::{
-    ActionResult, AwaitFirstPoint, CarryOut, CarryOutOnce, CheckMachine, CheckTest, CleanTest, DiscardMachine, DropDeadline, DropReplica, Endpoint, ExtentMap, FenceMachine, Fenced, FinalSync,
-    FlattenMachine, InspectMachine, Inspected, KeepExtentMap, LiftFence, ListPoints, LoadEvidence, LoadItem, MakeWay, MeasureWrites, PinPoint, PrepareReplica, RecoverMachine,
-    RecoverTest, Recovered, RemovePoints, ReopenReplica, RetireMachine, SealReplica, Sealed, Served, SetDeadline, ShutDownMachine, StartMachine, StartReplication,
+    ActionResult, ApplyPolicy, AwaitFirstPoint, AwaitPoint, CarryOut, CarryOutOnce, CheckMachine, CheckTest, CleanTest, DiscardMachine, DropDeadline,
+    DropReplica, Endpoint, ExtentMap, FenceMachine, Fenced, FinalSync, FlattenMachine, InspectMachine, Inspected, KeepExtentMap, LiftFence, ListPoints,
+    LoadEvidence, LoadItem, LookAtMachines, Looked, MakeWay, MeasureWrites, Opened, PinPoint, PrepareReplica, RecoverMachine, RecoverTest, Recovered,
+    RemovePoints, ReopenReplica, RequestPoint, RetireMachine, SealReplica, Sealed, Served, SetDeadline, ShutDownMachine, StartMachine, StartReplication,
     StartSource, StartTest, StartedMachine, StartedTest, StopReplication, TakeInventory, TakenInventory, UnpinPoint, Way, WithdrawPoints, Written,
 };
 
@@ -32,7 +33,12 @@ pub fn sample(activity: &str, input: &Value, now: DateTime<Utc>) -> Option<Value
         SealReplica::NAME | ListPoints::NAME => json(&Sealed { points: vec![] }),
         TakeInventory::NAME => json(&TakenInventory { objects: vec![] }),
         CarryOut::NAME | CarryOutOnce::NAME => json(&ActionResult { evidence: ASSUMED.into(), status: None, output: String::new(), truncated: false }),
-        FinalSync::NAME | AwaitFirstPoint::NAME => json(&point),
+        FinalSync::NAME | AwaitFirstPoint::NAME | AwaitPoint::NAME => json(&point),
+        LookAtMachines::NAME => json(&Looked { source_runs: None, autostart: false, quarantined: false, recovered_runs: None }),
+        ApplyPolicy::NAME => {
+            let endpoint = Endpoint { address: "assumed:0".into(), tls_name: "assumed".into() };
+            json(&Opened { endpoint, generation: Generation { era: 0, grant_epoch: 0 } })
+        }
         KeepExtentMap::NAME => json(&ExtentMap { hash: String::new(), blocks: 0, bytes: 0, newest_point: point }),
         MakeWay::NAME => json(&Way::Free),
         LiftFence::NAME
@@ -45,6 +51,7 @@ pub fn sample(activity: &str, input: &Value, now: DateTime<Utc>) -> Option<Value
         | DropReplica::NAME
         | StartReplication::NAME
         | StopReplication::NAME
+        | RequestPoint::NAME
         | PinPoint::NAME
         | UnpinPoint::NAME
         | WithdrawPoints::NAME

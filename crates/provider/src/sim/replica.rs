@@ -18,7 +18,7 @@ impl ReplicaStore for SimSite {
     async fn prepare(&self, call: &Call, wanted: PrepareReplica) -> Result<Endpoint, ProviderError> {
         let item = wanted.item.clone();
         let endpoint = Endpoint { address: format!("sim:{}", self.name), tls_name: self.name.to_string() };
-        self.effect(Asked::of(Op::Prepare, call, &item, wanted.generation), |site, _now| {
+        self.effect(Asked::of(Op::Prepare, call, &item, wanted.generation).under(&wanted.policy.clone()), |site, _now| {
             let changed = prepare(site, wanted)?;
             Ok(Done { answer: endpoint, changed })
         })

@@ -36,7 +36,7 @@ pub enum Step {
 impl Replication for SimSite {
     async fn start_replication(&self, call: &Call, wanted: Replicate) -> Result<(), ProviderError> {
         let item = wanted.item.clone();
-        self.effect(Asked::of(Op::StartReplication, call, &item, wanted.generation), |site, _now| {
+        self.effect(Asked::of(Op::StartReplication, call, &item, wanted.generation).under(&wanted.policy.clone()), |site, _now| {
             site.protectable(&wanted.machine)?;
             let before = site.loops.get(&item);
             if let Some(l) = before {

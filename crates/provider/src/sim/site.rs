@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, future::pending};
 
 use chrono::{DateTime, Utc};
-use recovery::{Generation, ItemName, PointId, Profile, SiteName, readiness::{Capacity, MachineNeeds}};
+use recovery::{Generation, ItemName, PointId, Profile, ReplicationPolicy, SiteName, readiness::{Capacity, MachineNeeds}};
 
 use super::{
     SimWorld,
@@ -60,6 +60,14 @@ impl<'a> Asked<'a> {
 
     pub(super) fn at(self, point: PointId) -> Self {
         Self { point: Some(point), ..self }
+    }
+
+    /// A change of policy of what an older generation has made: another effect than making it, and another one for each policy.
+    pub(super) fn under(self, policy: &ReplicationPolicy) -> Self {
+        let of_its_own = self.generation == self.call.token.generation();
+        let label = serde_json::to_string(policy).unwrap_or_default();
+        let pin = (!of_its_own).then(|| Pin(format!("{label} for grant {}", self.call.token.grant_epoch)));
+        Self { pin, ..self }
     }
 
     pub(super) fn pinned(self, pin: &Pin) -> Self {

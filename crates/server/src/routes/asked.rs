@@ -5,14 +5,20 @@
 use api::{
     Code,
     items::{
-        AcceptUnfenced, ChangePointRequest, FailoverRequest, MAX_SHUT_DOWN_MS, PlainRequest, PlannedRequest, ProtectRequest, ReprotectRequest,
-        TestFailoverRequest, UndoRequest,
+        AcceptLoss, AcceptUnfenced, ChangePointRequest, ChangePolicyRequest, FailoverRequest, HoldRequest, MAX_SHUT_DOWN_MS, PlainRequest, PlannedRequest,
+        ProtectRequest, ReleaseRequest, ReprotectRequest, ResolveRequest, TestFailoverRequest, UndoRequest,
     },
 };
-use recovery::{ItemName, ItemRecord, Operation, PointChoice, RecoveryPoint, Sync, resolve};
+use engine::RunStore;
+use recovery::{
+    ItemName, ItemRecord, MainState, Operation, PointChoice, RecoveryPoint, ReplicationPolicy, Sync, TestCopy,
+    profile::failback::{RECOMMENDED, from_point},
+    resolve,
+};
 use serde_json::Value;
 use workflows::{
-    Acceptance, ChangePointInput, FailoverInput, Part, PlannedInput, ProtectInput, ReprotectInput, TestFailoverInput, UndoInput,
+    Acceptance, ChangePointInput, ChangePolicyInput, Decision, FailoverInput, HoldInput, Part, PlannedInput, ProtectInput, ReleaseInput, ReprotectInput,
+    ResolveInput, TestFailoverInput, UndoInput,
 };
 
 use super::items::{json, point};
@@ -38,7 +44,10 @@ pub(super) async fn protect(app: &App, name: &ItemName, body: &[u8]) -> Result<V
 }
 
 pub(super) async fn failover(app: &App, caller: &Caller, record: Option<&ItemRecord>, body: &[u8]) -> Result<Value, Refusal> {
-    let FailoverRequest { point: choice, accept_unfenced, fence_timeout_ms } = read(body)?;
+    let FailoverRequest { point: choice, accept_unfenced, fence_timeout_ms, shut_down_ms } = read(body)?;
+    if let Some(shut_down_ms) = shut_down_ms {
+        shut_down_in_time(shut_down_ms)?;
+    }
     let record = known(record)?;
     if let Some(AcceptUnfenced { reason }) = &accept_unfenced
         && reason.trim().is_empty()
@@ -47,7 +56,7 @@ pub(super) async fn failover(app: &App, caller: &Caller, record: Option<&ItemRec
     }
     choosable(app, record, choice).await?;
     let accept_unfenced = accept_unfenced.map(|AcceptUnfenced { reason }| Acceptance { by: caller.name.clone(), reason });
-    json(&FailoverInput { item: record.name.clone(), choice, accept_unfenced, fence_timeout_ms, part: Part::default() })
+    json(&FailoverInput { item: record.name.clone(), choice, accept_unfenced, fence_timeout_ms, shut_down_ms, part: Part::default() })
 }
 
 /// What the target's journal listed when it last reported.
@@ -61,21 +70,121 @@ pub(super) fn plain(body: &[u8], input: &impl serde::Serialize) -> Result<Value,
     json(input)
 }
 
-pub(super) fn planned(name: &ItemName, operation: Operation, body: &[u8]) -> Result<Value, Refusal> {
-    let PlannedRequest { shut_down_ms, sync } = read(body)?;
-    if !(1_000..=MAX_SHUT_DOWN_MS).contains(&shut_down_ms) {
-        let detail = format!("{shut_down_ms} ms for the guest to shut down are outside 1 s to {} s", MAX_SHUT_DOWN_MS / 1_000);
-        return Err(Refusal::new(Code::InvalidRequest, detail));
+fn shut_down_in_time(shut_down_ms: u64) -> Result<(), Refusal> {
+    if (1_000..=MAX_SHUT_DOWN_MS).contains(&shut_down_ms) {
+        return Ok(());
     }
+    let detail = format!("{shut_down_ms} ms for the guest to shut down are outside 1 s to {} s", MAX_SHUT_DOWN_MS / 1_000);
+    Err(Refusal::new(Code::InvalidRequest, detail))
+}
+
+pub(super) async fn planned(app: &App, caller: &Caller, record: Option<&ItemRecord>, operation: Operation, body: &[u8]) -> Result<Value, Refusal> {
+    let PlannedRequest { shut_down_ms, sync, point: choice, accept_loss } = read(body)?;
+    let record = known(record)?;
+    shut_down_in_time(shut_down_ms)?;
     if operation == Operation::PlannedFailover && sync == Sync::DuringFailover {
         return Err(Refusal::new(Code::InvalidRequest, "only a failback can copy everything while the machine is off"));
     }
-    json(&PlannedInput { item: name.clone(), shut_down_ms, sync, part: Part::default() })
+    if operation == Operation::Failback && sync == Sync::BeforeFailover {
+        loses(app, record, choice.unwrap_or(RECOMMENDED), accept_loss.as_ref()).await?;
+    } else if choice.is_some_and(|choice| choice != RECOMMENDED) {
+        let detail = format!("a {operation} that copies while the machine is off runs from the point that is made then, and from no other");
+        return Err(Refusal::new(Code::InvalidRequest, detail));
+    }
+    let accept_loss = accept_loss.map(|AcceptLoss { reason }| Acceptance { by: caller.name.clone(), reason });
+    json(&PlannedInput { item: record.name.clone(), shut_down_ms, sync, choice, accept_loss, part: Part::default() })
+}
+
+/// Refuses a failback without a point, and one whose point loses what nobody said may be lost. What failed past its point of no return is
+/// taken up, from no point.
+async fn loses(app: &App, record: &ItemRecord, choice: PointChoice, accept_loss: Option<&AcceptLoss>) -> Result<(), Refusal> {
+    if matches!(record.state.main, MainState::Failed { before: None, .. }) {
+        return Ok(());
+    }
+    let points = offered_points(app, record).await?;
+    let loss = from_point(&record.name, &points, choice, app.store.now().await?);
+    let loss = loss.map_err(|none| Refusal::new(Code::NoRecoveryPoint, format!("item {} can't go home: {none}", record.name)))?;
+    let Some(loss) = loss else { return Ok(()) };
+    match accept_loss {
+        Some(AcceptLoss { reason }) if !reason.trim().is_empty() => Ok(()),
+        Some(_) => Err(Refusal::new(Code::InvalidRequest, "to accept a loss needs a reason: it stands in the history beside your name")),
+        None => {
+            let detail = format!(
+                "{loss}; nothing has changed yet. Leave the point out, and nothing is lost; or repeat with --accept-loss --reason (accept_loss) to go \
+                 home from it. The last point is made all the same, and can be changed to until the commit"
+            );
+            Err(Refusal::new(Code::ConfirmationNeeded, detail))
+        }
+    }
+}
+
+pub(super) fn hold(caller: &Caller, record: Option<&ItemRecord>, body: &[u8]) -> Result<Value, Refusal> {
+    let HoldRequest { point, reason } = read(body)?;
+    let reason = said(reason, "a hold")?;
+    json(&HoldInput { item: known(record)?.name.clone(), point, by: caller.name.clone(), reason })
+}
+
+pub(super) fn release(caller: &Caller, record: Option<&ItemRecord>, body: &[u8]) -> Result<Value, Refusal> {
+    let ReleaseRequest { reason } = read(body)?;
+    let reason = said(reason, "a release")?;
+    json(&ReleaseInput { item: known(record)?.name.clone(), by: caller.name.clone(), reason })
+}
+
+fn said(reason: String, of: &str) -> Result<String, Refusal> {
+    if reason.trim().is_empty() {
+        return Err(Refusal::new(Code::InvalidRequest, format!("{of} needs a reason: it stands in the history beside your name")));
+    }
+    Ok(reason)
+}
+
+pub(super) fn change_policy(record: Option<&ItemRecord>, body: &[u8]) -> Result<Value, Refusal> {
+    let ChangePolicyRequest { interval_s, retention_points, retention_window_s, bandwidth_bytes_per_s, app_consistent_interval_s } = read(body)?;
+    let record = known(record)?;
+    let now = &record.policy;
+    let bandwidth = bandwidth_bytes_per_s.map_or(now.bandwidth_bytes_per_s(), |rate| Some(rate).filter(|rate| *rate > 0));
+    let app_consistent = app_consistent_interval_s.map_or(now.app_consistent_interval_s(), |every| Some(every).filter(|every| *every > 0));
+    let (points, window) = (retention_points.unwrap_or(now.retention_points()), retention_window_s.unwrap_or(now.retention_window_s()));
+    let policy = ReplicationPolicy::new(interval_s.unwrap_or(now.interval_s()), points, window, bandwidth);
+    let policy = policy.and_then(|policy| policy.with_app_consistent(app_consistent));
+    let policy = policy.map_err(|why| Refusal::new(Code::InvalidRequest, format!("item {} can't have that policy: {why}", record.name)))?;
+    if policy == *now {
+        return Err(Refusal::new(Code::NotNow, format!("item {} has that policy already", record.name)));
+    }
+    json(&ChangePolicyInput { item: record.name.clone(), policy })
+}
+
+pub(super) fn resolve_contradiction(caller: &Caller, record: Option<&ItemRecord>, body: &[u8]) -> Result<Value, Refusal> {
+    let ResolveRequest { rest, site, reason } = read(body)?;
+    let item = known(record)?.name.clone();
+    let decision = match (rest, site, reason) {
+        (None, None, None) => None,
+        (None, _, _) => return Err(Refusal::new(Code::InvalidRequest, "a site or a reason goes with the state that holds, and none is named")),
+        (Some(rest), site, reason) => {
+            let reason = said(reason.unwrap_or_default(), "a decision")?;
+            Some(Decision { rest, site, by: caller.name.clone(), reason })
+        }
+    };
+    json(&ResolveInput { item, decision })
+}
+
+/// Refuses another point after the profile's window.
+async fn in_time(app: &App, record: &ItemRecord) -> Result<(), Refusal> {
+    let now = app.store.now().await?;
+    let Some(until) = record.change_until().filter(|until| now > *until) else { return Ok(()) };
+    let detail = format!(
+        "another point of item {} could be chosen until {}, {} hours after its failover, by the rules of {}. Commit, or undo",
+        record.name,
+        until.format("%Y-%m-%d %H:%M:%S UTC"),
+        record.profile.change_window().num_hours(),
+        record.profile
+    );
+    Err(Refusal::new(Code::NotNow, detail))
 }
 
 pub(super) async fn change_point(app: &App, record: Option<&ItemRecord>, body: &[u8]) -> Result<Value, Refusal> {
     let ChangePointRequest { point: choice, discard_writes } = read(body)?;
     let record = known(record)?;
+    in_time(app, record).await?;
     choosable(app, record, choice).await?;
     may_discard(record, discard_writes)?;
     json(&ChangePointInput { item: record.name.clone(), choice })
@@ -94,10 +203,15 @@ pub(super) fn reprotect(name: &ItemName, body: &[u8]) -> Result<Value, Refusal> 
 }
 
 pub(super) async fn test_failover(app: &App, record: Option<&ItemRecord>, body: &[u8]) -> Result<Value, Refusal> {
-    let TestFailoverRequest { point: choice } = read(body)?;
+    let TestFailoverRequest { point: choice, ttl_ms } = read(body)?;
     let record = known(record)?;
+    let stays = TestCopy::MUST_STAY.ms()..=TestCopy::MAY_STAY.ms();
+    if let Some(ttl_ms) = ttl_ms.filter(|ttl_ms| !stays.contains(ttl_ms)) {
+        let detail = format!("a copy that stays for {ttl_ms} ms is outside {} to {}", TestCopy::MUST_STAY, TestCopy::MAY_STAY);
+        return Err(Refusal::new(Code::InvalidRequest, detail));
+    }
     choosable(app, record, choice).await?;
-    json(&TestFailoverInput { item: record.name.clone(), choice, checks: vec![], part: Part::default() })
+    json(&TestFailoverInput { item: record.name.clone(), choice, checks: vec![], ttl_ms, part: Part::default() })
 }
 
 /// Refuses to discard what nobody said may be discarded, and says what that is.

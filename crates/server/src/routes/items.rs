@@ -21,7 +21,7 @@ use axum::{
 };
 use engine::{RunStore, StartRun, Started};
 use recovery::{
-    Generation, ItemName, ItemRecord, ItemState, Operation, PointId, Profile, RecoveryPoint, Seen, SiteName, alarms, allowed_operations, old_machine,
+    Generation, ItemName, ItemRecord, ItemState, Operation, PointId, Profile, RecoveryPoint, Seen, SiteName, alarms, allowed_operations, old_machine, profile::stages::is_protected,
 };
 use sdk::{Message, RunId, Workflow};
 use serde_json::Value;
@@ -32,8 +32,8 @@ use store::{
 };
 use uuid::Uuid;
 use workflows::{
-    ChangePoint, CleanTestFailover, CleanTestInput, Commit, CommitInput, Failback, Failover, PlannedFailover, Protect, Reprotect, TestFailover, Undo,
-    Unprotect, UnprotectInput, item_workflow_id,
+    ChangePoint, ChangePolicy, CleanTestFailover, CleanTestInput, Commit, CommitInput, Failback, Failover, Hold, PlannedFailover, Protect, Release, Reprotect, Resolve, Resync,
+    ResyncInput, TestFailover, Undo, Unprotect, UnprotectInput, item_workflow_id,
 };
 
 use super::asked;
@@ -119,16 +119,19 @@ async fn begun(app: &App, caller: &Caller, name: &ItemName, operation: Operation
         Operation::Failover => (Failover::NAME, asked::failover(app, caller, record.as_ref(), body).await?),
         Operation::Commit => (Commit::NAME, asked::plain(body, &CommitInput { item: name.clone() })?),
         Operation::Unprotect => (Unprotect::NAME, asked::plain(body, &UnprotectInput { item: name.clone() })?),
-        Operation::PlannedFailover => (PlannedFailover::NAME, asked::planned(name, operation, body)?),
-        Operation::Failback => (Failback::NAME, asked::planned(name, operation, body)?),
+        Operation::PlannedFailover => (PlannedFailover::NAME, asked::planned(app, caller, record.as_ref(), operation, body).await?),
+        Operation::Failback => (Failback::NAME, asked::planned(app, caller, record.as_ref(), operation, body).await?),
         Operation::ChangePoint => (ChangePoint::NAME, asked::change_point(app, record.as_ref(), body).await?),
         Operation::Undo => (Undo::NAME, asked::undo(record.as_ref(), body)?),
         Operation::Reprotect => (Reprotect::NAME, asked::reprotect(name, body)?),
         Operation::TestFailover => (TestFailover::NAME, asked::test_failover(app, record.as_ref(), body).await?),
         Operation::CleanTestFailover => (CleanTestFailover::NAME, asked::plain(body, &CleanTestInput { item: name.clone() })?),
-        Operation::Resync | Operation::ChangePolicy | Operation::Hold | Operation::Release | Operation::Cancel | Operation::Resolve => {
-            return Err(not_offered(name, operation, record.as_ref()));
-        }
+        Operation::Resync => (Resync::NAME, asked::plain(body, &ResyncInput { item: name.clone() })?),
+        Operation::ChangePolicy => (ChangePolicy::NAME, asked::change_policy(record.as_ref(), body)?),
+        Operation::Hold => (Hold::NAME, asked::hold(caller, record.as_ref(), body)?),
+        Operation::Release => (Release::NAME, asked::release(caller, record.as_ref(), body)?),
+        Operation::Resolve => (Resolve::NAME, asked::resolve_contradiction(caller, record.as_ref(), body)?),
+        Operation::Cancel => return Err(not_offered(name, operation, record.as_ref())),
     };
     let started = start(app, caller, workflow, item_workflow_id(name), input).await?;
     started.map_err(|other| in_progress(name, other))
@@ -214,6 +217,8 @@ fn view(row: &ItemRow, points: &[PointRow], replication: &[ReplicationRow], mach
         machines: seen,
         state: record.state.main.to_string(),
         allowed_operations: allowed_operations(&record.state, record.profile),
+        protected: is_protected(&record.state),
+        change_until: record.change_until(),
         open_run: row.open_run,
         points: offered_here.len() as u64,
         newest_point: offered_here.iter().max_by_key(|row| row.point).map(|row| point(row)).transpose()?,
