@@ -595,6 +595,50 @@ mod tests {
     }
 
     #[test]
+    fn rule_32_points_are_not_moved_an_item_keeps_its_sites_as_long_as_it_has_any() {
+        let facts = [registered(), begin(Operation::Protect), finish(Operation::Protect)];
+        let record = fold(&facts).unwrap();
+        let mut elsewhere = registered();
+        if let Fact::ItemRegistered { recovery, .. } = &mut elsewhere {
+            *recovery = "oslo".parse().unwrap();
+        }
+        assert!(matches!(apply(record, &elsewhere), Err(FactRefused::InUse { state: MainState::Protected, .. })));
+    }
+
+    #[test]
+    fn decision_e_a_commit_is_refused_with_the_name_of_who_holds_a_point() {
+        let hold = Hold { point: PointId(7), site: "hamburg".parse().unwrap(), by: "ada".to_owned(), reason: "a court".to_owned(), at: DateTime::UNIX_EPOCH };
+        let mut facts = a_failover_with_commit();
+        let commit = facts.iter().position(|fact| *fact == begin(Operation::Commit)).unwrap();
+        facts.insert(commit, Fact::Held { hold });
+        let (position, refused) = fold(&facts).unwrap_err();
+        assert_eq!(position, commit + 1);
+        assert_eq!(
+            refused.to_string(),
+            "point 7 of item db9 is held by ada since 1970-01-01 00:00 UTC (a court), and commit would remove it; release it first"
+        );
+        facts.insert(commit + 1, Fact::Released { by: "ada".to_owned(), reason: "over".to_owned() });
+        assert!(fold(&facts).is_ok());
+    }
+
+    #[test]
+    fn a_record_that_was_contradicted_says_what_it_was_and_goes_where_somebody_says() {
+        let mut facts = a_failover_with_commit();
+        facts.truncate(13);
+        facts.push(Fact::Contradicted { why: vec!["it runs twice".to_owned()], at: DateTime::UNIX_EPOCH });
+        let record = fold(&facts).unwrap().unwrap();
+        assert_eq!(record.contradiction.as_ref().unwrap().before, Some(Rest::CommitPending));
+        let resolved = |rest, site: &str| Fact::Resolved { rest, site: site.parse().unwrap(), by: Some("ada".to_owned()), reason: "seen".to_owned() };
+        let home = apply(Some(record.clone()), &resolved(Rest::Protected, "berlin")).unwrap();
+        assert_eq!((home.state.main, home.state.active, home.state.direction), (MainState::Protected, Side::Primary, Direction::Forward));
+        let away = apply(Some(record), &resolved(Rest::Committed, "hamburg")).unwrap();
+        assert_eq!((away.state.main, away.state.active, away.state.direction), (MainState::Committed, Side::Recovery, Direction::Reverse));
+        assert_eq!(away.contradiction, None);
+        let never = fold(&[registered(), Fact::Contradicted { why: vec![], at: DateTime::UNIX_EPOCH }, resolved(Rest::Committed, "hamburg")]);
+        assert!(matches!(never.unwrap_err(), (2, FactRefused::NeverStarted { .. })));
+    }
+
+    #[test]
     fn a_machine_does_not_run_at_a_foreign_site() {
         let facts = [registered(), Fact::MachineRunning { site: "oslo".parse().unwrap(), at: DateTime::UNIX_EPOCH }];
         assert!(matches!(fold(&facts).unwrap_err(), (1, FactRefused::Site { .. })));

@@ -355,3 +355,51 @@ fn known_version<'de, D: Deserializer<'de>>(input: D) -> Result<u32, D::Error> {
     }
     Ok(version)
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::{Fact, Step, fold};
+
+    fn tested(expires_at: Option<DateTime<Utc>>) -> ItemRecord {
+        let operation = crate::Operation::Protect;
+        let copy = TestCopy {
+            generation: Generation { era: 1, grant_epoch: 2 },
+            point: PointId::FIRST,
+            site: "hamburg".parse().unwrap(),
+            since: None,
+            evidence: vec![],
+            expires_at,
+        };
+        let facts = [
+            Fact::ItemRegistered {
+                name: "db9".parse().unwrap(),
+                primary: "berlin".parse().unwrap(),
+                recovery: "hamburg".parse().unwrap(),
+                machine: "db9".to_owned(),
+                policy: ReplicationPolicy::default(),
+                checks: vec![],
+                profile: Profile::Kvm,
+            },
+            Fact::Moved { step: Step::Begin { operation } },
+            Fact::Moved { step: Step::Finish { operation } },
+            Fact::TestFailoverIs { test_failover: TestFailover::Ready, copy: Some(copy) },
+        ];
+        fold(&facts).unwrap().unwrap()
+    }
+
+    #[test]
+    fn decision_a_a_copy_that_nobody_removes_goes_after_two_weeks_or_when_it_was_said() {
+        assert_eq!(TestCopy::STAYS.to_string(), "14d");
+        let at = DateTime::UNIX_EPOCH;
+        let record = tested(Some(at));
+        assert!(record.copy_has_expired(at) && !record.copy_has_expired(at - TimeDelta::seconds(1)));
+        assert!(!tested(None).copy_has_expired(at), "made by a build that knew no time");
+        let mut cleaning = record;
+        cleaning.state.test_failover = TestFailover::Cleaning;
+        assert!(!cleaning.copy_has_expired(at), "somebody removes it");
+    }
+}

@@ -468,6 +468,27 @@ mod tests {
         assert_eq!(running.advance(cancel).unwrap_err().state, running);
     }
 
+    fn after(from: MainState, steps: &[Step]) -> MainState {
+        steps.iter().fold(from, |state, step| state.advance(*step).unwrap())
+    }
+
+    #[test]
+    fn rule_6_a_failover_has_two_phases_and_the_commit_is_the_second() {
+        let operation = Operation::Failover;
+        let running = after(MainState::Protected, &[Step::Begin { operation }, Step::PowerOn, Step::Finish { operation }]);
+        assert_eq!(running, MainState::CommitPending);
+        let operation = Operation::Commit;
+        assert_eq!(after(running, &[Step::Begin { operation }, Step::Finish { operation }]), MainState::Committed);
+    }
+
+    #[test]
+    fn rule_7_between_the_phases_the_point_is_committed_or_another_one_is_chosen_as_often_as_one_likes() {
+        let (change, commit) = (Operation::ChangePoint, Operation::Commit);
+        let another = [Step::Begin { operation: change }, Step::PowerOn, Step::Finish { operation: change }];
+        assert_eq!(after(MainState::CommitPending, &[another, another].concat()), MainState::CommitPending);
+        assert_eq!(after(MainState::CommitPending, &[Step::Begin { operation: commit }]), MainState::Committing);
+    }
+
     #[test]
     fn a_step_of_another_operation_moves_nothing() {
         let finish = Step::Finish { operation: Operation::Commit };

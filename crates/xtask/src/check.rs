@@ -1,4 +1,4 @@
-//! `cargo xtask test`: set-up, all tests, clippy, tidy. Runs all of them even if one fails, and ends with one line each.
+//! `cargo xtask test`: set-up, all tests, clippy, tidy, and ten rules of recovery whose code is broken. Runs all of them even if one fails, and ends with one line each.
 //!
 //! A test that lacks root or QEMU passes and prints `SKIPPED (needs …): name`; those are counted here, so that a green
 //! run cannot hide that it proved little. With `SWITCHBACK_REQUIRE_KVM=1` such a test fails instead.
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::args::Args;
 use crate::setup::{self, Scope};
-use crate::{paths, sh, tidy};
+use crate::{paths, rules, sh, tidy};
 
 pub(crate) const USAGE: &str = "cargo xtask test [--yes]";
 
@@ -20,7 +20,7 @@ pub(crate) fn command(mut args: Args) -> Result<()> {
     let yes = args.flag("--yes");
     args.finish()?;
     prepare(yes)?;
-    let lines = [("tests", tests()), ("clippy", clippy()), ("tidy", tidy::run().map(|()| "clean".to_owned()))];
+    let lines = [("tests", tests()), ("clippy", clippy()), ("tidy", tidy::run().map(|()| "clean".to_owned())), ("rules", rules::sample())];
     println!();
     let mut failed = false;
     for (what, outcome) in lines {

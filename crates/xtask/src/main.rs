@@ -7,6 +7,7 @@ mod dist;
 mod guest;
 mod lab;
 mod paths;
+mod rules;
 mod setup;
 mod sh;
 mod tidy;
@@ -21,6 +22,7 @@ const USAGE: &str = "\
 cargo xtask demo      a real machine fails over while its orchestrator is being killed
 cargo xtask test      set-up, all tests, clippy, tidy
 cargo xtask setup     installs what demo and test need, after consent
+cargo xtask rules     breaks the code behind rules of recovery; their tests must notice
 cargo xtask tidy      checks the limits of crates/STYLE.md
 cargo xtask dist      a tarball and a Debian package, proven to hold what they should
 cargo xtask lab       two libvirt sites on this machine, for trying things out
@@ -47,6 +49,7 @@ fn run() -> Result<()> {
         Some("demo") => demo::command(args),
         Some("setup") => setup::command(args),
         Some("test") => check::command(args),
+        Some("rules") => rules::command(args),
         Some("tidy") => tidy::command(args),
         Some("dist") => dist::command(args),
         Some("lab") => lab::command::run(args),
@@ -60,6 +63,7 @@ fn usage(task: Option<&str>) -> &'static str {
         Some("demo") => demo::USAGE,
         Some("setup") => setup::USAGE,
         Some("test") => check::USAGE,
+        Some("rules") => rules::USAGE,
         Some("dist") => dist::USAGE,
         Some("lab") => lab::command::USAGE,
         _ => USAGE,
