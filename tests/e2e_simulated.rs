@@ -372,3 +372,72 @@ fn an_agent_says_what_it_can_do_for_plans_and_what_is_wrong_with_its_configurati
     assert_eq!((code, seen["secrets"].as_array().unwrap().len(), seen["faults"].as_array().unwrap().len()), (Some(6), 0, 1));
     std::fs::remove_dir_all(dir).unwrap();
 }
+
+#[test]
+fn points_are_held_policies_changed_sides_compared_and_records_settled() {
+    let product = protected("careful");
+    let refused_plainly = |words: &[&str], code: i32, problem: &str| refused(&product, &[], words, code, problem);
+    refused_plainly(&["hold", "db9", "--point", "1", "--reason", " "], 2, "invalid-request");
+    assert_eq!(product.ask(&["hold", "db9", "--point", "1", "--reason", "a court asks for it", "--wait"])["state"], "completed");
+    let item = product.ask(&["get", "item", "db9"]);
+    assert_eq!((&item["record"]["hold"]["reason"], &item["protected"]), (&json!("a court asks for it"), &json!(true)));
+    let told = refused_plainly(&["unprotect", "db9"], 4, "operation-not-allowed");
+    assert!(told.contains("point 1 is held by"), "{told}");
+
+    refused_plainly(&["change-policy", "db9", "--retention-points", "99"], 2, "invalid-request");
+    refused_plainly(&["change-policy", "db9", "--interval", "1s"], 4, "not-now");
+    assert_eq!(product.ask(&["change-policy", "db9", "--interval", "2s", "--wait"])["state"], "completed");
+    let policy = product.ask(&["get", "item", "db9"])["record"]["policy"].clone();
+    assert_eq!((&policy["interval_s"], &policy["retention_points"]), (&json!(2), &json!(12)));
+    assert_eq!(product.ask(&["resync", "db9", "--wait"])["state"], "completed");
+    assert_eq!(product.ask(&["resolve", "db9", "--wait"])["state"], "completed");
+    assert_eq!(product.item_state("db9"), "protected");
+
+    product.world(json!({ "do": "write", "site": "a", "machine": "db9", "block": 1, "content": 11 }));
+    let run = product.begin(&["failover", "db9", "--point", "latest", "--shut-down"]);
+    assert_eq!(product.ended(&run)["state"], "completed");
+    let read = |site: &str, block: u64| product.world(json!({ "do": "read", "site": site, "machine": "db9", "block": block }))["content"].clone();
+    assert_eq!(read("b", 1), 11, "nothing was lost");
+    let item = product.ask(&["get", "item", "db9"]);
+    assert_eq!((&item["protected"], item["change_until"].is_string()), (&json!(false), true));
+    refused_plainly(&["commit", "db9"], 4, "operation-not-allowed");
+    assert_eq!(product.ask(&["release", "db9", "--reason", "the court has it", "--wait"])["state"], "completed");
+    for words in [&["commit", "db9", "--wait"], &["reprotect", "db9", "--wait"]] {
+        assert_eq!(product.ask(words)["state"], "completed");
+    }
+    let oldest = product.points("db9").into_keys().next().unwrap().to_string();
+    let told = refused_plainly(&["failback", "db9", "--point", &oldest], 4, "confirmation-needed");
+    assert!(told.contains("would go home as it was at point") && told.contains("--accept-loss"), "{told}");
+    assert_eq!(product.ask(&["failback", "db9", "--wait"])["state"], "completed");
+    assert_eq!(read("a", 1), 11);
+    assert_eq!(product.world(json!({ "do": "ledger" }))["applied_more_than_once"], json!([]));
+    assert_eq!(product.ask(&["verify"])["differences"], json!([]));
+}
+
+#[test]
+fn simulated_sites_take_any_profile_and_its_rules_hold() {
+    let mut product = Product::start("profile", &[]);
+    product.host_simulated_sites(&[]);
+    drop(product.ask(&[&PROTECT[..], &["--profile", "vmware"]].concat()));
+    let item = product.ask(&["get", "item", "db9"]);
+    let allowed = item["allowed_operations"].to_string();
+    assert!(allowed.contains("\"failover\"") && !allowed.contains("planned-failover"), "{allowed}");
+    let told = refused(&product, &[], &["planned-failover", "db9"], 4, "operation-not-allowed");
+    assert!(told.contains("follows the rules of vmware"), "{told}");
+    let said = product.say(&["profile", "vmware"]);
+    assert!(said.code == 0 && said.out.contains("no adapter does") && said.out.contains("for 72 hours"), "{said:?}");
+}
+
+#[test]
+fn a_copy_of_a_test_that_nobody_removes_is_removed_when_its_time_is_over() {
+    let product = protected("reaper");
+    refused(&product, &[], &["test-failover", "db9", "--ttl", "1s"], 2, "invalid-request");
+    assert_eq!(product.ask(&["test-failover", "db9", "--ttl", "10s", "--wait"])["state"], "completed");
+    let state = |product: &Product| product.ask(&["get", "item", "db9"])["record"]["state"]["test_failover"].clone();
+    assert_eq!(state(&product), "ready");
+    let gone = || (state(&product) == "none").then_some(());
+    switchback_tests::product::wait_until_within(std::time::Duration::from_secs(60), "the copy is removed", gone);
+    let runs = product.ask(&["runs", "--item", "db9"]);
+    let cleaner = runs["items"].as_array().unwrap().iter().find(|run| run["workflow"] == "clean-test-failover").unwrap();
+    assert_eq!(cleaner["requested_by"], "switchback (a test failover stayed as long as it was to)");
+}

@@ -44,6 +44,9 @@ pub struct PolicyView {
     pub applied_by: String,
     /// When.
     pub applied_at: DateTime<Utc>,
+    /// What may be asked for now.
+    #[serde(default)]
+    pub allowed_operations: Vec<String>,
     /// Since when a person decides, because alerts came and went.
     pub flap_locked_at: Option<DateTime<Utc>>,
     /// The run that evaluates it now.

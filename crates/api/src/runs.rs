@@ -39,6 +39,17 @@ impl RunState {
         }
     }
 
+    /// What may be asked for in that state.
+    #[must_use]
+    pub fn allowed_operations(self) -> Vec<String> {
+        let words: &[&str] = match self {
+            RunState::Open => &["cancel"],
+            RunState::Suspended => &["resume", "cancel"],
+            RunState::Completed | RunState::Failed | RunState::Cancelled => &["export", "report"],
+        };
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
     /// Whether nothing more comes.
     #[must_use]
     pub fn ended(self) -> bool {
@@ -62,6 +73,9 @@ pub struct RunView {
     pub requested_by: String,
     /// How it stands.
     pub state: RunState,
+    /// What may be asked for now.
+    #[serde(default)]
+    pub allowed_operations: Vec<String>,
     /// Why it failed or was set aside.
     pub problem: Option<Failure>,
     /// Who takes its turns now.

@@ -168,6 +168,9 @@ pub struct ScheduleView {
     pub next: ComingView,
     /// Why nothing is started now, if so.
     pub pause: Option<PauseView>,
+    /// What may be asked for now.
+    #[serde(default)]
+    pub allowed_operations: Vec<String>,
     /// The open run of its workflow id.
     pub open_run: Option<RunId>,
     /// What became of the last time.

@@ -88,6 +88,9 @@ pub struct SourceView {
     pub settings: Settings,
     /// Whether its deliveries count.
     pub enabled: bool,
+    /// What may be asked for now.
+    #[serde(default)]
+    pub allowed_operations: Vec<String>,
     /// How many secrets hold.
     pub secrets: i64,
     /// Policies that listen to it.

@@ -74,7 +74,7 @@ impl TestCopy {
     /// Longest that it may be told to stay: a copy of a quarter of a year ago tests nothing, and keeps a point from being pruned.
     pub const MAY_STAY: Span = Span::seconds(90 * 86_400);
     /// Shortest: somebody has to look at it.
-    pub const MUST_STAY: Span = Span::seconds(60);
+    pub const MUST_STAY: Span = Span::seconds(10);
 }
 
 /// Whether both sides have to be compared.

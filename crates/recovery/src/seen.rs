@@ -85,7 +85,7 @@ pub fn alarms(record: &ItemRecord, running_since: Option<DateTime<Utc>>, seen: &
     let (here, there) = (record.active_site(), record.other_site());
     vec![format!(
         "machine {} runs at both sites: the item was failed over to {here}, and {there} sees it running too. What it writes at {there} will be \
-         lost; shut it down there, then reprotect",
+         lost; shut it down there, then reprotect. `switchback resolve` looks at both sites and says what holds",
         record.machine
     )]
 }

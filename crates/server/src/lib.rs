@@ -21,6 +21,7 @@ mod plan_steps;
 mod problem;
 mod readiness;
 mod reaping;
+mod reconciling;
 mod routes;
 mod serve;
 mod state_dir;

@@ -15,8 +15,8 @@ use workflows::{CleanTestFailover, CleanTestInput, item_workflow_id};
 
 use crate::listen::stopped;
 
-/// Between two looks: copies stay for minutes at least, for weeks as a rule.
-const LOOK: Duration = Duration::from_secs(30);
+/// Between two looks: copies stay for weeks as a rule.
+const LOOK: Duration = Duration::from_secs(10);
 /// Who asks, in histories.
 const ASKED_BY: &str = "switchback (a test failover stayed as long as it was to)";
 

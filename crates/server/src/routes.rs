@@ -6,7 +6,7 @@ mod approvals;
 mod asked;
 mod drills;
 mod evidence;
-mod items;
+pub(crate) mod items;
 mod plan_runs;
 mod plans;
 mod policies;

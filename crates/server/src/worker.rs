@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     listen::stopped,
-    load_item, reaping, waking,
+    load_item, reaping, reconciling, waking,
     state_dir::{StateDir, StateDirError},
 };
 
@@ -73,6 +73,7 @@ pub async fn work(options: WorkerOptions, stop: watch::Receiver<bool>) -> Result
     let wake = Arc::new(Notify::new());
     let watching = tokio::spawn(waking::keep_waking(store.clone(), Arc::new(Notify::new()), stop.clone()));
     let reaper = tokio::spawn(reaping::keep_reaping(store.clone(), stop.clone()));
+    let reconciler = tokio::spawn(reconciling::keep_looking(store.clone(), stop.clone()));
     let scheduler = tokio::spawn(run_scheduler(Scheduler::new(store.clone(), Box::new(Uuid::now_v7)), stop.clone()));
     let tasks = tokio::spawn(serve_tasks(store, lease, wake.clone(), stop.clone()));
     let on_lease = |lease: Option<Lease>| {
@@ -85,7 +86,7 @@ pub async fn work(options: WorkerOptions, stop: watch::Receiver<bool>) -> Result
         lease_changed.send_replace(lease);
     };
     run_worker(worker, wake, stop, DriveTuning { poll: POLL, ..DriveTuning::default() }, on_lease).await;
-    drop((tasks.await, watching.await, reaper.await, scheduler.await));
+    drop((tasks.await, watching.await, reaper.await, reconciler.await, scheduler.await));
     options.state_dir.forget_pid(&options.name);
     Ok(())
 }

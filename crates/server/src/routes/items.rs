@@ -234,6 +234,7 @@ fn replication_view(row: &ReplicationRow) -> Result<ReplicationView, Refusal> {
     Ok(ReplicationView { site: site(&row.site)?, status, reported_at: row.reported_at })
 }
 
+/// What the sites reported of an item's machines.
 pub(crate) fn seen_of(row: &ItemRow, machines: &[MachinesRow]) -> Result<Vec<Seen>, Refusal> {
     machines.iter().filter(|machines| machines.item == row.name).map(seen).collect()
 }

@@ -196,7 +196,11 @@ async fn view(app: &App, row: PolicyRow) -> Result<PolicyView, Refusal> {
         Some(run) => approvals::standing(app, run).await?,
         None => Standing::default(),
     };
+    let unlock = row.flap_locked_at.is_some().then_some("unlock");
+    let approve = standing.question.is_some().then_some("approve");
+    let remove = row.open_run.is_none().then_some("remove");
     Ok(PolicyView {
+        allowed_operations: ["apply"].into_iter().chain(unlock).chain(approve).chain(remove).map(str::to_owned).collect(),
         name: policy.name,
         version: row.version,
         item: policy.item,

@@ -186,6 +186,7 @@ fn view(row: RunRow, tasks: Vec<TaskSeen>) -> Result<RunView, Refusal> {
         workflow_id: row.workflow_id,
         requested_by: row.requested_by,
         state: state(&row.state)?,
+        allowed_operations: state(&row.state)?.allowed_operations(),
         problem: row.problem,
         owner: row.owner,
         epoch: row.epoch,

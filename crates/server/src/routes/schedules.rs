@@ -205,8 +205,11 @@ async fn view(app: &App, schedule: Schedule) -> Result<ScheduleView, Refusal> {
     let before = schedule.next.at - chrono::TimeDelta::milliseconds(1);
     let note = table.after(before).next().filter(|time| time.at == schedule.next.at).and_then(|time| time.note());
     let next = ComingView { at: schedule.next.at, due_at: schedule.next.due_at, local: table.local(schedule.next.at), note };
+    let run_now = schedule.open_run.is_none().then_some("run-now");
+    let allowed = [if pause.is_some() { "resume" } else { "pause" }, "remove"].into_iter().chain(run_now);
     Ok(ScheduleView {
         next,
+        allowed_operations: allowed.map(str::to_owned).collect(),
         pause,
         last,
         calendar: calendar(&schedule.spec),

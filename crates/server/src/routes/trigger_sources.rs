@@ -191,7 +191,11 @@ fn view(row: SourceRow) -> Result<SourceView, Refusal> {
     let broken = |error: String| Refusal::new(Code::Internal, format!("source {}: {error}", row.name));
     let name = row.name.parse().map_err(|error: alerts::InvalidSourceName| broken(error.to_string()))?;
     let settings = Settings::from_kept(&row.settings).map_err(|error| broken(error.to_string()))?;
+    let drop_old = (row.secrets > 1).then_some("drop-old-secret");
+    let rotate = (row.secrets == 1).then_some("rotate");
+    let allowed = [if row.enabled { "disable" } else { "enable" }, "remove"].into_iter().chain(rotate).chain(drop_old);
     Ok(SourceView {
+        allowed_operations: allowed.map(str::to_owned).collect(),
         name,
         kind: settings.kind(),
         settings,

@@ -103,6 +103,7 @@ mod tests {
             kind: settings.kind(),
             settings,
             enabled: true,
+            allowed_operations: vec![],
             secrets: 1,
             listeners: vec![],
             created_by: "ada".to_owned(),
