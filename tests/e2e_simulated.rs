@@ -187,7 +187,7 @@ fn bad_input_is_refused_with_a_code_and_a_next_step_and_changes_nothing() {
     refused(&product, &[], &["points", "db8"], 3, "unknown-item");
     refused(&product, &[], &["why", "0193a000-0000-7000-8000-000000000000"], 3, "unknown-run");
     let told = refused(&product, &[], &["commit", "db9"], 4, "operation-not-allowed");
-    assert!(told.contains("allowed:   test-failover, planned-failover, failover, unprotect"), "{told}");
+    assert!(told.contains("allowed:   test-failover, planned-failover, failover, resync, change-policy, hold, unprotect, resolve"), "{told}");
     refused(&product, &[], &["protect", "db9", "--from", "a", "--to", "b"], 4, "operation-not-allowed");
     refused(&product, &[], &["protect", "db1", "--from", "a", "--to", "nowhere"], 3, "unknown-site");
     refused(&product, &[], &["failover", "db9", "--point", "4000000"], 4, "no-recovery-point");
