@@ -2,6 +2,7 @@
 //!
 //!   protect ─▶ failover | planned failover ─▶ commit ─▶ reprotect ─▶ failback ─▶ commit ─▶ reprotect        unprotect
 //!                  └▶ change point, undo             beside them: test failover, clean-up; drill (both)
+//!                                              resync, change policy, hold and release a point, resolve
 //!   plan: any of these with many items, in order
 //!
 //! Invariants: 1. Nothing here knows a platform, a store or a clock. 2. A workflow changes the item's record only by facts,

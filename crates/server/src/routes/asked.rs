@@ -11,7 +11,7 @@ use api::{
 };
 use engine::RunStore;
 use recovery::{
-    ItemName, ItemRecord, MainState, Operation, PointChoice, RecoveryPoint, ReplicationPolicy, Sync, TestCopy,
+    ItemName, ItemRecord, MainState, Operation, PointChoice, RecoveryPoint, ReplicationPolicy, Rest, Sync, TestCopy,
     profile::failback::{RECOMMENDED, from_point},
     resolve,
 };
@@ -96,9 +96,9 @@ pub(super) async fn planned(app: &App, caller: &Caller, record: Option<&ItemReco
 }
 
 /// Refuses a failback without a point, and one whose point loses what nobody said may be lost. What failed past its point of no return is
-/// taken up, from no point.
+/// taken up, from no point; what is not replicated has none, and the run says what can be done.
 async fn loses(app: &App, record: &ItemRecord, choice: PointChoice, accept_loss: Option<&AcceptLoss>) -> Result<(), Refusal> {
-    if matches!(record.state.main, MainState::Failed { before: None, .. }) {
+    if matches!(record.state.main, MainState::Failed { before: None, .. }) || record.state.main.rest() == Some(Rest::Committed) {
         return Ok(());
     }
     let points = offered_points(app, record).await?;
