@@ -40,6 +40,10 @@ fn record(name: &str) -> ItemRecord {
         recovered_as: None,
         running_since: None,
         test_copy: None,
+        profile: crate::Profile::default(),
+        requested: None,
+        hold: None,
+        contradiction: None,
     }
 }
 
