@@ -10,6 +10,7 @@ use sdk::{CallError, Failure, Saga, TimeoutKind};
 
 use crate::{
     declared::{ListPoints, PinPoint, UnpinPoint},
+    part,
     planned::PlannedInput,
     promote::pin_of,
     site_queue,
@@ -33,7 +34,8 @@ pub(crate) async fn chosen(item: &mut Tracked, saga: &mut Saga, input: &PlannedI
         Err(other) => return Err(other.into()),
     };
     let none = |why| Failure::fatal("no-recovery-point", format!("item {name} can't go home: {why}; nothing has changed")).not_applied();
-    let loss = from_point(&name, &points, input.choice.unwrap_or(RECOMMENDED), ctx.now()).map_err(none)?;
+    let choice = part::meant(&ctx, &name, input.choice.unwrap_or(RECOMMENDED), &points, &input.part).await?;
+    let loss = from_point(&name, &points, choice, ctx.now()).map_err(none)?;
     let Some(loss) = loss else { return Ok(None) };
     let Some(accepted) = &input.accept_loss else {
         let message = format!("{loss}; nothing has changed. Leave --point out and nothing is lost, or repeat with --accept-loss --reason");

@@ -68,6 +68,12 @@ pub struct PlanOptions {
     pub fence_timeout_ms: u64,
     /// How long a guest may take to shut down.
     pub shut_down_ms: u64,
+    /// Asks the guests to shut down first and to send the rest, whatever comes of it: for a failover that is not planned.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub try_shut_down: bool,
+    /// Who agreed to what an older point loses, and why: for a failback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accept_loss: Option<Acceptance>,
     /// When a failback copies.
     #[serde(default)]
     pub sync: Sync,
@@ -78,7 +84,7 @@ pub struct PlanOptions {
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { point: None, accept_unfenced: None, fence_timeout_ms: 30_000, shut_down_ms: 300_000, sync: Sync::default(), location: Location::default() }
+        Self { point: None, accept_unfenced: None, fence_timeout_ms: 30_000, shut_down_ms: 300_000, try_shut_down: false, accept_loss: None, sync: Sync::default(), location: Location::default() }
     }
 }
 

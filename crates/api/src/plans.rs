@@ -99,6 +99,12 @@ pub struct PlanWorkRequest {
     /// How long a guest may take to shut down, milliseconds.
     #[serde(default)]
     pub shut_down_ms: Option<u64>,
+    /// For a failover: ask the guests to shut down first, whatever comes of it.
+    #[serde(default)]
+    pub try_shut_down: bool,
+    /// For a failback from an older point: why what that loses may be lost.
+    #[serde(default)]
+    pub accept_loss: Option<AcceptUnfenced>,
     /// For a failback: when data is copied.
     #[serde(default)]
     pub sync: Sync,

@@ -152,7 +152,9 @@ impl Conducted {
 
     fn of_many(&self) -> bool {
         let of_many = matches!(self.input.point, PointChoice::LatestMultiVmProcessed | PointChoice::LatestMultiVmAppConsistent);
-        of_many && matches!(self.input.work, Work::Test | Work::Unplanned)
+        // Home goes what was last, unless somebody asks for an older point.
+        let asked = self.input.work == Work::Failback && self.input.options.point.is_some();
+        of_many && (asked || matches!(self.input.work, Work::Test | Work::Unplanned))
     }
 
     /// Everybody up to the gate.

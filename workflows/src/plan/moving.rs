@@ -54,7 +54,9 @@ pub(crate) struct Wanted<'a> {
 impl Wanted<'_> {
     /// Whether the point follows from those of other machines.
     fn asks(&self) -> bool {
-        matches!(self.choice, PointChoice::LatestMultiVmProcessed | PointChoice::LatestMultiVmAppConsistent) && self.work != Work::Planned && self.work != Work::Failback
+        let of_many = matches!(self.choice, PointChoice::LatestMultiVmProcessed | PointChoice::LatestMultiVmAppConsistent);
+        let asked = self.work == Work::Failback && self.options.point.is_some();
+        of_many && (asked || matches!(self.work, Work::Test | Work::Unplanned))
     }
 
     fn part(&self) -> Part {
@@ -65,7 +67,7 @@ impl Wanted<'_> {
     /// Begins it.
     pub(crate) async fn begun(&self, ctx: &Context) -> Result<Moving, Failure> {
         let (item, work, part) = (self.member.item.clone(), self.work, self.part());
-        let PlanOptions { accept_unfenced, fence_timeout_ms, shut_down_ms, sync, .. } = self.options.clone();
+        let PlanOptions { accept_unfenced, fence_timeout_ms, shut_down_ms, try_shut_down, accept_loss, sync, .. } = self.options.clone();
         // Once it is known that it may run, what it was recovered from is known as well.
         let choice = if self.asks() && !self.gate { PointChoice::LatestProcessed } else { self.choice };
         Ok(match work {
@@ -78,11 +80,11 @@ impl Wanted<'_> {
                 Moving::Planned(way::begun(ctx, &item, &input, work).await?)
             }
             Work::Failback => {
-                let input = PlannedInput { item: item.clone(), shut_down_ms, sync, choice: None, accept_loss: None, part };
+                let input = PlannedInput { item: item.clone(), shut_down_ms, sync, choice: self.options.point.map(|_| choice), accept_loss, part };
                 Moving::Back(way::begun(ctx, &item, &input, work).await?)
             }
             Work::Unplanned | Work::CleanTest | Work::Commit | Work::Undo | Work::Reprotect => {
-                let input = FailoverInput { item: item.clone(), choice, accept_unfenced, fence_timeout_ms, shut_down_ms: None, part };
+                let input = FailoverInput { item: item.clone(), choice, accept_unfenced, fence_timeout_ms, shut_down_ms: try_shut_down.then_some(shut_down_ms), part };
                 Moving::Unplanned(way::begun(ctx, &item, &input, work).await?)
             }
         })

@@ -65,6 +65,14 @@ pub(crate) enum PlanCommand {
         /// Which.
         plan: PlanName,
     },
+    /// Says whether a recovery by this plan would work now, check by check. Exit code 6 on a warning or worse.
+    Check {
+        /// Which.
+        plan: PlanName,
+        /// Also what is well.
+        #[arg(long)]
+        all: bool,
+    },
     /// Shows a run step by step, what it asks people, and its clock.
     Status {
         /// Which run.
@@ -130,6 +138,12 @@ pub(crate) struct PlanFailover {
     /// How long a source's agent may take to pick a fence up.
     #[arg(long, default_value = "30s", value_parser = span::parse)]
     pub(crate) fence_timeout: Duration,
+    /// Asks the guests to shut down first and to send the rest; goes on whatever comes of it.
+    #[arg(long)]
+    pub(crate) shut_down: bool,
+    /// How long a guest may take to shut down.
+    #[arg(long, default_value = "1m", value_parser = span::parse, value_name = "TIME", requires = "shut_down")]
+    pub(crate) shut_down_timeout: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -139,6 +153,15 @@ pub(crate) struct PlanFailback {
     /// When data is copied.
     #[arg(long, value_enum, default_value_t = Sync::BeforeFailover)]
     pub(crate) sync: Sync,
+    /// From older points than the last: latest-app-consistent, latest-multi-vm-processed or latest-multi-vm-app-consistent.
+    #[arg(long)]
+    pub(crate) point: Option<PointChoice>,
+    /// What older points lose may be lost. Your name stands in the histories.
+    #[arg(long, requires_all = ["reason", "point"])]
+    pub(crate) accept_loss: bool,
+    /// Why you accept that.
+    #[arg(long, requires = "accept_loss")]
+    pub(crate) reason: Option<String>,
 }
 
 #[derive(Debug, Args)]

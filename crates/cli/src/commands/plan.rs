@@ -18,7 +18,7 @@ use recovery::{
 };
 use sdk::RunId;
 
-use super::{items, policies};
+use super::{items, policies, readiness};
 use crate::{
     arguments::{Location, Output, PlanCommand, PlanFailback, PlanFailover, PlanFromPoint, PlanOnly, PlanReprotect, PlanShutDown, PlanUndo, Sync, Waiting},
     exit,
@@ -46,6 +46,7 @@ pub(super) async fn plan(client: &Client, output: Output, command: PlanCommand) 
             output::answer(output, &changed, |_| format!("plan {plan} is gone; its versions and histories stay, no machine was touched"))?;
             Ok(ExitCode::SUCCESS)
         }
+        PlanCommand::Check { plan, all } => readiness::check(client, output, &format!("/v1/plans/{plan}/readiness"), all).await,
         PlanCommand::Runs { plan } => runs(client, output, &plan).await,
         PlanCommand::Status { run } => {
             let progress: PlanProgress = client.get(&format!("/v1/plan-runs/{run}")).await?;
@@ -78,17 +79,20 @@ async fn carried_out(client: &Client, output: Output, command: PlanCommand) -> R
         PlanCommand::PlannedFailover(PlanShutDown { plan, shutting_down, waiting }) => {
             (plan, Work::Planned, PlanWorkRequest { shut_down_ms: Some(ms(shutting_down.shut_down_timeout)?), ..nothing() }, waiting)
         }
-        PlanCommand::Failover(PlanFailover { from, accept_unfenced, reason, fence_timeout }) => {
+        PlanCommand::Failover(PlanFailover { from, accept_unfenced, reason, fence_timeout, shut_down, shut_down_timeout }) => {
             let accept_unfenced = reason.filter(|_| accept_unfenced).map(|reason| AcceptUnfenced { reason });
-            let request = PlanWorkRequest { point: from.point, accept_unfenced, fence_timeout_ms: Some(ms(fence_timeout)?), ..nothing() };
+            let shut_down_ms = if shut_down { Some(ms(shut_down_timeout)?) } else { None };
+            let fence_timeout_ms = Some(ms(fence_timeout)?);
+            let request = PlanWorkRequest { point: from.point, accept_unfenced, fence_timeout_ms, shut_down_ms, try_shut_down: shut_down, ..nothing() };
             (from.plan, Work::Unplanned, request, from.waiting)
         }
-        PlanCommand::Failback(PlanFailback { planned, sync }) => {
+        PlanCommand::Failback(PlanFailback { planned, sync, point, accept_loss, reason }) => {
+            let accept_loss = reason.filter(|_| accept_loss).map(|reason| AcceptUnfenced { reason });
             let sync = match sync {
                 Sync::BeforeFailover => recovery::Sync::BeforeFailover,
                 Sync::DuringFailover => recovery::Sync::DuringFailover,
             };
-            let request = PlanWorkRequest { shut_down_ms: Some(ms(planned.shutting_down.shut_down_timeout)?), sync, ..nothing() };
+            let request = PlanWorkRequest { shut_down_ms: Some(ms(planned.shutting_down.shut_down_timeout)?), sync, point, accept_loss, ..nothing() };
             (planned.plan, Work::Failback, request, planned.waiting)
         }
         PlanCommand::Commit(PlanOnly { plan, waiting }) => (plan, Work::Commit, nothing(), waiting),
@@ -110,6 +114,7 @@ async fn carried_out(client: &Client, output: Output, command: PlanCommand) -> R
         | PlanCommand::Remove { .. }
         | PlanCommand::Runs { .. }
         | PlanCommand::Status { .. }
+        | PlanCommand::Check { .. }
         | PlanCommand::Answer { .. } => return Ok(ExitCode::SUCCESS),
     };
     begin(client, output, &plan, work, &request, waiting).await

@@ -134,12 +134,14 @@ async fn begun(app: &App, caller: &Caller, name: &str, work: Work, body: &[u8]) 
 
 fn options(caller: &Caller, plan: &Plan, work: Work, request: PlanWorkRequest) -> Result<PlanOptions, Refusal> {
     let refused = |detail: String| Err(Refusal::new(Code::InvalidRequest, detail));
-    let PlanWorkRequest { point, accept_unfenced, fence_timeout_ms, shut_down_ms, sync, location, discard_writes } = request;
+    let PlanWorkRequest { point, accept_unfenced, fence_timeout_ms, shut_down_ms, try_shut_down, accept_loss, sync, location, discard_writes } = request;
     let given = [
-        (point.is_some(), "point", matches!(work, Work::Test | Work::Unplanned)),
+        (point.is_some(), "point", matches!(work, Work::Test | Work::Unplanned | Work::Failback)),
+        (try_shut_down, "try_shut_down", work == Work::Unplanned),
+        (accept_loss.is_some(), "accept_loss", work == Work::Failback && point.is_some()),
         (accept_unfenced.is_some(), "accept_unfenced", work == Work::Unplanned),
         (fence_timeout_ms.is_some(), "fence_timeout_ms", work == Work::Unplanned),
-        (shut_down_ms.is_some(), "shut_down_ms", matches!(work, Work::Planned | Work::Failback)),
+        (shut_down_ms.is_some(), "shut_down_ms", matches!(work, Work::Planned | Work::Failback) || try_shut_down),
         (sync != recovery::Sync::default(), "sync", work == Work::Failback),
         (location != recovery::Location::default(), "location", work == Work::Reprotect),
         (discard_writes, "discard_writes", work == Work::Undo),
@@ -161,13 +163,19 @@ fn options(caller: &Caller, plan: &Plan, work: Work, request: PlanWorkRequest) -
     if accept_unfenced.as_ref().is_some_and(|accepted| accepted.reason.trim().is_empty()) {
         return refused("to go on unfenced needs a reason: it stands in the histories beside your name".to_owned());
     }
-    let accept_unfenced = accept_unfenced.map(|AcceptUnfenced { reason }| Acceptance { by: caller.name.clone(), reason });
+    if accept_loss.as_ref().is_some_and(|accepted| accepted.reason.trim().is_empty()) {
+        return refused("to lose what an older point loses needs a reason: it stands in the histories beside your name".to_owned());
+    }
+    let accepted = |given: Option<AcceptUnfenced>| given.map(|AcceptUnfenced { reason }| Acceptance { by: caller.name.clone(), reason });
+    let (accept_unfenced, accept_loss) = (accepted(accept_unfenced), accepted(accept_loss));
     let otherwise = PlanOptions::default();
     Ok(PlanOptions {
         point,
         accept_unfenced,
         fence_timeout_ms: fence_timeout_ms.unwrap_or(otherwise.fence_timeout_ms),
         shut_down_ms: shut_down_ms.unwrap_or(otherwise.shut_down_ms),
+        try_shut_down,
+        accept_loss,
         sync,
         location,
     })
