@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use recovery::{Generation, ItemName, ReplicationPolicy};
+use recovery::{Generation, Group, ItemName, ReplicationPolicy};
 use sdk::{Context, Failure, TaskQueue};
 
 use crate::{
@@ -30,6 +30,7 @@ pub(crate) enum Then {
 /// What is needed to let the source go on as before.
 pub(crate) struct Back {
     returning: Option<Generation>,
+    group: Option<Group>,
     pub(crate) source: TaskQueue,
     target: TaskQueue,
     item: ItemName,
@@ -43,6 +44,7 @@ impl Back {
         let record = item.record()?;
         Ok(Self {
             returning: record.recovered_as,
+            group: record.group.clone(),
             source: site_queue(record.source_site()),
             target: site_queue(record.target_site()),
             item: item.name.clone(),
@@ -72,11 +74,18 @@ impl Back {
     }
 
     async fn resumed(&self, ctx: &Context) -> Result<(), Failure> {
-        let Self { source, target, item, machine, policy, generation, returning } = self;
+        let Self { source, target, item, machine, policy, generation, returning, group } = self;
         let reopen = ctx.call(target.clone(), &ReopenReplica { item: item.clone(), generation: *generation });
         let endpoint = reopen.queue_timeout(RESUME_LIMIT).total_timeout(UNDO_LIMIT).await?;
-        let start =
-            StartReplication { item: item.clone(), machine: machine.clone(), generation: *generation, policy: policy.clone(), endpoint, returning: *returning };
+        let start = StartReplication {
+            item: item.clone(),
+            machine: machine.clone(),
+            generation: *generation,
+            policy: policy.clone(),
+            endpoint,
+            returning: *returning,
+            group: group.clone(),
+        };
         Ok(ctx.call(source.clone(), &start).queue_timeout(RESUME_LIMIT).total_timeout(UNDO_LIMIT).await?)
     }
 }

@@ -64,7 +64,7 @@ async fn in_force(item: &Tracked, saga: &mut Saga, policy: &ReplicationPolicy, b
     let (ctx, record, name) = (item.ctx.clone(), item.record()?, item.name.clone());
     let (from, to) = (record.source_site().clone(), record.target_site().clone());
     let (source, target) = (site_queue(&from), site_queue(&to));
-    let (machine, returning) = (record.machine.clone(), record.recovered_as);
+    let (machine, returning, group) = (record.machine.clone(), record.recovered_as, record.group.clone());
     let look = InspectMachine { machine: machine.clone(), profile: record.profile };
     ctx.call(source.clone(), &look).queue_timeout(PICK_UP).await.map_err(|why| unreached(why, from.as_str()))?;
     let apply = |policy: &ReplicationPolicy| ApplyPolicy { item: name.clone(), policy: policy.clone() };
@@ -78,6 +78,7 @@ async fn in_force(item: &Tracked, saga: &mut Saga, policy: &ReplicationPolicy, b
         policy: policy.clone(),
         endpoint: endpoint.clone(),
         returning,
+        group: group.clone(),
     };
     let put_back = ctx.call(source.clone(), &start(before));
     saga.step(ctx.call(source, &start(policy)).queue_timeout(PICK_UP), put_back).await.map_err(|why| unreached(why, from.as_str()))

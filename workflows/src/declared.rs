@@ -20,7 +20,7 @@ pub use machines::{
 };
 pub use plans::{DropDeadline, MakeWay, SetDeadline, Way};
 pub use replicas::{
-    ApplyPolicy, AwaitFirstPoint, AwaitPoint, Base, DropReplica, Endpoint, ExtentMap, FinalSync, KeepExtentMap, ListPoints, Opened, PinPoint, PrepareReplica, RemovePoints,
+    ApplyPolicy, AwaitFirstPoint, AwaitPoint, Base, DropReplica, Endpoint, ExtentMap, FinalSync, KeepExtentMap, ListPoints, Opened, PinPoint, PrepareReplica, RegroupReplication, RemovePoints,
     ReopenReplica, RequestPoint, SealReplica, Sealed,
     StartReplication, StopReplication, UnpinPoint, WithdrawPoints,
 };

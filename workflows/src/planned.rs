@@ -195,9 +195,9 @@ async fn replica_from_nothing(item: &Tracked, saga: &mut Saga, prepare: PrepareR
     let record = item.record()?;
     let (source, target) = (site_queue(record.source_site()), site_queue(record.target_site()));
     let (ctx, name, machine) = (&item.ctx, item.name.clone(), record.machine.clone());
-    let (generation, policy) = (item.generation, record.policy.clone());
+    let (generation, policy, group) = (item.generation, record.policy.clone(), record.group.clone());
     let endpoint = saga.step(ctx.call(target.clone(), &prepare), ctx.call(target, &DropReplica { item: name.clone() })).await?;
-    let start = StartReplication { item: name.clone(), machine, generation, policy, endpoint, returning: None };
+    let start = StartReplication { item: name.clone(), machine, generation, policy, endpoint, returning: None, group };
     saga.step(ctx.call(source.clone(), &start), ctx.call(source, &StopReplication { item: name })).await?;
     Ok(())
 }

@@ -73,7 +73,7 @@ async fn seed(item: &mut Tracked, saga: &mut Saga, input: ProtectInput) -> Resul
     let prepare = PrepareReplica { item: name.clone(), generation, machine: inspected.machine, policy: policy.clone(), base: Base::Empty };
     let drop_it = ctx.call(target.clone(), &DropReplica { item: name.clone() });
     let endpoint = saga.step(ctx.call(target, &prepare), drop_it).await?;
-    let start = StartReplication { item: name.clone(), machine, generation, policy, endpoint, returning: None };
+    let start = StartReplication { item: name.clone(), machine, generation, policy, endpoint, returning: None, group: None };
     let stop = ctx.call(source.clone(), &StopReplication { item: name.clone() });
     saga.step(ctx.call(source.clone(), &start), stop).await?;
     let point = ctx.call(source, &AwaitFirstPoint { item: name, generation }).await?;

@@ -60,7 +60,7 @@ async fn copy(item: &mut Tracked, saga: &mut Saga, location: Location) -> Result
     let (name, generation) = (item.name.clone(), item.generation);
     let (machine, policy, returning) = (record.machine.clone(), record.policy.clone(), record.powered_on);
     let profile = record.profile;
-    let record_of_old = record.recovered_as.is_some();
+    let (record_of_old, group) = (record.recovered_as.is_some(), record.group.clone());
     let inspected = ctx.call(source.clone(), &InspectMachine { machine: machine.clone(), profile }).await?;
     item.note(Fact::DisksFound { disks: inspected.disks })?;
     old_machine::off(item).await?;
@@ -73,7 +73,7 @@ async fn copy(item: &mut Tracked, saga: &mut Saga, location: Location) -> Result
     // With the replica a base goes that a recovery had made: the next try would find nothing to build on, and send everything.
     let made_by_recovery = record_of_old && location == Location::Original;
     let endpoint = if made_by_recovery { ctx.call(target, &prepare).await? } else { saga.step(ctx.call(target, &prepare), drop_it).await? };
-    let start = StartReplication { item: name.clone(), machine, generation, policy, endpoint, returning };
+    let start = StartReplication { item: name.clone(), machine, generation, policy, endpoint, returning, group };
     let stop = ctx.call(source.clone(), &StopReplication { item: name.clone() });
     saga.step(ctx.call(source.clone(), &start), stop).await?;
     let point = ctx.call(source, &AwaitFirstPoint { item: name, generation }).await?;

@@ -61,6 +61,7 @@ pub fn registry(site: Arc<dyn Site>, prober: Arc<dyn Prober>) -> ActivityRegistr
         .with::<d::DropReplica, _>(here.clone())
         .with::<d::StartReplication, _>(here.clone())
         .with::<d::StopReplication, _>(here.clone())
+        .with::<d::RegroupReplication, _>(here.clone())
         .with::<d::AwaitFirstPoint, _>(here.clone())
         .with::<d::SealReplica, _>(here.clone())
         .with::<d::ReopenReplica, _>(here.clone())

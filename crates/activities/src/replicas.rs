@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use engine::{Fault, Job, Perform};
-use provider::{Base, Endpoint, Machine, Phase, Pin, Point, PointRequest, PrepareReplica as Preparation, Replicate};
-use recovery::{PointId, RecoveryPoint};
+use provider::{Base, Endpoint, Machine, Phase, Pin, PointRequest, PrepareReplica as Preparation, Replicate};
+use recovery::PointId;
 use sdk::Failure;
 use serde_json::json;
 use workflows::declared as d;
@@ -50,6 +50,7 @@ impl Perform<d::StartReplication> for SiteActivities {
             policy: input.policy,
             endpoint: Endpoint { address: input.endpoint.address, tls_name: input.endpoint.tls_name },
             returning: input.returning,
+            group: input.group,
         };
         self.site.start_replication(&call(job), wanted).await.map_err(|e| fault(&e))
     }
@@ -60,6 +61,13 @@ impl Perform<d::FinalSync> for SiteActivities {
     async fn perform(&self, job: &Job, input: d::FinalSync) -> Answer<PointId> {
         let progress = Arc::new(Copied(job.shown.clone()));
         self.site.final_sync(&call(job), &input.item, progress).await.map_err(|e| fault(&e))
+    }
+}
+
+#[async_trait]
+impl Perform<d::RegroupReplication> for SiteActivities {
+    async fn perform(&self, job: &Job, input: d::RegroupReplication) -> Answer<()> {
+        self.site.regroup(&call(job), &input.item, input.group).await.map_err(|e| fault(&e))
     }
 }
 
@@ -140,7 +148,7 @@ impl Perform<d::ApplyPolicy> for SiteActivities {
 impl Perform<d::SealReplica> for SiteActivities {
     async fn perform(&self, job: &Job, input: d::SealReplica) -> Answer<d::Sealed> {
         let replica = self.site.seal(&call(job), &input.item, input.generation).await.map_err(|e| fault(&e))?;
-        Ok(d::Sealed { points: replica.points.iter().map(point).collect() })
+        Ok(d::Sealed { points: replica.points.iter().map(|point| point.listed(false)).collect() })
     }
 }
 
@@ -148,7 +156,7 @@ impl Perform<d::SealReplica> for SiteActivities {
 impl Perform<d::ListPoints> for SiteActivities {
     async fn perform(&self, _: &Job, input: d::ListPoints) -> Answer<d::Sealed> {
         let replica = self.site.replica(&input.item).await.map_err(|e| fault(&e))?;
-        Ok(d::Sealed { points: replica.points.iter().map(point).collect() })
+        Ok(d::Sealed { points: replica.points.iter().map(|point| point.listed(false)).collect() })
     }
 }
 
@@ -197,18 +205,5 @@ impl Perform<d::WithdrawPoints> for SiteActivities {
 impl Perform<d::RemovePoints> for SiteActivities {
     async fn perform(&self, job: &Job, input: d::RemovePoints) -> Answer<()> {
         self.site.remove_points(&call(job), &input.item).await.map_err(|e| fault(&e))
-    }
-}
-
-fn point(point: &Point) -> RecoveryPoint {
-    RecoveryPoint {
-        id: point.id,
-        consistency: point.consistency,
-        taken_at: point.taken_at,
-        generation: point.generation,
-        size_bytes: point.bytes,
-        group: None,
-        pinned: !point.pins.is_empty(),
-        withdrawn: false,
     }
 }

@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use api::agent::{Done, ItemStatus, MachinesStatus, ReplicaStatus, ReplicationStatus, SiteStatus};
 use provider::{ItemReport, Phase, PowerState, Reports, Site};
-use recovery::RecoveryPoint;
 use tokio::sync::watch;
 
 /// How often journals are looked at.
@@ -39,7 +38,7 @@ fn status(report: &ItemReport) -> ItemStatus {
         generation: replica.generation,
         sealed: replica.sealed,
         withdrawn: replica.withdrawn,
-        points: replica.points.iter().map(|point| listed(point, replica.withdrawn)).collect(),
+        points: replica.points.iter().map(|point| point.listed(replica.withdrawn)).collect(),
     });
     let replication = report.replication.as_ref().map(|status| ReplicationStatus {
         generation: status.generation,
@@ -52,6 +51,7 @@ fn status(report: &ItemReport) -> ItemStatus {
         app_error: status.app_error.clone(),
         last_error: status.last_error.clone(),
         bytes_sent_total: status.bytes_sent_total,
+        group: status.group.clone(),
     });
     let looked = report.source.is_some() || report.recovered.is_some();
     let machines = looked.then(|| MachinesStatus {
@@ -61,19 +61,6 @@ fn status(report: &ItemReport) -> ItemStatus {
         recovered_runs: report.recovered.map(|power| power != PowerState::Off),
     });
     ItemStatus { item: report.item.clone(), replica, replication, machines }
-}
-
-fn listed(point: &provider::Point, withdrawn: bool) -> RecoveryPoint {
-    RecoveryPoint {
-        id: point.id,
-        consistency: point.consistency,
-        taken_at: point.taken_at,
-        generation: point.generation,
-        size_bytes: point.bytes,
-        group: None,
-        pinned: !point.pins.is_empty(),
-        withdrawn,
-    }
 }
 
 fn phase(phase: Phase) -> &'static str {

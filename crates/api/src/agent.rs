@@ -327,6 +327,9 @@ pub struct ReplicationStatus {
     pub last_error: Option<String>,
     /// Payload sent since replication was started.
     pub bytes_sent_total: u64,
+    /// How its replication group goes; absent if it is in none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<recovery::GroupStatus>,
 }
 
 /// Agents that know each other by the same CA.

@@ -83,7 +83,7 @@ async fn sealed(case: &str) -> Option<(KvmLab, PointId)> {
     let policy = ReplicationPolicy::new(1, 16, 3600, None).expect("the policy is within its limits");
     let prepare = PrepareReplica { item: item.clone(), generation: generation(1), machine: inspected, policy: policy.clone(), base: provider::Base::Empty };
     let endpoint = lab.target().prepare(&call(1, 1, 1), prepare).await.expect("the replica is prepared");
-    let replicate = Replicate { item: item.clone(), machine, generation: generation(1), policy, endpoint, returning: None };
+    let replicate = Replicate { item: item.clone(), machine, generation: generation(1), policy, endpoint, returning: None, group: None };
     lab.source().start_replication(&call(1, 2, 1), replicate).await.expect("replication starts");
     let point = lab.point().await;
     lab.target().seal(&call(2, 1, 1), &item, generation(2)).await.expect("the replica is sealed");

@@ -11,6 +11,7 @@
 mod commit;
 mod copies;
 mod fencing;
+mod groups;
 mod planned;
 mod recovery;
 mod replication;
@@ -60,6 +61,8 @@ pub trait Lab: Send + Sync {
     fn machine(&self) -> String;
     /// Name of another machine at the source, whose disk is not qcow2.
     fn raw_machine(&self) -> String;
+    /// Name of a second machine at the source, of the same kind as the first and running; made when it is first asked for.
+    async fn second_machine(&self) -> String;
     /// Puts the line that the lab can cut between the first site and `endpoint`, which is the second's.
     fn route(&self, endpoint: Endpoint) -> Endpoint;
 
@@ -73,6 +76,11 @@ pub trait Lab: Send + Sync {
 
     /// Lets replication from there go on until the other site's newest point holds everything written so far, and returns it.
     async fn point_from(&self, end: End) -> PointId;
+    /// Lets replication from the first site go on until all targets have acknowledged another common moment of a group, which an item
+    /// is in. Returns its name.
+    async fn moment(&self, item: &ItemName) -> String;
+    /// Lets replication from the first site go on until an item's group has come to no common moment. Returns why.
+    async fn no_moment(&self, item: &ItemName) -> String;
     /// Lets replication from there go on until it is in this phase.
     async fn until_phase_at(&self, end: End, phase: Phase);
     /// Cuts the line in the middle of the next append, and returns when that has happened. The line stays cut.
@@ -84,6 +92,8 @@ pub trait Lab: Send + Sync {
 
     /// Ends the item's machine at a site without warning.
     async fn power_failure_at(&self, end: End);
+    /// Ends the second machine without warning, or starts it as a person does.
+    async fn power_second(&self, on: bool);
     /// Starts the item's machine at a site, as a person there does.
     async fn power_on_at(&self, end: End);
     /// Ends the item's machine at a site as its own guest does when somebody in it asks for that.
@@ -240,6 +250,15 @@ cases! {
     copies::points_that_a_copy_reads_are_not_dropped,
     copies::a_real_failover_goes_on_beside_a_copy,
     copies::a_stale_token_makes_and_removes_no_copy,
+    groups::members_of_a_group_share_moments_and_take_points_of_their_own,
+    groups::a_member_that_is_off_holds_nobody,
+    groups::moments_are_never_named_twice_and_go_on_after_a_restart,
+    groups::where_one_guest_can_not_be_frozen_the_moment_is_crash_consistent_everywhere,
+    groups::all_guests_that_are_frozen_make_an_app_consistent_moment,
+    groups::what_is_kept_of_a_moment_is_kept_of_it_everywhere,
+    groups::a_member_that_has_left_holds_nobody_and_the_rest_is_told,
+    groups::an_item_that_is_not_replicated_joins_no_group,
+    groups::a_stale_token_regroups_nothing,
 }
 
 #[cfg(test)]

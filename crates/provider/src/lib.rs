@@ -21,6 +21,7 @@ mod compute;
 pub mod contract;
 mod error;
 mod fence;
+pub mod group;
 mod guests;
 mod machine;
 mod replica;

@@ -11,7 +11,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use recovery::{Consistency, Generation, ItemName, PointId, ReplicationPolicy};
+use recovery::{Consistency, Generation, GroupMoment, ItemName, PointId, RecoveryPoint, ReplicationPolicy};
 use serde::{Deserialize, Serialize};
 
 use crate::{Call, Machine, ProviderError};
@@ -69,6 +69,26 @@ pub struct Point {
     pub bytes: u64,
     /// Sorted.
     pub pins: Vec<Pin>,
+    /// The moment that it shares with points of other items; `None` if it was taken alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupMoment>,
+}
+
+impl Point {
+    /// As recovery knows it. A withdrawn one is not offered.
+    #[must_use]
+    pub fn listed(&self, withdrawn: bool) -> RecoveryPoint {
+        RecoveryPoint {
+            id: self.id,
+            consistency: self.consistency,
+            taken_at: self.taken_at,
+            generation: self.generation,
+            size_bytes: self.bytes,
+            group: self.group.clone(),
+            pinned: !self.pins.is_empty(),
+            withdrawn,
+        }
+    }
 }
 
 /// What a site holds of an item.

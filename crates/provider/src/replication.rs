@@ -6,12 +6,16 @@
 //! While an item is replicated the agent starts its machine with the host, in the platform's place: first it asks the target
 //! whether the machine was started there meanwhile. If so, the machine here is quarantined. If nobody answers for
 //! [`AUTOSTART_PATIENCE`], it is started: a site that is cut off must come up again after a power failure.
+//!
+//! Items of a replication group are also taken at common moments: all their machines are paused, all points begun, all machines let
+//! go. A member that can't come holds nobody: then there is no common moment, each goes on alone, and the status says why. The pause
+//! ends at the group's limit whatever happens, and with the next agent if this one dies. See [`crate::group`].
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use recovery::{Generation, ItemName, PointId, ReplicationPolicy, readiness::Capacity};
+use recovery::{Generation, Group, GroupStatus, ItemName, PointId, ReplicationPolicy, readiness::Capacity};
 use serde::{Deserialize, Serialize};
 
 use crate::{Call, Endpoint, PowerState, ProgressSink, ProviderError, Replica};
@@ -29,6 +33,10 @@ pub struct Replicate {
     /// map lists, what it has written since it was started, and what the target's old machine wrote after its last point is
     /// enough to send. If any of these is not known for sure, both sides are compared.
     pub returning: Option<Generation>,
+    /// The replication group that the item is in. Members that are replicated from here, and know the same group, also take points at
+    /// common moments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Group>,
 }
 
 /// One more point than the loop's rhythm has.
@@ -97,6 +105,9 @@ pub struct ReplicationStatus {
     /// The last request for a point.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested: Option<Requested>,
+    /// How the item's replication group goes, seen from here; `None` if it is in none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupStatus>,
 }
 
 /// How long a machine that starts with its host waits for the target's word.
@@ -133,6 +144,13 @@ pub trait Replication: Send + Sync {
     /// # Errors
     /// `StaleToken`, `NotReplicated` (no loop goes on here), `Storage`.
     async fn request_point(&self, call: &Call, wanted: PointRequest) -> Result<(), ProviderError>;
+
+    /// Tells the loop which replication group its item is in now; `None`: in none. Kept on local disk as what `start_replication`
+    /// has handed over. Points that are there stay.
+    ///
+    /// # Errors
+    /// `StaleToken`, `NotReplicated` (there is no loop that goes on), `Storage`.
+    async fn regroup(&self, call: &Call, item: &ItemName, group: Option<Group>) -> Result<(), ProviderError>;
 
     /// How it goes; `None` if the item was never replicated from here.
     ///

@@ -8,20 +8,28 @@
 //! point, pinned points and held ones are never chosen, nor the newest app-consistent one while the policy asks for such points.
 //! 2. Pinned and held points count: they and the others together meet the policy. Where they leave the others no room, the newest
 //! two of the others stay all the same, one of which may be the newest app-consistent one. 3. Age is counted by the clock of the
-//! site that holds the points.
+//! site that holds the points. 4. About points of common moments their source decides, for all members at once (`group`): those
+//! that it keeps are as pinned ones, and those that it has given up go first, so that what goes at one target goes at all.
 
 use chrono::{DateTime, Utc};
 use recovery::{Consistency, PointId, ReplicationPolicy};
 
-use crate::Point;
+use crate::{Point, group::KeptMoments};
 
 /// What the others keep where pinned and held points leave them no room: the newest point, and one to go back to.
 const OTHERS_AT_LEAST: usize = 2;
 
 /// The next point to prune, or `None` if the policy is met. `points` is ordered by number. Something reads from the files of the
-/// point `held` and of all before it, so that none of them may be merged.
+/// point `held` and of all before it, so that none of them may be merged. `kept` is what came with the newest
+/// point.
 #[must_use]
-pub fn next_to_prune(points: &[Point], held: Option<PointId>, policy: &ReplicationPolicy, now: DateTime<Utc>) -> Option<PointId> {
+pub fn next_to_prune(
+    points: &[Point],
+    held: Option<PointId>,
+    kept: Option<&KeptMoments>,
+    policy: &ReplicationPolicy,
+    now: DateTime<Utc>,
+) -> Option<PointId> {
     let (_newest, older) = points.split_last()?;
     let age_s = |p: &Point| (now - p.recorded_at).as_seconds_f64().max(0.0);
     #[expect(clippy::cast_precision_loss, reason = "a window of a year is far below 2^52 seconds")]
@@ -29,8 +37,12 @@ pub fn next_to_prune(points: &[Point], held: Option<PointId>, policy: &Replicati
 
     let newest_app = points.iter().rev().find(|p| p.consistency == Consistency::App).map(|p| p.id);
     let newest_app = newest_app.filter(|_| policy.app_consistent_interval_s().is_some());
-    let stays = |p: &Point| !p.pins.is_empty() || held >= Some(p.id);
+    let common = |p: &Point| kept.zip(p.group.as_ref()).and_then(|(kept, at)| kept.keeps(at));
+    let stays = |p: &Point| !p.pins.is_empty() || held >= Some(p.id) || common(p) == Some(true);
     let spare = |p: &Point| !stays(p) && newest_app != Some(p.id);
+    if let Some(given_up) = older.iter().find(|p| spare(p) && common(p) == Some(false)) {
+        return Some(given_up.id);
+    }
     if let Some(expired) = older.iter().find(|p| spare(p) && age_s(p) > window_s) {
         return Some(expired.id);
     }
@@ -67,7 +79,7 @@ mod tests {
     fn point(id: u64, at_s: i64) -> Point {
         let at = DateTime::UNIX_EPOCH + TimeDelta::seconds(at_s);
         let generation = Generation { era: 1, grant_epoch: 1 };
-        Point { id: PointId(id), generation, consistency: Consistency::Crash, taken_at: at, recorded_at: at, bytes: 0, pins: vec![] }
+        Point { id: PointId(id), generation, consistency: Consistency::Crash, taken_at: at, recorded_at: at, bytes: 0, pins: vec![], group: None }
     }
 
     /// Takes points up to this number every 5 s onto what there is, while something holds one, and prunes after each.
@@ -75,7 +87,7 @@ mod tests {
         for id in kept.last().map_or(1, |p| p.id.0 + 1)..=last {
             kept.push(point(id, id as i64 * 5));
             let now = kept.last().unwrap().recorded_at;
-            while let Some(gone) = next_to_prune(kept, held.map(PointId), policy, now) {
+            while let Some(gone) = next_to_prune(kept, held.map(PointId), None, policy, now) {
                 kept.retain(|p| p.id != gone);
             }
         }
@@ -133,7 +145,7 @@ mod tests {
             p.pins.extend(pinned.contains(&id).then(|| Pin("kept".into())));
             kept.push(p);
             let now = kept.last().unwrap().recorded_at;
-            while let Some(gone) = next_to_prune(&kept, None, policy, now) {
+            while let Some(gone) = next_to_prune(&kept, None, None, policy, now) {
                 kept.retain(|p| p.id != gone);
             }
         }
@@ -159,8 +171,8 @@ mod tests {
         assert!(ages_after(1000, &policy, &[]).iter().all(|age| *age <= 60));
         let lonely = [point(1, 0), point(2, 1)];
         let late = DateTime::UNIX_EPOCH + TimeDelta::days(9);
-        assert_eq!(next_to_prune(&lonely, None, &policy, late), Some(PointId(1)));
-        assert_eq!(next_to_prune(&lonely[1..], None, &policy, late), None);
+        assert_eq!(next_to_prune(&lonely, None, None, &policy, late), Some(PointId(1)));
+        assert_eq!(next_to_prune(&lonely[1..], None, None, &policy, late), None);
     }
 
     #[test]
@@ -180,7 +192,7 @@ mod tests {
         let late = DateTime::UNIX_EPOCH + TimeDelta::days(1);
         let left = |policy: &ReplicationPolicy, now| {
             let mut left = points.to_vec();
-            while let Some(gone) = next_to_prune(&left, None, policy, now) {
+            while let Some(gone) = next_to_prune(&left, None, None, policy, now) {
                 left.retain(|p| p.id != gone);
             }
             left.into_iter().map(|p| p.id.0).collect::<Vec<_>>()
@@ -191,7 +203,30 @@ mod tests {
     }
 
     #[test]
+    fn points_of_kept_moments_stay_beyond_window_and_number_and_others_make_room() {
+        let policy = ReplicationPolicy::new(5, 4, 60, None).unwrap();
+        let common = |id: u64, s| {
+            let at = recovery::GroupMoment { group: "shop".parse().unwrap(), moment: format!("m{id}") };
+            Point { group: Some(at), ..point(id, s) }
+        };
+        let points = vec![common(1, 0), common(2, 5), point(3, 10), common(4, 15), point(5, 20), point(6, 25)];
+        let left = |of: &str, kept: &[&str], at_s| {
+            let (mut left, moments) = (points.clone(), kept.iter().map(|m| (*m).to_owned()).collect());
+            let kept = KeptMoments { group: of.parse().unwrap(), moments };
+            while let Some(gone) = next_to_prune(&left, None, Some(&kept), &policy, DateTime::UNIX_EPOCH + TimeDelta::seconds(at_s)) {
+                left.retain(|p| p.id != gone);
+            }
+            ids(&left)
+        };
+        assert_eq!(left("shop", &["m1", "m4"], 25), [1, 4, 5, 6]);
+        assert_eq!(left("shop", &["m1", "m4"], 900), [1, 4, 6], "age counts for none of them");
+        assert_eq!(left("shop", &["m4"], 25), [3, 4, 5, 6], "what the source gives up goes first");
+        assert_eq!(left("bank", &["m9"], 25), [1, 3, 5, 6], "those of a group that was left are as any other");
+        assert_eq!(left("bank", &[], 900), [6]);
+    }
+
+    #[test]
     fn no_points_means_nothing_to_prune() {
-        assert_eq!(next_to_prune(&[], None, &ReplicationPolicy::default(), DateTime::UNIX_EPOCH), None);
+        assert_eq!(next_to_prune(&[], None, None, &ReplicationPolicy::default(), DateTime::UNIX_EPOCH), None);
     }
 }

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Check, ChosenPoint, Contradiction, Direction, Disk, FailoverKind, Fence, Generation, Hold, ItemName, ItemRecord, ItemState, MainState,
+    Check, ChosenPoint, Contradiction, Direction, Disk, FailoverKind, Fence, Generation, Group, GroupName, Hold, ItemName, ItemRecord, ItemState, MainState,
     NotAllowed, OldMachine, Operation, PointChoice, PointId, Profile, ReplicationPolicy, RequestedPoint, Rest, Resync, Side, SiteName, Stand, Step, TestCopy,
     TestFailover,
     operation::gives_points_up,
@@ -183,6 +183,11 @@ pub enum Fact {
         /// Why.
         reason: String,
     },
+    /// The item is in this replication group, so defined; `None`: in none.
+    Grouped {
+        /// As all its members know it.
+        group: Option<Group>,
+    },
 }
 
 /// Why a fact does not fit a record.
@@ -270,6 +275,24 @@ pub enum FactRefused {
         /// The site.
         site: SiteName,
     },
+    /// An item is in one group at most.
+    #[error("item {name} is in replication group {group} and can't join {asked}; an item is in one group at most")]
+    InGroup {
+        /// Which.
+        name: ItemName,
+        /// Which it is in.
+        group: GroupName,
+        /// Which it was to join.
+        asked: GroupName,
+    },
+    /// The group does not name the item.
+    #[error("replication group {group} has no member {name}")]
+    NoMember {
+        /// Which.
+        name: ItemName,
+        /// The group.
+        group: GroupName,
+    },
 }
 
 /// The record after `fact`; `None` is an item that nobody has heard of.
@@ -305,6 +328,7 @@ pub fn apply(record: Option<ItemRecord>, fact: &Fact) -> Result<ItemRecord, Fact
             requested: None,
             hold: None,
             contradiction: None,
+            group: None,
         });
     }
     changed(record.ok_or(FactRefused::Unregistered)?, fact)
@@ -400,6 +424,7 @@ fn changed(mut record: ItemRecord, fact: &Fact) -> Result<ItemRecord, FactRefuse
             record.state = resolved(&record, *rest, site)?;
             record.contradiction = None;
         }
+        Fact::Grouped { group } => record.group = regrouped(&record, group.as_ref())?,
     }
     Ok(record)
 }
@@ -436,6 +461,18 @@ fn may_begin(record: &ItemRecord, operation: Operation) -> Result<(), FactRefuse
         Some(hold) if gives_points_up(operation) => Err(FactRefused::Held { name, hold: Box::new(hold.clone()), operation }),
         Some(_) | None => Ok(()),
     }
+}
+
+fn regrouped(record: &ItemRecord, asked: Option<&Group>) -> Result<Option<Group>, FactRefused> {
+    let Some(asked) = asked else { return Ok(None) };
+    let name = record.name.clone();
+    if let Some(before) = record.group.as_ref().filter(|before| before.name() != asked.name()) {
+        return Err(FactRefused::InGroup { name, group: before.name().clone(), asked: asked.name().clone() });
+    }
+    if !asked.members().contains(&name) {
+        return Err(FactRefused::NoMember { name, group: asked.name().clone() });
+    }
+    Ok(Some(asked.clone()))
 }
 
 /// Which recoveries made the source's machine and the one that was failed over to.
@@ -636,6 +673,25 @@ mod tests {
         assert_eq!(away.contradiction, None);
         let never = fold(&[registered(), Fact::Contradicted { why: vec![], at: DateTime::UNIX_EPOCH }, resolved(Rest::Committed, "hamburg")]);
         assert!(matches!(never.unwrap_err(), (2, FactRefused::NeverStarted { .. })));
+    }
+
+    #[test]
+    fn an_item_is_in_one_group_at_most_and_stays_in_it_through_a_failover() {
+        let group = |name: &str, members: &[&str]| {
+            let members = members.iter().map(|item| item.parse().unwrap()).collect();
+            Fact::Grouped { group: Some(Group::new(name.parse().unwrap(), members, 30, 4, 3600).unwrap()) }
+        };
+        let mut facts = a_failover_with_commit();
+        facts.insert(5, group("shop", &["db9", "web"]));
+        let record = fold(&facts).unwrap().unwrap();
+        assert_eq!(record.group.as_ref().map(|group| group.name().as_str()), Some("shop"));
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<ItemRecord>(&text).unwrap(), record);
+        let refused = apply(Some(record.clone()), &group("bank", &["db9", "web"])).unwrap_err().to_string();
+        assert_eq!(refused, "item db9 is in replication group shop and can't join bank; an item is in one group at most");
+        let other = apply(Some(record.clone()), &group("shop", &["db1", "web"])).unwrap_err().to_string();
+        assert_eq!(other, "replication group shop has no member db9");
+        assert_eq!(apply(Some(record), &Fact::Grouped { group: None }).unwrap().group, None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{
-    Check, Consistency, Direction, Generation, ItemName, MainState, PointChoice, PointId, Profile, ReplicationPolicy, Rest, SiteName, span::Span,
+    Check, Consistency, Direction, Generation, Group, ItemName, MainState, PointChoice, PointId, Profile, ReplicationPolicy, Rest, SiteName, span::Span,
 };
 
 /// One of an item's two sites.
@@ -276,6 +276,9 @@ pub struct ItemRecord {
     /// Why it is in `reconcile`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contradiction: Option<Contradiction>,
+    /// The replication group that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Group>,
 }
 
 impl ItemRecord {

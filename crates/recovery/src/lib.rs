@@ -12,6 +12,7 @@
 
 mod check;
 mod fact;
+mod group;
 pub mod ids;
 mod item;
 mod operation;
@@ -28,6 +29,7 @@ mod way_back;
 
 pub use check::{Check, InvalidCheck};
 pub use fact::{Fact, FactRefused, apply, fold};
+pub use group::{Group, GroupRefused, GroupStatus, InvalidGroup, LastMoment, apart, joinable};
 pub use ids::{CommandName, Consistency, EffectToken, Generation, GroupName, InvalidId, ItemName, PlanName, PointId, SecretName, SiteName};
 pub use item::{
     ChosenPoint, Contradiction, Disk, Fence, Hold, ItemRecord, ItemState, OldMachine, RequestedPoint, Resync, Side, TestCopy, TestFailover,

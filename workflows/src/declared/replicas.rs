@@ -1,6 +1,6 @@
 //! What is asked of replicas and of the replication between sites.
 
-use recovery::{Generation, ItemName, PointId, RecoveryPoint, ReplicationPolicy};
+use recovery::{Generation, Group, ItemName, PointId, RecoveryPoint, ReplicationPolicy};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -94,7 +94,20 @@ declare! {
         endpoint: Endpoint,
         /// The machine was recovered there under this generation and goes back to where it came from.
         returning: Option<Generation>,
+        /// The replication group that it is in.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        group: Option<Group>,
     } is "start-replication", Idempotent, Prod, CALL => ()
+}
+
+declare! {
+    /// Tells the source's loop which replication group the item is in now.
+    RegroupReplication {
+        /// Which.
+        item: ItemName,
+        /// The group; none if it has left.
+        group: Option<Group>,
+    } is "regroup-replication", Idempotent, Prod, CALL => ()
 }
 
 declare! {

@@ -239,7 +239,8 @@ impl Seen {
                 | Fact::Released { .. }
                 | Fact::LossAccepted { .. }
                 | Fact::Contradicted { .. }
-                | Fact::Resolved { .. } => {}
+                | Fact::Resolved { .. }
+                | Fact::Grouped { .. } => {}
             }
         }
         let gave = |name: &str| output(history).and_then(|output| output.get(name));

@@ -8,7 +8,7 @@ use workflows::declared::{
     ActionResult, ApplyPolicy, AwaitFirstPoint, AwaitPoint, CarryOut, CarryOutOnce, CheckMachine, CheckTest, CleanTest, DiscardMachine, DropDeadline,
     DropReplica, Endpoint, ExtentMap, FenceMachine, Fenced, FinalSync, FlattenMachine, InspectMachine, Inspected, KeepExtentMap, LiftFence, ListPoints,
     LoadEvidence, LoadItem, LookAtMachines, Looked, MakeWay, MeasureWrites, Opened, PinPoint, PrepareReplica, RecoverMachine, RecoverTest, Recovered,
-    RemovePoints, ReopenReplica, RequestPoint, RetireMachine, SealReplica, Sealed, Served, SetDeadline, ShutDownMachine, StartMachine, StartReplication,
+    RegroupReplication, RemovePoints, ReopenReplica, RequestPoint, RetireMachine, SealReplica, Sealed, Served, SetDeadline, ShutDownMachine, StartMachine, StartReplication,
     StartSource, StartTest, StartedMachine, StartedTest, StopReplication, TakeInventory, TakenInventory, UnpinPoint, Way, WithdrawPoints, Written,
 };
 
@@ -50,6 +50,7 @@ pub fn sample(activity: &str, input: &Value, now: DateTime<Utc>) -> Option<Value
         | FlattenMachine::NAME
         | DropReplica::NAME
         | StartReplication::NAME
+        | RegroupReplication::NAME
         | StopReplication::NAME
         | RequestPoint::NAME
         | PinPoint::NAME

@@ -35,7 +35,8 @@ pub(super) fn prune(store: &ItemStore, inner: &mut Inner) -> Result<(), Provider
         }
         let held = read_by_copies(store)?;
         let points: Vec<Point> = state.points.iter().map(|p| p.point.clone()).collect();
-        let Some(point) = retention::next_to_prune(&points, held, &state.policy, Utc::now()) else { return Ok(()) };
+        let kept = state.points.last().and_then(|newest| newest.kept.as_ref());
+        let Some(point) = retention::next_to_prune(&points, held, kept, &state.policy, Utc::now()) else { return Ok(()) };
         store.record(inner, Record::Pruning { point })?;
     }
 }

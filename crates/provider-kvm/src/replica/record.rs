@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use provider::{ExtentMap, Machine, Pin, Point, Replica};
+use provider::{ExtentMap, Machine, Pin, Point, Replica, group::KeptMoments};
 use recovery::{EffectToken, Generation, ItemName, PointId, ReplicationPolicy};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,9 @@ pub(crate) struct StoredPoint {
     /// The source's checkpoint from which the next changes are counted.
     pub(crate) mark: String,
     pub(crate) files: Files,
+    /// What the source said of the moments of the item's group; the newest point's counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kept: Option<KeptMoments>,
 }
 
 /// An old machine whose disks lie beneath the first point.

@@ -6,8 +6,8 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use provider::{ExtentMap, Machine, Pin, Point, ProviderError, Replica};
-use recovery::{Consistency, Generation, ItemName, PointId};
+use provider::{ExtentMap, Machine, Pin, Point, ProviderError, Replica, group::KeptMoments};
+use recovery::{Consistency, Generation, GroupMoment, ItemName, PointId};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -56,6 +56,10 @@ pub(crate) struct NewPoint {
     pub(crate) consistency: Consistency,
     pub(crate) taken_at: DateTime<Utc>,
     pub(crate) bytes: u64,
+    /// The moment that it shares with points of other items.
+    pub(crate) group: Option<GroupMoment>,
+    /// What becomes of points of the group's moments.
+    pub(crate) kept: Option<KeptMoments>,
 }
 
 impl ItemStore {
@@ -328,10 +332,10 @@ impl ItemStore {
 
     /// Records a point whose files are in place, and prunes what the policy no longer wants.
     pub(super) fn add_point(&self, inner: &mut Inner, new: NewPoint, files: Files) -> Result<PointId, ProviderError> {
-        let NewPoint { generation, mark, consistency, taken_at, bytes } = new;
+        let NewPoint { generation, mark, consistency, taken_at, bytes, group, kept } = new;
         let id = PointId(self.state(inner)?.last_id + 1);
-        let point = Point { id, generation, consistency, taken_at, recorded_at: Utc::now(), bytes, pins: vec![] };
-        self.record(inner, Record::Point { stored: StoredPoint { point, mark, files } })?;
+        let point = Point { id, generation, consistency, taken_at, recorded_at: Utc::now(), bytes, pins: vec![], group };
+        self.record(inner, Record::Point { stored: StoredPoint { point, mark, files, kept } })?;
         if let Err(error) = prune::prune(self, inner) {
             // The point is there; pruning is taken up again with the next one.
             tracing::warn!(item = %self.item, %error, "could not prune");

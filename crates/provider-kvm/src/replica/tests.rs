@@ -98,7 +98,7 @@ fn prepare(store: &ItemStore, generation: Generation, retention_points: u32) -> 
 }
 
 fn new_point(mark: &str) -> NewPoint {
-    NewPoint { generation: GENERATION, mark: mark.into(), consistency: Consistency::Crash, taken_at: Utc::now(), bytes: 1 }
+    NewPoint { generation: GENERATION, mark: mark.into(), consistency: Consistency::Crash, taken_at: Utc::now(), bytes: 1, group: None, kept: None }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use provider::{Call, PointRequest, ProgressSink, ProviderError, Replicate, Replication, ReplicationStatus};
-use recovery::{ItemName, PointId};
+use recovery::{Group, ItemName, PointId};
 
 use super::KvmSite;
 use crate::{
@@ -67,6 +67,15 @@ impl Replication for KvmSite {
             let source = site.inner.source(&wanted.item).filter(|source| source.goes_on());
             let PointRequest { item, by, compare } = wanted;
             source.ok_or(ProviderError::NotReplicated { item })?.request(by, compare)
+        })
+        .await
+    }
+
+    async fn regroup(&self, call: &Call, item: &ItemName, group: Option<Group>) -> Result<(), ProviderError> {
+        let name = item.clone();
+        self.effect("regroup", call, item, move |site, _item, _right| {
+            let source = site.inner.source(&name).ok_or(ProviderError::NotReplicated { item: name })?;
+            source.regroup(group)
         })
         .await
     }

@@ -146,7 +146,7 @@ fn transfer(
     line.begin(plan.mode)?;
     let disks = copy::of_job(line, job.socket, job.disks, plan)?;
     let bytes = copy::send(line, pace, disks, plan.mode)?;
-    let commit = Commit { mark: job.mark.to_owned(), consistency, taken_at, bytes };
+    let commit = Commit { mark: job.mark.to_owned(), consistency, taken_at, bytes, group: None, kept: None };
     Ok((line.commit(commit)?, bytes))
 }
 

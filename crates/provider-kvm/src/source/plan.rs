@@ -151,6 +151,7 @@ mod tests {
                 policy: recovery::ReplicationPolicy::default(),
                 endpoint: provider::Endpoint { address: "x:1".into(), tls_name: "x".into() },
                 returning,
+                group: None,
             })
         };
         let map = |mark: Option<&str>| Maps(Some(StoredMap::new(generation, PointId(1), mark.map(str::to_owned), Blocks::new())));

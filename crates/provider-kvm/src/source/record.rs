@@ -109,6 +109,7 @@ mod tests {
             policy: ReplicationPolicy::default(),
             endpoint: Endpoint { address: "x:1".into(), tls_name: "x".into() },
             returning: None,
+            group: None,
         };
         let early = LoopRecord::new(wanted);
         let later = LoopRecord { ended: Some(Ended::Stopped), ..early.clone() };

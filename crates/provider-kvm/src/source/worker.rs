@@ -16,7 +16,7 @@ use std::{
 
 use provider::{Machine, Phase, ProgressSink, ProviderError, Replicate, ReplicationStatus, Requested};
 use chrono::{DateTime, Utc};
-use recovery::{Consistency, Generation};
+use recovery::{Consistency, Generation, Group};
 
 use super::{
     KeptMaps,
@@ -117,6 +117,7 @@ fn status_of(record: &LoopRecord) -> ReplicationStatus {
         last_error: None,
         bytes_sent_total: record.bytes_sent_total,
         requested: record.requested.clone(),
+        group: None,
     }
 }
 
@@ -281,6 +282,20 @@ impl Source {
         let record = LoopRecord { requested: requested.clone(), ..control.record.clone() };
         record.store(&self.shared.dir, self.shared.tools.guard.writer())?;
         (control.record, control.status.requested) = (record, requested);
+        self.shared.changed.notify_all();
+        Ok(())
+    }
+
+    /// Tells it which group its item is in now.
+    pub(crate) fn regroup(&self, group: Option<Group>) -> Result<(), ProviderError> {
+        let mut control = self.shared.lock();
+        let mut record = control.record.clone();
+        if record.ended.is_some() {
+            return Err(ProviderError::NotReplicated { item: record.wanted.item });
+        }
+        record.wanted.group = group;
+        record.store(&self.shared.dir, self.shared.tools.guard.writer())?;
+        control.record = record;
         self.shared.changed.notify_all();
         Ok(())
     }

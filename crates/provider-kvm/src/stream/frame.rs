@@ -3,8 +3,8 @@
 use std::io::{self, Read, Write};
 
 use chrono::{DateTime, Utc};
-use provider::ProviderError;
-use recovery::{Consistency, Generation, ItemName, PointId};
+use provider::{ProviderError, group::KeptMoments};
+use recovery::{Consistency, Generation, GroupMoment, ItemName, PointId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
@@ -103,6 +103,12 @@ pub(crate) struct Commit {
     pub(crate) consistency: Consistency,
     pub(crate) taken_at: DateTime<Utc>,
     pub(crate) bytes: u64,
+    /// The moment that the point shares with points of other items. A target of an earlier build records the point without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<GroupMoment>,
+    /// Which moments of the item's group the target is to keep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kept: Option<KeptMoments>,
 }
 
 /// One thing said.

@@ -270,8 +270,8 @@ fn append(shared: &Shared, wire: &mut Wire, store: &Arc<ItemStore>, hello: &Hell
     Frame::Ready.write(wire)?;
     let mut old_disks = OldDisks { store, run_dir, written: BTreeMap::new() };
     match fill(wire, hello, &mut append, &mut old_disks) {
-        Ok(Commit { mark, consistency, taken_at, bytes }) => {
-            let new = NewPoint { generation: hello.generation, mark, consistency, taken_at, bytes };
+        Ok(Commit { mark, consistency, taken_at, bytes, group, kept }) => {
+            let new = NewPoint { generation: hello.generation, mark, consistency, taken_at, bytes, group, kept };
             let point = append.commit(new)?;
             Frame::Committed(point).write(wire).map(drop)
         }

@@ -164,7 +164,7 @@ impl Circle {
     pub async fn replicate(&self, from: Side, endpoint: provider::Endpoint) {
         let returning = *self.recovered.lock().expect("no test thread panicked");
         let (item, machine, policy) = (self.item(), self.name.clone(), self.policy());
-        let wanted = Replicate { item, machine, generation: self.generation(), policy, endpoint, returning };
+        let wanted = Replicate { item, machine, generation: self.generation(), policy, endpoint, returning, group: None };
         self.site(from).start_replication(&self.call(), wanted).await.expect("replication starts");
     }
 

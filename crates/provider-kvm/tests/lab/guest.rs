@@ -162,7 +162,7 @@ impl GuestLab {
         let machine = self.source().inspect(&self.name).await.expect("the machine is inspected");
         let prepare = PrepareReplica { item: item.clone(), generation, machine, policy: policy.clone(), base: Base::Empty };
         let endpoint = self.target().prepare(&call(grant_epoch, 1, 1), prepare).await.expect("the replica is prepared");
-        let wanted = Replicate { item, machine: self.name.clone(), generation, policy, endpoint, returning: None };
+        let wanted = Replicate { item, machine: self.name.clone(), generation, policy, endpoint, returning: None, group: None };
         self.source().start_replication(&call(grant_epoch, 2, 1), wanted).await.expect("replication starts");
         self.until("a point", |status| status.last_point.map(drop)).await;
     }

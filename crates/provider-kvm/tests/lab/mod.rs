@@ -12,7 +12,7 @@ mod sites;
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -63,6 +63,7 @@ pub fn enter_network_of(place: &Place) {
 pub struct KvmLab {
     sites: &'static Sites,
     machine: Machine,
+    second: OnceLock<Machine>,
     raw: Machine,
     line: Line,
     source: Mutex<Option<Arc<KvmSite>>>,
@@ -81,6 +82,7 @@ impl KvmLab {
         let lab = Self {
             sites,
             machine,
+            second: OnceLock::new(),
             raw,
             line: Line::new(),
             source: Mutex::default(),
@@ -160,6 +162,10 @@ impl KvmLab {
         self.site(side).reports_now(&self.item())
     }
 
+    fn group_of(&self, item: &ItemName) -> Option<recovery::GroupStatus> {
+        self.site(Side::First).reports_now(item)?.group
+    }
+
     fn place(&self, side: Side) -> &Place {
         match side {
             Side::First => &self.sites.a,
@@ -208,6 +214,27 @@ impl Lab for KvmLab {
 
     fn raw_machine(&self) -> String {
         self.raw.name.clone()
+    }
+
+    async fn second_machine(&self) -> String {
+        self.second.get_or_init(|| Machine::running(&self.sites.a, &format!("{}-2", self.name), "qcow2")).name.clone()
+    }
+
+    async fn moment(&self, item: &ItemName) -> String {
+        let begun = Utc::now();
+        wait_until("a common moment", || {
+            let last = self.group_of(item)?.last?;
+            (last.taken_at > begun).then_some(last.moment)
+        })
+    }
+
+    async fn no_moment(&self, item: &ItemName) -> String {
+        wait_until("a try that came to no common moment", || self.group_of(item)?.why_none)
+    }
+
+    async fn power_second(&self, on: bool) {
+        let second = Machine::at(&self.sites.a, &self.second_machine().await);
+        if on { second.start() } else { second.kill() }
     }
 
     fn route(&self, endpoint: Endpoint) -> Endpoint {
@@ -308,6 +335,9 @@ impl Drop for KvmLab {
         let machines = [(&self.sites.a, &self.name), (&self.sites.a, &self.raw.name), (&self.sites.b, &self.name), (&self.sites.b, &copy)];
         for (place, name) in machines {
             Machine::at(place, name).remove();
+        }
+        if let Some(second) = self.second.get() {
+            second.remove();
         }
     }
 }

@@ -1,12 +1,12 @@
 //! The words in which cases are written.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, AtomicI64, Ordering},
 };
 use std::time::Duration;
 
-use ::recovery::{EffectToken, Generation, ItemName, PointId, ReplicationPolicy};
+use ::recovery::{EffectToken, Generation, Group, ItemName, PointId, ReplicationPolicy};
 
 use super::{End, Lab};
 use crate::{
@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Script<'a> {
     pub(super) lab: &'a dyn Lab,
     pub(super) item: ItemName,
+    machine: String,
+    group: Mutex<Option<Group>>,
     grant_epoch: AtomicI64,
     seq: AtomicI64,
     turned: AtomicBool,
@@ -28,7 +30,23 @@ pub(super) struct Script<'a> {
 
 impl<'a> Script<'a> {
     pub(super) fn new(lab: &'a dyn Lab) -> Self {
-        Self { lab, item: lab.item(), grant_epoch: AtomicI64::new(1), seq: AtomicI64::new(0), turned: AtomicBool::new(false) }
+        Self::of(lab, lab.item(), lab.machine())
+    }
+
+    fn of(lab: &'a dyn Lab, item: ItemName, machine: String) -> Self {
+        let (grant_epoch, seq, turned) = (AtomicI64::new(1), AtomicI64::new(0), AtomicBool::new(false));
+        Self { lab, item, machine, group: Mutex::default(), grant_epoch, seq, turned }
+    }
+
+    /// The lab's second machine, as an item of its own.
+    pub(super) async fn second(&self) -> Self {
+        let machine = self.lab.second_machine().await;
+        Self::of(self.lab, machine.parse().expect("the machine's name is an item's"), machine)
+    }
+
+    /// What replication is told of the item's group from now on.
+    pub(super) fn in_group(&self, group: &Group) {
+        *self.group.lock().expect("no case panicked here") = Some(group.clone());
     }
 
     /// Where data is replicated from now.
@@ -78,7 +96,7 @@ impl<'a> Script<'a> {
 
     /// Prepares the target for what the source has.
     pub(super) async fn prepare(&self, base: Base, policy: &ReplicationPolicy) -> Result<Endpoint, ProviderError> {
-        let machine = self.source().inspect(&self.lab.machine()).await.expect("the machine is inspected");
+        let machine = self.source().inspect(&self.machine).await.expect("the machine is inspected");
         let wanted = PrepareReplica { item: self.item.clone(), generation: self.generation(), machine, policy: policy.clone(), base };
         self.target().prepare(&self.call(), wanted).await
     }
@@ -86,18 +104,19 @@ impl<'a> Script<'a> {
     pub(super) async fn replicate(&self, endpoint: Endpoint, policy: ReplicationPolicy, returning: Option<Generation>) {
         let replicate = Replicate {
             item: self.item.clone(),
-            machine: self.lab.machine(),
+            machine: self.machine.clone(),
             generation: self.generation(),
             policy,
             endpoint: if self.from() == End::First { self.lab.route(endpoint) } else { endpoint },
             returning,
+            group: self.group.lock().expect("no case panicked here").clone(),
         };
         self.source().start_replication(&self.call(), replicate).await.expect("replication starts");
     }
 
     /// Asks the guest at the source to go.
     pub(super) async fn shut_down(&self, patience: Duration) -> Result<FenceProof, ProviderError> {
-        self.source().shut_down(&self.call(), &self.item, &self.lab.machine(), patience).await
+        self.source().shut_down(&self.call(), &self.item, &self.machine, patience).await
     }
 
     pub(super) async fn final_sync(&self) -> Result<PointId, ProviderError> {
@@ -141,7 +160,7 @@ impl<'a> Script<'a> {
     pub(super) async fn reprotect(&self, returning: Generation) {
         self.turn();
         self.next_generation();
-        let fenced = self.target().fence(&self.call(), &self.item, &self.lab.machine()).await;
+        let fenced = self.target().fence(&self.call(), &self.item, &self.machine).await;
         assert!(matches!(fenced, Ok(_) | Err(ProviderError::NoSuchMachine { .. })), "{fenced:?}");
         let policy = ReplicationPolicy::new(1, 16, 3600, None).expect("the policy is within its limits");
         let endpoint = self.prepare(Base::OldMachine, &policy).await.expect("the old machine is the base");

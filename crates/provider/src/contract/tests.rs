@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta};
 use super::*;
 use crate::{
     ReplicaStore, Replication,
-    sim::{Clock, SimWorld, Step},
+    sim::{Clock, SimWorld, Step, Together},
 };
 
 /// Finishes a future that never waits.
@@ -39,6 +39,15 @@ impl SimLab {
         world.add_machine(&a, "raw", &[("vda", 16 << 20, "raw")]);
         let uuid = world.machine(&a, "vm").unwrap().uuid;
         Self { world, a, b, uuid }
+    }
+
+    /// Every loop takes a step, then the item's group tries a moment.
+    fn together(&self, item: &ItemName) -> Together {
+        let status = finish(self.world.site(&self.a).replication_status(item)).unwrap().unwrap();
+        for item in [self.item(), "vm2".parse().unwrap()] {
+            self.world.replicate(&item);
+        }
+        self.world.take_moment(&status.group.unwrap().group)
     }
 
     fn at(&self, end: End) -> &SiteName {
@@ -69,6 +78,28 @@ impl Lab for SimLab {
 
     fn raw_machine(&self) -> String {
         "raw".to_owned()
+    }
+
+    async fn second_machine(&self) -> String {
+        if self.world.machine(&self.a, "vm2").is_none() {
+            self.world.add_machine(&self.a, "vm2", &[("vda", 16 << 20, "qcow2")]);
+        }
+        "vm2".to_owned()
+    }
+
+    async fn moment(&self, item: &ItemName) -> String {
+        let taken = self.together(item).moment.unwrap();
+        let status = self.world.site(&self.a).replication_status(item).await.unwrap().unwrap().group.unwrap();
+        assert_eq!(status.last.map(|last| last.moment).as_ref(), Some(&taken.moment));
+        taken.moment
+    }
+
+    async fn no_moment(&self, item: &ItemName) -> String {
+        self.together(item).moment.unwrap_err()
+    }
+
+    async fn power_second(&self, on: bool) {
+        if on { self.world.power_on(&self.a, "vm2") } else { self.world.power_failure(&self.a, "vm2") }
     }
 
     fn route(&self, endpoint: Endpoint) -> Endpoint {

@@ -64,6 +64,7 @@ ops! {
     StopReplication = "stop_replication",
     FinalSync = "final_sync",
     RequestPoint = "request_point",
+    Regroup = "regroup",
     ReplicationStatus = "replication_status",
     RecoverTest = "recover_test",
     StartTest = "start_test",

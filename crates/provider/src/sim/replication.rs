@@ -4,14 +4,14 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use recovery::{Consistency, ItemName, PointId, SiteName};
+use recovery::{Consistency, Group, ItemName, PointId, SiteName};
 
 use super::{
     Op, SimSite, SimWorld, boot,
     compute::{refused, told},
     site::{Asked, Done},
     state::{SimLoop, State},
-    stream::{self, Ending, Refusal},
+    stream::{self, Ending, Refusal, Said},
 };
 use crate::{Call, Phase, PointRequest, PowerState, ProgressSink, ProviderError, Replicate, Replication, ReplicationStatus, Requested};
 
@@ -94,8 +94,18 @@ impl Replication for SimSite {
         .await
     }
 
+    async fn regroup(&self, call: &Call, item: &ItemName, group: Option<Group>) -> Result<(), ProviderError> {
+        self.effect(Asked::on(Op::Regroup, call, item), |site, _now| {
+            let l = site.loops.get_mut(item).filter(|l| !l.ended()).ok_or_else(|| ProviderError::NotReplicated { item: item.clone() })?;
+            let changed = l.wanted.group != group;
+            l.wanted.group = group;
+            Ok(Done { answer: (), changed })
+        })
+        .await
+    }
+
     async fn replication_status(&self, item: &ItemName) -> Result<Option<ReplicationStatus>, ProviderError> {
-        self.look(Op::ReplicationStatus, Some(item), |site| Ok(site.loops.get(item).map(|l| l.status.clone()))).await
+        self.look(Op::ReplicationStatus, Some(item), |site| Ok(site.status(item))).await
     }
 }
 
@@ -113,12 +123,13 @@ impl SimLoop {
             last_error: None,
             bytes_sent_total: 0,
             requested: None,
+            group: None,
         };
         Self { wanted, status, final_point: None, app_tried_at: None, booted_at: None }
     }
 
     /// What a step came to.
-    fn record(&mut self, step: &Step, now: DateTime<Utc>) {
+    pub(super) fn record(&mut self, step: &Step, now: DateTime<Utc>) {
         let status = &mut self.status;
         match step {
             Step::Point(id) => {
@@ -150,10 +161,13 @@ impl SimLoop {
 }
 
 impl SimWorld {
-    /// Lets every loop of the world take one step.
+    /// Lets every loop of the world take one step: groups whose next moment is due take that, all others a step of their own.
     pub fn replicate_all(&self) -> Vec<(ItemName, Step)> {
+        let together: Vec<(ItemName, Step)> = self.due_groups().iter().flat_map(|group| self.take_moment(group).steps).collect();
         let items: BTreeSet<ItemName> = self.lock().sites.values().flat_map(|s| s.loops.keys().cloned()).collect();
-        items.into_iter().map(|item| (item.clone(), self.replicate(&item))).collect()
+        let alone = items.into_iter().filter(|item| !together.iter().any(|(done, _)| done == item));
+        let alone: Vec<(ItemName, Step)> = alone.map(|item| (item.clone(), self.replicate(&item))).collect();
+        together.into_iter().chain(alone).collect()
     }
 
     /// Lets each loop of an item take one step: a point, or the reason why there is none. Says what the newest loop's came to.
@@ -201,13 +215,13 @@ fn step(state: &mut State, source: &SiteName, item: &ItemName, now: DateTime<Utc
         consistency = if refuses { Consistency::Crash } else { Consistency::App };
         l.status.app_error = refuses.then(|| "the guest refused to freeze its file systems".to_owned());
     }
-    match stream::append(state, source, &wanted, &welcome, consistency, Ending::GoesOn, now) {
+    match stream::append(state, source, &wanted, &welcome, Said { consistency, group: None }, Ending::GoesOn, now) {
         Ok(id) => Step::Point(id),
         Err(refusal) => refused_by_target(state, source, item, refusal),
     }
 }
 
-fn refused_by_target(state: &mut State, source: &SiteName, item: &ItemName, refusal: Refusal) -> Step {
+pub(super) fn refused_by_target(state: &mut State, source: &SiteName, item: &ItemName, refusal: Refusal) -> Step {
     match refusal {
         Refusal::RunsThere(error) => boot::quarantine(state, source, item, &error),
         Refusal::Superseded(_) => Step::Superseded,
@@ -243,7 +257,8 @@ fn final_sync(
     };
     let welcome = stream::greet(state, here, &wanted).map_err(refusal)?;
     told(progress, "final_sync", item, blocks)?;
-    let id = stream::append(state, here, &wanted, &welcome, Consistency::App, Ending::Final, now).map_err(refusal)?;
+    let said = Said { consistency: Consistency::App, group: None };
+    let id = stream::append(state, here, &wanted, &welcome, said, Ending::Final, now).map_err(refusal)?;
     let site = state.sites.entry(here.clone()).or_default();
     let l = site.loops.get_mut(item).ok_or_else(|| refused("final_sync", item.as_str(), "its loop is gone".to_owned()))?;
     l.record(&Step::Point(id), now);

@@ -146,7 +146,7 @@ impl Reports for SimSite {
             for item in items {
                 let report = ItemReport {
                     replica: site.replicas.get(&item).map(|r| r.describe()),
-                    replication: site.loops.get(&item).map(|l| l.status.clone()),
+                    replication: site.status(&item),
                     source: site.loops.get(&item).and_then(|l| source(site, &l.wanted.machine)),
                     recovered: site.started(&item).and_then(|(generation, _)| site.made(&item, generation)).map(|m| m.power),
                     item,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use recovery::{EffectToken, Generation, ItemName, PointId, SiteName};
+use recovery::{EffectToken, Generation, GroupName, ItemName, PointId, SiteName};
 
 use super::{
     actions::{ActionEntry, ActionKey},
@@ -15,6 +15,7 @@ use super::{
 use crate::{
     ExtentMap, FenceProof, ItemReport, Machine, NetworkChoice, Phase, Point, ProviderError, Replica, Replicate, ReplicationStatus,
     TestStarted,
+    group::{GroupLog, KeptMoments},
 };
 
 #[derive(Debug, Default)]
@@ -34,6 +35,8 @@ pub(super) struct State {
     pub(super) cut: BTreeSet<(SiteName, SiteName)>,
     /// The last one given.
     pub(super) last_mark: u64,
+    /// How many moments of groups were named.
+    pub(super) moments: u64,
     pub(super) network: NetworkLog,
 }
 
@@ -48,6 +51,8 @@ pub(super) struct SiteState {
     pub(super) bars: BTreeMap<ItemName, EffectToken>,
     pub(super) replicas: BTreeMap<ItemName, SimReplica>,
     pub(super) loops: BTreeMap<ItemName, SimLoop>,
+    /// Of groups whose members are or were replicated from here.
+    pub(super) groups: BTreeMap<GroupName, GroupLog>,
     pub(super) recovered: BTreeMap<(ItemName, Generation), SimRecovered>,
     pub(super) copies: BTreeMap<ItemName, SimCopy>,
     /// Items whose test network can be reached from elsewhere.
@@ -225,6 +230,11 @@ impl SiteState {
             Origin::Recovered { .. } | Origin::Original => {}
         }
         protectable(machine.describe(name))
+    }
+
+    /// What the target of that loop is told of the moments of its group.
+    pub(super) fn kept_moments(&self, wanted: &Replicate) -> Option<KeptMoments> {
+        wanted.group.as_ref().and_then(|group| self.groups.get(group.name())).map(GroupLog::kept)
     }
 
     pub(super) fn guest(&self, name: &str) -> Guest {

@@ -10,14 +10,14 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use recovery::{Consistency, Generation, ItemName, PointId, SiteName};
+use recovery::{Consistency, Generation, GroupMoment, ItemName, PointId, SiteName};
 
 use super::{
     BLOCK_BYTES,
     machine::{Address, Blocks, Mark, SimMachine},
     state::{SimPoint, SimReplica, SiteState, State},
 };
-use crate::{Point, ProviderError, Replicate, retention};
+use crate::{Point, ProviderError, Replicate, group::KeptMoments, retention};
 
 /// What the target says to a source.
 pub(super) struct Welcome {
@@ -84,21 +84,31 @@ fn below(replica: &SimReplica) -> Option<Below> {
     Some(Below { mark, blocks: image.blocks.clone(), written })
 }
 
+/// What a point is said to be.
+#[derive(Clone)]
+pub(super) struct Said {
+    pub(super) consistency: Consistency,
+    /// The moment that it shares.
+    pub(super) group: Option<GroupMoment>,
+}
+
 /// Sends what differs and makes it a point.
 pub(super) fn append(
     state: &mut State,
     source: &SiteName,
     wanted: &Replicate,
     welcome: &Welcome,
-    consistency: Consistency,
+    said: Said,
     ending: Ending,
     now: DateTime<Utc>,
 ) -> Result<PointId, Refusal> {
+    let Said { consistency, group } = said;
     let item = &wanted.item;
     let gone = || Refusal::Unreachable("the machine is gone".to_owned());
     let here = state.sites.get(source).ok_or_else(gone)?;
     let machine = here.machines.get(&wanted.machine).ok_or_else(gone)?;
     let compare = here.loops.get(item).and_then(|l| l.status.requested.as_ref()).is_some_and(|requested| requested.compare && requested.made.is_none());
+    let kept = here.kept_moments(wanted);
     let addresses = differing(here, machine, wanted, welcome.below.as_ref(), compare);
     let kept_mark = machine.image.newest_mark().filter(|_| ending == Ending::Final);
     let kept_mark = kept_mark.filter(|mark| welcome.below.as_ref().is_some_and(|below| below.written.is_none() && below.mark == Some(*mark)));
@@ -122,7 +132,7 @@ pub(super) fn append(
     let bytes = sent.len() as u64 * BLOCK_BYTES;
     let mut blocks = welcome.below.as_ref().map(|below| below.blocks.clone()).unwrap_or_default();
     blocks.append(&mut sent);
-    let new = NewPoint { blocks, mark, generation: wanted.generation, consistency, bytes };
+    let new = NewPoint { blocks, mark, generation: wanted.generation, said: Said { consistency, group }, kept, bytes };
     let target = state.sites.get_mut(&welcome.target).ok_or_else(gone)?;
     let id = add(target, item, new, now).ok_or_else(|| Refusal::Unreachable("the target has no replica".to_owned()))?;
 
@@ -167,7 +177,8 @@ struct NewPoint {
     blocks: Blocks,
     mark: Option<u64>,
     generation: Generation,
-    consistency: Consistency,
+    said: Said,
+    kept: Option<KeptMoments>,
     bytes: u64,
 }
 
@@ -179,12 +190,12 @@ fn add(site: &mut SiteState, item: &ItemName, new: NewPoint, now: DateTime<Utc>)
     replica.part = None;
     replica.last_id += 1;
     let id = PointId(replica.last_id);
-    let NewPoint { blocks, mark, generation, consistency, bytes } = new;
-    let point = Point { id, generation, consistency, taken_at: now, recorded_at: now, bytes, pins: vec![] };
+    let NewPoint { blocks, mark, generation, said: Said { consistency, group }, kept, bytes } = new;
+    let point = Point { id, generation, consistency, taken_at: now, recorded_at: now, bytes, pins: vec![], group };
     replica.points.push(SimPoint { point, blocks, mark });
     loop {
         let points: Vec<Point> = replica.points.iter().map(|p| p.point.clone()).collect();
-        let Some(gone) = retention::next_to_prune(&points, in_use, &replica.wanted.policy, now) else { return Some(id) };
+        let Some(gone) = retention::next_to_prune(&points, in_use, kept.as_ref(), &replica.wanted.policy, now) else { return Some(id) };
         replica.points.retain(|p| p.point.id != gone);
     }
 }

@@ -55,7 +55,7 @@ impl Fixture {
         let prepare = PrepareReplica { item: self.item.clone(), generation: GENERATION, machine, policy: policy.clone(), base: crate::Base::Empty };
         let endpoint = finish(self.b.prepare(&call(1), prepare)).unwrap();
         let replicate =
-            Replicate { item: self.item.clone(), machine: "vm".to_owned(), generation: GENERATION, policy, endpoint, returning: None };
+            Replicate { item: self.item.clone(), machine: "vm".to_owned(), generation: GENERATION, policy, endpoint, returning: None, group: None };
         finish(self.a.start_replication(&call(2), replicate)).unwrap();
         assert_eq!(self.world.replicate(&self.item), Step::Point(PointId::FIRST));
     }

@@ -44,6 +44,7 @@ fn record(name: &str) -> ItemRecord {
         requested: None,
         hold: None,
         contradiction: None,
+        group: None,
     }
 }
 
