@@ -15,7 +15,7 @@
 //!
 //! `SWITCHBACK_PAUSE_BEFORE=<call>` stops this process with SIGSTOP, once, between the check and that call. The calls are:
 //! `recover`, `create`, `checkpoint`, `resume`, `define`, `destroy`, `undefine`, `autostart`, `blockpull`, `backup`, `record`,
-//! `prune`, `shutdown`, `freeze`, `thaw`, `network`.
+//! `prune`, `shutdown`, `freeze`, `thaw`, `suspend`, `unpause`, `network`.
 
 use std::{
     path::{Path, PathBuf},

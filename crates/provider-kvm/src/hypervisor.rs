@@ -69,6 +69,11 @@ impl Hypervisor {
         Self { uri: uri.to_owned(), connection: Mutex::new(None) }
     }
 
+    /// The same machine on a connection of its own: libvirt lets only a few calls of a connection go on at a time.
+    pub(crate) fn apart(&self, vm: &Vm) -> Result<Vm, ProviderError> {
+        Self::new(&self.uri).by_uuid(&vm.uuid)?.ok_or_else(|| ProviderError::NoSuchMachine { machine: vm.name.clone() })
+    }
+
     pub(crate) fn connect(&self) -> Result<Connect, ProviderError> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(live) = connection.as_ref().filter(|c| c.is_alive().unwrap_or(false)) {
@@ -184,6 +189,11 @@ impl Vm {
             Err(_) if self.active()? => Ok(()),
             other => other.map(drop).map_err(self.err("start")),
         }
+    }
+
+    pub(crate) fn suspend(&self) -> Result<(), ProviderError> {
+        let _span = calling("suspend", &self.name);
+        self.domain.suspend().map(drop).map_err(self.err("pause"))
     }
 
     pub(crate) fn resume(&self) -> Result<(), ProviderError> {

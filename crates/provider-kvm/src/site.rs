@@ -5,7 +5,8 @@
 //!   STORAGE/ITEM/test/ copies for tests                   STATE/test/ITEM                what was cleaned
 //!   STATE/source/ITEM/ what its loop is to do             STATE/fence/ITEM/              what was fenced
 //!   STATE/run/         sockets                            STORAGE/.scratch/              old content during a backup
-//!   STATE/frozen/      guests that are owed a thaw
+//!   STATE/frozen/      guests that are owed a thaw             STATE/groups/NAME.json moments of a group
+//!   STATE/paused/      machines that are owed to run again
 //! ```
 //!
 //! Every port method runs on a thread for blocking work and goes on there if its caller goes away. Mutating calls on one item
@@ -41,7 +42,7 @@ use crate::{
     hypervisor::Hypervisor,
     machines, qemu,
     replica::ItemStore,
-    source::{Autostart, Freezer, KeptMaps, Source, Tools},
+    source::{Autostart, Freezer, Groups, KeptMaps, Kind, Source, Tools},
     stream::{Receiver, Receiving, Tls, TlsIdentity},
 };
 
@@ -129,7 +130,9 @@ impl KvmSite {
         let guard = Arc::new(Guard::take_over(&config.state_dir, 1)?);
         qemu::end_orphans(&run_dir).map_err(failed("clean", &run_dir))?;
         let hypervisor = Arc::new(Hypervisor::new(&config.libvirt_uri));
-        let freezer = Freezer::open(config.state_dir.join("frozen"), &config.libvirt_uri, guard.clone())?;
+        let freezer = Freezer::open(Kind::FileSystems, config.state_dir.join("frozen"), &config.libvirt_uri, guard.clone())?;
+        let pauser = Freezer::open(Kind::Machine, config.state_dir.join("paused"), &config.libvirt_uri, guard.clone())?;
+        let groups = Groups::open(config.state_dir.join("groups"), config.site.as_str(), guard.clone())?;
         let host = Arc::new(Host { config, guard, hypervisor, run_dir, items: Mutex::default() });
         let tools = Arc::new(Tools {
             hypervisor: host.hypervisor.clone(),
@@ -138,6 +141,8 @@ impl KvmSite {
             run_dir: host.run_dir.clone(),
             scratch_dir,
             freezer,
+            pauser,
+            groups,
             counter: AtomicU64::new(0),
             maps: host.clone(),
             autostart_patience: host.config.autostart_patience,

@@ -6,6 +6,8 @@
 //!   wait for the interval ◀── forget the older checkpoint ◀── remember the point ◀───────────┘
 //! ```
 //!
+//! Members of a replication group also meet (`meeting`) and begin a point while all their machines are paused (`round`, `together`).
+//!
 //! Invariants: 1. What to do lies in a synced file of this writer, so a restarted agent goes on by itself. 2. The target says
 //! which point is newest; a delta is sent only if that point's checkpoint is here and its bitmaps are whole. Else both sides
 //! compare digests. 3. The older checkpoint goes only after the target has recorded the point. 4. Checkpoints are named by
@@ -15,15 +17,19 @@ mod autostart;
 mod copy;
 mod cycle;
 mod freeze;
+mod meeting;
 mod offline;
 mod plan;
 mod quarantine;
 mod record;
+mod round;
+mod together;
 mod worker;
 
 pub(crate) use autostart::Autostart;
 pub(crate) use cycle::{MARK_PREFIX, remove_marks};
-pub(crate) use freeze::Freezer;
+pub(crate) use freeze::{Freezer, Kind};
+pub(crate) use meeting::Groups;
 pub(crate) use offline::final_sync;
 pub(crate) use plan::KeptMaps;
 pub(crate) use record::machine_of;

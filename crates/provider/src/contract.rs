@@ -79,8 +79,9 @@ pub trait Lab: Send + Sync {
     /// Lets replication from the first site go on until all targets have acknowledged another common moment of a group, which an item
     /// is in. Returns its name.
     async fn moment(&self, item: &ItemName) -> String;
-    /// Lets replication from the first site go on until an item's group has come to no common moment. Returns why.
-    async fn no_moment(&self, item: &ItemName) -> String;
+    /// Lets replication from the first site go on until an item's group has come to no common moment, for a reason in
+    /// which these words are. Returns it.
+    async fn no_moment(&self, item: &ItemName, words: &[&str]) -> String;
     /// Lets replication from there go on until it is in this phase.
     async fn until_phase_at(&self, end: End, phase: Phase);
     /// Cuts the line in the middle of the next append, and returns when that has happened. The line stays cut.

@@ -148,13 +148,13 @@ impl GroupLog {
         GroupMoment { group: self.group.name().clone(), moment }
     }
 
-    /// A member's target has the point of a moment.
-    pub fn acknowledged(&mut self, item: &ItemName, moment: &str) {
+    /// A member's target has the point of a moment. Returns whether that has made it common.
+    pub fn acknowledged(&mut self, item: &ItemName, moment: &str) -> bool {
         let members = self.group.members();
-        if let Some(m) = self.moments.iter_mut().find(|m| m.moment == moment) {
-            m.acknowledged.insert(item.clone());
-            m.common |= members.is_subset(&m.acknowledged);
-        }
+        let Some(m) = self.moments.iter_mut().find(|m| m.moment == moment && !m.common) else { return false };
+        m.acknowledged.insert(item.clone());
+        m.common = members.is_subset(&m.acknowledged);
+        m.common
     }
 
     /// What each target is to be told.

@@ -1,20 +1,22 @@
 //! One point, from the look at the machine to the target's acknowledgement.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use provider::{Machine, ProviderError, Replicate};
-use recovery::{Consistency, PointId};
+use provider::{Machine, ProviderError, Replicate, group::KeptMoments};
+use recovery::{Consistency, GroupMoment, PointId};
 
 use super::{
     copy,
     plan::{Plan, WayHome},
+    round::Round,
+    together::{self, Begun},
     worker::{Pace, Tools},
 };
 use crate::{
     durable,
     hypervisor::{Backup, Vm},
-    stream::{Commit, Line, StreamError},
+    stream::{Commit, Line, Mode, StreamError},
 };
 
 /// Begins the names of checkpoints that count changes for replication.
@@ -23,9 +25,19 @@ pub(crate) const MARK_PREFIX: &str = "sb.";
 /// What came of a cycle.
 #[derive(Debug)]
 pub(super) enum Cycle {
-    Point { id: PointId, taken_at: DateTime<Utc>, sent: u64, consistency: Consistency },
+    Point(NewPoint),
     /// The machine is off.
     Off,
+}
+
+/// A point that the target has.
+#[derive(Debug)]
+pub(super) struct NewPoint {
+    pub(super) id: PointId,
+    pub(super) taken_at: DateTime<Utc>,
+    pub(super) sent: u64,
+    pub(super) consistency: Consistency,
+    pub(super) group: Option<GroupMoment>,
 }
 
 /// Takes one point and sends it. `line` is kept between cycles while it is fresh. With `compare` both sides are compared though the changes
@@ -63,26 +75,15 @@ pub(super) fn run(
     let mark = tools.new_mark(wanted.generation);
     let socket = tools.run_dir.join(format!("b{}", tools.count()));
     let job = Job { vm: &vm, disks: &disks, mark: &mark, socket: &socket, scratch_dir: &tools.scratch_dir };
-    let held = pace.app_due(wanted).then(|| tools.freezer.hold(&wanted.item, &vm));
-    tools.guard.about_to("backup");
-    let mut taken_at = Utc::now();
-    let mut begun = job.begin(&plan);
-    if let (Err(error), Some(since)) = (&begun, &plan.since)
-        && vm.active()?
-        && !vm.in_backup()
-    {
-        tracing::warn!(item = %wanted.item, since, %error, "changes since the last point are not known; comparing");
-        if since.starts_with(MARK_PREFIX) {
-            vm.remove_checkpoint(since)?;
-        }
-        plan = Plan::compare();
-        taken_at = Utc::now();
-        begun = job.begin(&plan);
-    }
-    let consistency = pace.let_go(held);
-    begun?;
+    let round = met(tools, wanted, &plan);
+    let together = round.and_then(|round| together::begin(tools, wanted, &job, &plan, &round));
+    let begun = match together {
+        Some(begun) => begun,
+        None => alone(tools, wanted, pace, &job, &mut plan)?,
+    };
     pace.phase(plan.phase());
-    let sent = transfer(line, pace, &job, &plan, (taken_at, consistency));
+    let kept = tools.groups.kept(wanted.group.as_ref());
+    let sent = transfer(line, pace, &job, &plan, &begun, kept);
     let ended = vm.end_backup();
     job.remove_files();
     let (id, sent) = match sent {
@@ -98,16 +99,52 @@ pub(super) fn run(
     if let Some(since) = plan.since.iter().find(|since| since.starts_with(MARK_PREFIX)) {
         forget(&vm, since);
     }
-    Ok(Cycle::Point { id, taken_at, sent, consistency })
+    let Begun { taken_at, consistency, group } = begun;
+    Ok(Cycle::Point(NewPoint { id, taken_at, sent, consistency, group }))
+}
+
+/// The others of the item's group, if all come to a moment now. What is not a delta takes too long to be waited for.
+fn met(tools: &Tools, wanted: &Replicate, plan: &Plan) -> Option<Arc<Round>> {
+    let group = wanted.group.as_ref()?;
+    if plan.mode == Mode::Delta {
+        return tools.groups.meet(&wanted.item, group);
+    }
+    tools.groups.sit(&wanted.item, Some(group), Some("it is copied or compared as a whole".to_owned()));
+    None
+}
+
+/// Begins a point of this machine alone, app-consistent if that is due.
+fn alone(tools: &Tools, wanted: &Replicate, pace: &Pace<'_>, job: &Job<'_>, plan: &mut Plan) -> Result<Begun, StreamError> {
+    let vm = job.vm;
+    let held = pace.app_due(wanted).then(|| tools.freezer.hold(&wanted.item, vm));
+    tools.guard.about_to("backup");
+    let mut taken_at = Utc::now();
+    let mut begun = job.begin(plan);
+    if let (Err(error), Some(since)) = (&begun, &plan.since)
+        && vm.active()?
+        && !vm.in_backup()
+    {
+        tracing::warn!(item = %wanted.item, since, %error, "changes since the last point are not known; comparing");
+        if since.starts_with(MARK_PREFIX) {
+            vm.remove_checkpoint(since)?;
+        }
+        *plan = Plan::compare();
+        taken_at = Utc::now();
+        begun = job.begin(plan);
+    }
+    let consistency = pace.let_go(held);
+    begun?;
+    Ok(Begun { taken_at, consistency, group: None })
 }
 
 /// The backup job of one point.
-struct Job<'a> {
-    vm: &'a Vm,
-    disks: &'a [String],
-    mark: &'a str,
-    socket: &'a Path,
-    scratch_dir: &'a Path,
+#[derive(Clone, Copy)]
+pub(super) struct Job<'a> {
+    pub(super) vm: &'a Vm,
+    pub(super) disks: &'a [String],
+    pub(super) mark: &'a str,
+    pub(super) socket: &'a Path,
+    pub(super) scratch_dir: &'a Path,
 }
 
 impl Job<'_> {
@@ -122,7 +159,7 @@ impl Job<'_> {
         }
     }
 
-    fn begin(&self, plan: &Plan) -> Result<(), ProviderError> {
+    pub(super) fn begin(&self, plan: &Plan) -> Result<(), ProviderError> {
         self.vm.begin_backup(&self.backup(plan.since.as_deref()))
     }
 
@@ -141,12 +178,14 @@ fn transfer(
     pace: &Pace<'_>,
     job: &Job<'_>,
     plan: &Plan,
-    (taken_at, consistency): (DateTime<Utc>, Consistency),
+    begun: &Begun,
+    kept: Option<KeptMoments>,
 ) -> Result<(PointId, u64), StreamError> {
     line.begin(plan.mode)?;
     let disks = copy::of_job(line, job.socket, job.disks, plan)?;
     let bytes = copy::send(line, pace, disks, plan.mode)?;
-    let commit = Commit { mark: job.mark.to_owned(), consistency, taken_at, bytes, group: None, kept: None };
+    let Begun { taken_at, consistency, group } = begun;
+    let commit = Commit { mark: job.mark.to_owned(), consistency: *consistency, taken_at: *taken_at, bytes, group: group.clone(), kept };
     Ok((line.commit(commit)?, bytes))
 }
 

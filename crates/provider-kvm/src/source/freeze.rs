@@ -1,4 +1,5 @@
-//! Holding a guest's file systems still for the moment in which a point is taken, and letting them go whatever happens.
+//! Holding a guest's file systems, or a whole machine, still for the moment in which a point is taken, and letting it go whatever
+//! happens.
 //!
 //! ```text
 //!   journal ─▶ freeze ─▶ [the backup job begins] ─▶ thaw ─▶ journal removed         all by a thread of its own
@@ -8,12 +9,14 @@
 //! ```
 //!
 //! A guest that stays frozen is an outage that we have made; it is worse than no app-consistent point. Nothing in the guest ends
-//! it: its agent has no time limit.
+//! it: its agent has no time limit. The same holds of a machine that is paused for a common moment; what is said here of freeze and
+//! thaw is said of pause and resume.
 //!
-//! Invariants: 1. `STATE/frozen/ITEM.wWRITER.json` is durable before the freeze and is removed only after a thaw succeeded, or the
+//! Invariants: 1. `STATE/frozen/ITEM.wWRITER.json`, or `STATE/paused/…`, is durable before the freeze and is removed only after a thaw succeeded, or the
 //! process that was frozen is gone. 2. The file is locked by whoever may still freeze, so a newer agent goes on thawing as long as
 //! an older process could come late. 3. A point is app-consistent only if the thaw after its beginning found file systems that
-//! were held. 4. While a thaw is owed, the guest is not frozen again.
+//! were held. 4. While a thaw is owed, the guest is not frozen again. 5. A machine that somebody else has paused is not resumed: only
+//! one that was seen to run is journaled.
 
 use std::{
     collections::BTreeSet,
@@ -22,13 +25,14 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use provider::ProviderError;
+use provider::{PowerState, ProviderError};
 use recovery::ItemName;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -40,7 +44,7 @@ use crate::{
 };
 
 /// No guest is held longer, counted from before the freeze.
-const LIMIT: Duration = Duration::from_secs(5);
+pub(super) const LIMIT: Duration = Duration::from_secs(5);
 /// How soon and how rarely an agent that does not answer is asked again to thaw.
 const AGAIN: Duration = Duration::from_millis(500);
 const AGAIN_AT_MOST: Duration = Duration::from_secs(15);
@@ -56,9 +60,19 @@ struct Journal {
     processes: Vec<i32>,
 }
 
+/// What is held still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The guest's file systems, by its agent.
+    FileSystems,
+    /// The machine, by its hypervisor.
+    Machine,
+}
+
 /// Freezes guests, and remembers which are owed a thaw. Dropped, it leaves what is owed to the next agent.
 #[derive(Debug)]
 pub(crate) struct Freezer {
+    kind: Kind,
     dir: PathBuf,
     uri: String,
     guard: Arc<Guard>,
@@ -94,25 +108,59 @@ trait Guest: Send + 'static {
 #[derive(Debug)]
 pub(super) struct Held {
     release: Sender<()>,
-    thawed: Receiver<Result<(), String>>,
+    thawed: Receiver<Result<Duration, String>>,
 }
 
 impl Held {
-    /// Lets the guest go.
+    /// Lets the guest go. Returns for how long it was held.
     ///
     /// # Errors
-    /// Why what was begun meanwhile is not app-consistent.
-    pub(super) fn let_go(self) -> Result<(), String> {
+    /// Why it was not held all the while: what was begun meanwhile does not count.
+    pub(super) fn let_go(self) -> Result<Duration, String> {
         drop(self.release);
         self.thawed.recv_timeout(LIMIT).unwrap_or_else(|_silent| Err("the guest did not thaw at once; it is tried on".to_owned()))
     }
 }
 
+/// A guest that is journaled and not held yet. Dropped, it is forgotten.
+#[derive(Debug)]
+pub(super) struct Ready {
+    item: ItemName,
+    owed: Arc<Owed>,
+    held: Option<(Frozen, PathBuf, File)>,
+}
+
+impl Ready {
+    /// Freezes the guest, for so long at most.
+    ///
+    /// # Errors
+    /// Why it is not held; it has been let go, or will be as soon as that is possible.
+    pub(super) fn hold(mut self, limit: Duration) -> Result<Held, String> {
+        let Some((guest, path, file)) = self.held.take() else { return Err("it was held before".to_owned()) };
+        let settled = move |owed: &Owed, item: &ItemName, thawed: bool| {
+            settle(owed, &path, item, thawed);
+            drop(file);
+        };
+        let begun = hold(self.owed.clone(), guest, limit, settled, &self.item).inspect_err(|_why| {
+            self.owed.lock().0.remove(&self.item);
+        });
+        begun.map_err(|e| e.to_string())?.await_frozen(limit.max(LIMIT))
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        if let Some((_guest, path, _file)) = self.held.take() {
+            settle(&self.owed, &path, &self.item, true);
+        }
+    }
+}
+
 impl Freezer {
     /// Takes up what earlier agents owe. Needs no libvirt to be there already.
-    pub(crate) fn open(dir: PathBuf, uri: &str, guard: Arc<Guard>) -> Result<Self, ProviderError> {
+    pub(crate) fn open(kind: Kind, dir: PathBuf, uri: &str, guard: Arc<Guard>) -> Result<Self, ProviderError> {
         durable::make_dir(&dir).map_err(failed("make directory", &dir))?;
-        let freezer = Self { dir, uri: uri.to_owned(), guard, owed: Arc::default() };
+        let freezer = Self { kind, dir, uri: uri.to_owned(), guard, owed: Arc::default() };
         for name in durable::names(&freezer.dir).map_err(failed("list", &freezer.dir))? {
             let path = freezer.dir.join(&name);
             if !name.ends_with(".json") {
@@ -121,9 +169,9 @@ impl Freezer {
             }
             let content = fs::read(&path).map_err(failed("read", &path))?;
             let journal: Journal = serde_json::from_slice(&content).map_err(|e| failed("read", &path)(e.into()))?;
-            tracing::warn!(item = %journal.item, machine = journal.machine, "an earlier agent may have left the guest frozen; thawing it");
+            tracing::warn!(item = %journal.item, machine = journal.machine, ?kind, "an earlier agent may have left the guest held; letting it go");
             freezer.owed.lock().0.insert(journal.item.clone());
-            let (owed, guest) = (freezer.owed.clone(), Frozen { journal: journal.clone(), vm: None, uri: freezer.uri.clone(), guard: freezer.guard.clone() });
+            let (owed, guest) = (freezer.owed.clone(), freezer.guest(journal.clone(), None));
             start("thaw", move || {
                 let done = thaw(&owed, &guest, || match File::open(&path) {
                     // Whoever has it locked may freeze at any time: go on until they are gone.
@@ -141,21 +189,33 @@ impl Freezer {
     /// # Errors
     /// Why it is not held; it has been let go, or will be as soon as that is possible.
     pub(super) fn hold(&self, item: &ItemName, vm: &Vm) -> Result<Held, String> {
-        if !self.owed.lock().0.insert(item.clone()) {
-            return Err("the guest's agent has not yet answered to the last thaw".to_owned());
+        self.ready(item, vm)?.hold(LIMIT)
+    }
+
+    /// Journals that the guest will be held, so that holding it takes no time.
+    ///
+    /// # Errors
+    /// Why it can't be held.
+    pub(super) fn ready(&self, item: &ItemName, vm: &Vm) -> Result<Ready, String> {
+        if self.kind == Kind::Machine && vm.power().map_err(|e| e.to_string())? != PowerState::Running {
+            return Err("its machine does not run: somebody has paused it".to_owned());
         }
-        let begun = self.journal(item, vm).and_then(|(path, file, journal)| {
-            let guest = Frozen { journal, vm: Some(vm.again()), uri: self.uri.clone(), guard: self.guard.clone() };
-            hold(self.owed.clone(), guest, LIMIT, move |owed, item, thawed| {
-                settle(owed, &path, item, thawed);
-                drop(file);
-            }, item)
-        });
-        begun.inspect_err(|_why| {
+        if !self.owed.lock().0.insert(item.clone()) {
+            return Err(match self.kind {
+                Kind::FileSystems => "the guest's agent has not yet answered to the last thaw".to_owned(),
+                Kind::Machine => "its machine was not resumed yet after the last pause".to_owned(),
+            });
+        }
+        let journaled = self.journal(item, vm).inspect_err(|_why| {
             self.owed.lock().0.remove(item);
-        })
-        .map_err(|e| e.to_string())?
-        .await_frozen()
+        });
+        let (path, file, journal) = journaled.map_err(|e| e.to_string())?;
+        Ok(Ready { item: item.clone(), owed: self.owed.clone(), held: Some((self.guest(journal, Some(vm.again())), path, file)) })
+    }
+
+    fn guest(&self, journal: Journal, vm: Option<Vm>) -> Frozen {
+        let touched = AtomicBool::new(vm.is_none());
+        Frozen { kind: self.kind, journal, vm, touched, uri: self.uri.clone(), guard: self.guard.clone() }
     }
 
     fn journal(&self, item: &ItemName, vm: &Vm) -> Result<(PathBuf, File, Journal), ProviderError> {
@@ -188,12 +248,12 @@ struct Begun {
 }
 
 impl Begun {
-    fn await_frozen(self) -> Result<Held, String> {
-        match self.frozen.recv_timeout(LIMIT) {
+    fn await_frozen(self, limit: Duration) -> Result<Held, String> {
+        match self.frozen.recv_timeout(limit) {
             Ok(Ok(0)) => Err("the guest has no file system that its agent can freeze".to_owned()),
             Ok(Ok(_)) => Ok(self.held),
             Ok(Err(why)) => Err(why),
-            Err(_silent) => Err(format!("the guest was not frozen within {} s", LIMIT.as_secs())),
+            Err(_silent) => Err(format!("it was not held within {} s", limit.as_secs())),
         }
     }
 }
@@ -223,9 +283,9 @@ fn hold<G: Guest>(
         let found = thaw(&owed, &guest, || true);
         settle(&owed, &item, found.is_some());
         drop(say_thawed.send(match found {
-            _ if late => Err(format!("the point was not begun within {} s of the freeze", limit.as_secs())),
-            None | Some(0) => Err("the guest had let its file systems go before".to_owned()),
-            Some(_) => Ok(()),
+            _ if late => Err(format!("it was let go after {} ms: what was to begin meanwhile was not begun within that time", limit.as_millis())),
+            None | Some(0) => Err("it had been let go before, by somebody else".to_owned()),
+            Some(_) => Ok(begun.elapsed()),
         }));
     })?;
     Ok(Begun { frozen, held: Held { release, thawed } })
@@ -266,10 +326,14 @@ fn settle(owed: &Owed, path: &Path, item: &ItemName, thawed: bool) {
 }
 
 /// A guest of libvirt's.
+#[derive(Debug)]
 struct Frozen {
+    kind: Kind,
     journal: Journal,
-    /// Of the loop; a thaw makes a connection of its own, since the loop's may hang.
+    /// Of whoever holds it; file systems are thawed on a connection of their own, since an agent may have made that one hang.
     vm: Option<Vm>,
+    /// It may be held: by us, or by whoever wrote the journal.
+    touched: AtomicBool,
     uri: String,
     guard: Arc<Guard>,
 }
@@ -277,19 +341,47 @@ struct Frozen {
 impl Guest for Frozen {
     fn freeze(&self) -> Result<u32, ProviderError> {
         self.guard.still_writer()?;
-        self.guard.about_to("freeze");
-        self.vm.as_ref().map_or(Ok(0), Vm::freeze)
+        self.guard.about_to(match self.kind {
+            Kind::FileSystems => "freeze",
+            Kind::Machine => "suspend",
+        });
+        self.touched.store(true, Ordering::SeqCst);
+        let Some(vm) = &self.vm else { return Ok(0) };
+        match self.kind {
+            Kind::FileSystems => vm.freeze(),
+            Kind::Machine => vm.suspend().map(|()| 1),
+        }
     }
 
     fn thaw(&self) -> Result<Option<u32>, ProviderError> {
-        self.guard.about_to("thaw");
+        if !self.touched.load(Ordering::SeqCst) {
+            return Ok(Some(0));
+        }
+        self.guard.about_to(match self.kind {
+            Kind::FileSystems => "thaw",
+            Kind::Machine => "unpause",
+        });
+        if let (Kind::Machine, Some(Ok(resumed))) = (self.kind, self.vm.as_ref().map(resumed)) {
+            return Ok(Some(resumed));
+        }
         let Some(vm) = Hypervisor::new(&self.uri).by_uuid(&self.journal.uuid)? else { return Ok(None) };
         let same = vm.processes()?.iter().any(|p| self.journal.processes.contains(&p.pid()));
         if !vm.active()? || !same {
             return Ok(None);
         }
-        vm.thaw().map(Some)
+        match self.kind {
+            Kind::FileSystems => vm.thaw().map(Some),
+            Kind::Machine => resumed(&vm).map(Some),
+        }
     }
+}
+
+/// Lets a machine run again. Returns 1 if it was paused, else 0.
+fn resumed(vm: &Vm) -> Result<u32, ProviderError> {
+    if vm.power()? != PowerState::Paused {
+        return Ok(0);
+    }
+    vm.resume().map(|()| 1)
 }
 
 #[cfg(test)]
@@ -330,7 +422,7 @@ mod tests {
     #[test]
     fn a_guest_is_held_until_it_is_let_go() {
         let (begun, thawed, _owed) = held(2, 0, LIMIT);
-        let held = begun.await_frozen().unwrap();
+        let held = begun.await_frozen(LIMIT).unwrap();
         assert!(thawed.try_recv().is_err());
         held.let_go().unwrap();
         thawed.recv_timeout(LIMIT).unwrap();
@@ -339,15 +431,15 @@ mod tests {
     #[test]
     fn a_guest_is_let_go_at_the_limit_and_the_point_is_not_app_consistent() {
         let (begun, thawed, _owed) = held(1, 0, Duration::from_millis(20));
-        let held = begun.await_frozen().unwrap();
+        let held = begun.await_frozen(LIMIT).unwrap();
         thawed.recv_timeout(LIMIT).unwrap();
-        assert!(held.let_go().unwrap_err().contains("not begun within"));
+        assert!(held.let_go().unwrap_err().contains("let go after 20 ms"));
     }
 
     #[test]
     fn a_guest_whose_agent_is_deaf_is_thawed_again_and_again() {
         let (begun, thawed, owed) = held(1, 2, LIMIT);
-        drop(begun.await_frozen().unwrap());
+        drop(begun.await_frozen(LIMIT).unwrap());
         for _ in 0..3 {
             thawed.recv_timeout(LIMIT).unwrap();
         }
@@ -357,7 +449,7 @@ mod tests {
     #[test]
     fn a_guest_that_froze_nothing_gives_no_app_consistent_point() {
         let (begun, thawed, _owed) = held(0, 0, LIMIT);
-        assert!(begun.await_frozen().unwrap_err().contains("no file system"));
+        assert!(begun.await_frozen(LIMIT).unwrap_err().contains("no file system"));
         thawed.recv_timeout(LIMIT).unwrap();
     }
 }

@@ -127,7 +127,7 @@ fn once(tools: &Tools, pace: &Pace<'_>, wanted: &Replicate, machine: &Machine) -
     let bytes = copy::send(&mut line, pace, disks, plan.mode)?;
     // Without a mark of its own in the disks it is one that nobody will find: then the way back compares.
     let mark = plan.since.unwrap_or_else(|| tools.new_mark(wanted.generation));
-    let commit = Commit { mark, consistency: Consistency::App, taken_at, bytes, group: None, kept: None };
+    let commit = Commit { mark, consistency: Consistency::App, taken_at, bytes, group: None, kept: tools.groups.kept(wanted.group.as_ref()) };
     let point = line.commit(commit.clone())?;
     Ok((commit, point))
 }

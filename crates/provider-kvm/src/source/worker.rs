@@ -2,6 +2,7 @@
 
 mod pace;
 mod returning;
+mod turn;
 
 use std::{
     net::{Shutdown, TcpStream},
@@ -20,8 +21,9 @@ use recovery::{Consistency, Generation, Group};
 
 use super::{
     KeptMaps,
-    cycle::{self, Cycle},
+    cycle::{self, Cycle, NewPoint},
     freeze::Freezer,
+    meeting::Groups,
     record::{Ended, FinalSync, LoopRecord},
 };
 use crate::{
@@ -51,6 +53,8 @@ pub(crate) struct Tools {
     pub(crate) run_dir: PathBuf,
     pub(crate) scratch_dir: PathBuf,
     pub(crate) freezer: Freezer,
+    pub(crate) pauser: Freezer,
+    pub(crate) groups: Groups,
     pub(crate) counter: AtomicU64,
     pub(crate) maps: Arc<dyn KeptMaps>,
     /// How long a machine that starts with its host waits for the target's word.
@@ -122,6 +126,11 @@ fn status_of(record: &LoopRecord) -> ReplicationStatus {
 }
 
 impl Control {
+    fn nothing_new(&self, wanted: &Replicate, ended: Option<Ended>, asked: Option<Generation>) -> bool {
+        let asked_since = self.record.requested.as_ref().map(|requested| requested.by) != asked;
+        !self.leave && self.record.ended == ended && self.record.wanted == *wanted && !asked_since
+    }
+
     /// Lets the status say what the record says.
     fn show(&mut self) {
         self.status = status_of(&self.record);
@@ -192,7 +201,11 @@ impl Source {
     }
 
     pub(crate) fn status(&self) -> ReplicationStatus {
-        self.shared.lock().status.clone()
+        let (status, group) = {
+            let control = self.shared.lock();
+            (control.status.clone(), control.record.wanted.group.clone().filter(|_| control.record.ended.is_none()))
+        };
+        ReplicationStatus { group: group.map(|group| self.shared.tools.groups.status(&group)), ..status }
     }
 
     /// Whether it has ended because it was told to.
@@ -321,7 +334,12 @@ impl Source {
     }
 
     fn join(&self) {
-        self.shared.lock().leave = true;
+        let item = {
+            let mut control = self.shared.lock();
+            control.leave = true;
+            control.record.wanted.item.clone()
+        };
+        self.shared.tools.groups.rise(&item);
         self.shared.changed.notify_all();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         let deadline = Instant::now() + LEAVE_PATIENCE;
@@ -369,6 +387,12 @@ impl Shared {
     }
 
     fn run(&self) {
+        self.take_points();
+        let item = self.lock().record.wanted.item.clone();
+        self.tools.groups.rise(&item);
+    }
+
+    fn take_points(&self) {
         let mut line: Option<Line> = None;
         let mut backoff = BACKOFF;
         let mut asking = Asking::default();
@@ -390,25 +414,30 @@ impl Shared {
             if ended.is_some() {
                 return;
             }
+            self.take_seat(&wanted);
             let begun = Instant::now();
             let pace = Pace { shared: self, limiter: Mutex::new(Limiter::new(wanted.policy.bandwidth_bytes_per_s())), sink: None };
             line = line.filter(|l| l.used_at.elapsed() < LINE_FRESH && l.serves(&wanted.endpoint, wanted.generation));
             let machine = inspect(&self.tools.hypervisor, &wanted.machine);
             let outcome = machine.map_err(StreamError::Here).and_then(|m| cycle::run(&self.tools, &wanted, &m, &mut line, &pace, compare));
             let pause = match outcome {
-                Ok(Cycle::Point { id, taken_at, sent, consistency }) => {
-                    self.point(&wanted, id, taken_at, sent, consistency);
-                    self.made(asked, id);
+                Ok(Cycle::Point(point)) => {
+                    self.point(&wanted, &point);
+                    self.made(asked, point.id);
+                    self.tools.groups.sit(&wanted.item, wanted.group.as_ref(), None);
                     backoff = BACKOFF;
-                    Duration::from_secs(wanted.policy.interval_s().into()).saturating_sub(begun.elapsed())
+                    self.until_next(&wanted, begun, asked);
+                    continue;
                 }
                 Ok(Cycle::Off) => {
                     line = None;
                     self.lock().status.phase = Phase::Paused;
+                    self.tools.groups.sit(&wanted.item, wanted.group.as_ref(), Some("its machine is off".to_owned()));
                     OFF_POLL
                 }
                 Err(error) => {
                     line = None;
+                    self.tools.groups.sit(&wanted.item, wanted.group.as_ref(), Some(error.to_string()));
                     if let StreamError::Refused(why @ ProviderError::RunsHere { newest, .. }) = &error {
                         match self.quarantine(&wanted, why, *newest) {
                             Ok(_done) => continue,
@@ -438,7 +467,11 @@ impl Shared {
         }
     }
 
-    fn point(&self, wanted: &Replicate, id: recovery::PointId, taken_at: DateTime<Utc>, sent: u64, consistency: Consistency) {
+    fn point(&self, wanted: &Replicate, point: &NewPoint) {
+        let NewPoint { id, taken_at, sent, consistency, .. } = *point;
+        if let Some(at) = &point.group {
+            self.tools.groups.acknowledged(&wanted.item, at);
+        }
         let mut control = self.lock();
         if control.record.wanted.generation != wanted.generation {
             return; // it was told something new meanwhile
@@ -488,13 +521,5 @@ impl Shared {
         control.status.phase = Phase::Broken;
         control.status.last_error = Some(error.to_string());
         false
-    }
-
-    /// Waits, unless there is something new to do.
-    fn wait(&self, pause: Duration, wanted: &Replicate, ended: Option<Ended>, asked: Option<Generation>) {
-        let control = self.lock();
-        let asked_since = |c: &Control| c.record.requested.as_ref().map(|requested| requested.by) != asked;
-        let nothing_new = |c: &mut Control| !c.leave && c.record.ended == ended && c.record.wanted == *wanted && !asked_since(c);
-        drop(self.changed.wait_timeout_while(control, pause, nothing_new).unwrap_or_else(PoisonError::into_inner));
     }
 }

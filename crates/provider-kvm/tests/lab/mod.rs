@@ -228,8 +228,9 @@ impl Lab for KvmLab {
         })
     }
 
-    async fn no_moment(&self, item: &ItemName) -> String {
-        wait_until("a try that came to no common moment", || self.group_of(item)?.why_none)
+    async fn no_moment(&self, item: &ItemName, words: &[&str]) -> String {
+        let said = |why: &String| words.iter().all(|word| why.contains(word));
+        wait_until("a try that came to no common moment", || self.group_of(item)?.why_none.filter(said))
     }
 
     async fn power_second(&self, on: bool) {

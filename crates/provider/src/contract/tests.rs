@@ -94,8 +94,10 @@ impl Lab for SimLab {
         taken.moment
     }
 
-    async fn no_moment(&self, item: &ItemName) -> String {
-        self.together(item).moment.unwrap_err()
+    async fn no_moment(&self, item: &ItemName, words: &[&str]) -> String {
+        let why = self.together(item).moment.unwrap_err();
+        assert!(words.iter().all(|word| why.contains(word)), "{why}");
+        why
     }
 
     async fn power_second(&self, on: bool) {
