@@ -3,7 +3,9 @@
 
 mod guest;
 pub mod circle;
+pub mod fleet;
 mod heeding;
+pub mod images;
 mod line;
 mod machine;
 pub mod other;
