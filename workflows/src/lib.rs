@@ -3,7 +3,7 @@
 //!   protect ─▶ failover | planned failover ─▶ commit ─▶ reprotect ─▶ failback ─▶ commit ─▶ reprotect        unprotect
 //!                  └▶ change point, undo             beside them: test failover, clean-up; drill (both)
 //!                                              resync, change policy, hold and release a point, resolve
-//!   plan: any of these with many items, in order
+//!   plan: any of these with many items, in order       change group: regroup of each of its items
 //!
 //! Invariants: 1. Nothing here knows a platform, a store or a clock. 2. A workflow changes the item's record only by facts,
 //! recorded in the transaction of the events that cause them. 3. The machine of an item is powered on with its network only
@@ -11,6 +11,7 @@
 
 mod action;
 mod back;
+pub mod change_group;
 mod change_policy;
 pub mod change_point;
 pub mod clean_test;
@@ -27,6 +28,7 @@ mod part;
 pub mod plan;
 pub mod planned;
 mod promote;
+mod regroup;
 pub mod protect;
 pub mod reprotect;
 mod resolve;
@@ -38,6 +40,7 @@ pub mod undo;
 pub mod unprotect;
 
 pub use action::{ActionOrder, carry_out};
+pub use change_group::{ChangeGroup, ChangeGroupInput, GroupChanged, group_workflow_id};
 pub use change_point::{ChangePoint, ChangePointInput};
 pub use change_policy::{ChangePolicy, ChangePolicyInput, PolicyChanged};
 pub use clean_test::{CleanTestFailover, CleanTestInput, Cleaned};
@@ -52,6 +55,7 @@ pub use part::{Part, Prepared, ToChooseFrom};
 pub use planned::{Failback, PlannedFailover, PlannedInput};
 pub use promote::FailedOver;
 pub use protect::{Protect, ProtectInput, Protected};
+pub use regroup::{Regroup, RegroupInput, Regrouped};
 pub use reprotect::{Reprotect, ReprotectInput, Reprotected};
 pub use resolve::{Decision, Resolve, ResolveInput, Resolved};
 pub use resync::{Resync, ResyncInput, Resynced};
@@ -59,7 +63,7 @@ pub use test_failover::{Stage, TestFailover, TestFailoverInput, Tested};
 pub use tracked::{ITEM_PROJECTION, ItemChange, item_workflow_id, site_queue};
 pub use trigger::{Ballot, Evaluated, Note, TRIGGER_PROJECTION, Trigger, TriggerInput, TriggerNote, trigger_workflow_id};
 pub use undo::{Undo, UndoInput, Undone};
-pub use unprotect::{Unprotect, UnprotectInput, Unprotected};
+pub use unprotect::{LeftGroup, Unprotect, UnprotectInput, Unprotected};
 
 /// All workflows of the product.
 #[must_use]
@@ -85,4 +89,6 @@ pub fn registry() -> sdk::Registry {
         .with::<Trigger>()
         .with::<Plan>()
         .with::<PlanGroup>()
+        .with::<ChangeGroup>()
+        .with::<Regroup>()
 }

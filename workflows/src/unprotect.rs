@@ -12,14 +12,14 @@
 
 use std::time::Duration;
 
-use recovery::{Fact, Generation, ItemName, ItemRecord, MainState, Operation, Rest, SiteName};
-use sdk::{CallError, Context, Failure, TaskQueue, TimeoutKind, Workflow};
+use recovery::{Fact, Generation, GroupName, ItemName, ItemRecord, MainState, Operation, Rest, SiteName};
+use sdk::{CallError, ChildError, ClosePolicy, Context, Failure, RunId, TaskQueue, TimeoutKind, Workflow};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    clean_test,
+    ChangeGroup, ChangeGroupInput, clean_test,
     declared::{DiscardMachine, DropReplica, FlattenMachine, LiftFence, ListPoints, StopReplication},
-    site_queue,
+    group_workflow_id, site_queue,
     tracked::Tracked,
 };
 
@@ -48,6 +48,19 @@ pub struct Unprotected {
     /// Why the machine at the source stays off although nothing runs in its place; `None` where that is not so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_off: Option<String>,
+    /// The replication group that it has left; `None` if it was in none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_group: Option<LeftGroup>,
+}
+
+/// A replication group that an item has left because it is not protected any more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeftGroup {
+    /// Which.
+    pub group: GroupName,
+    /// The run that tells the others, or removes the group if one is left alone; `None` if the group is being changed by somebody else:
+    /// then it has to be changed once more.
+    pub told_by: Option<RunId>,
 }
 
 /// The workflow.
@@ -65,6 +78,10 @@ impl Workflow for Unprotect {
         item.begin(Operation::Unprotect)?;
         let ended = match dismantle(&mut item, uncommitted, unstarted).await {
             Ok(ended) => let_go(&item, unstarted, ended).await,
+            Err(failure) => Err(failure),
+        };
+        let ended = match ended {
+            Ok(ended) => left_group(&mut item, ended).await,
             Err(failure) => Err(failure),
         };
         item.end(Operation::Unprotect, ended)
@@ -101,6 +118,21 @@ async fn let_go(item: &Tracked, unstarted: Option<Generation>, ended: Unprotecte
     Ok(Unprotected { source_off: lifted.err().map(|why| Failure::from(why).to_string()), ..ended })
 }
 
+/// Takes the item out of its replication group, and lets the others be told.
+async fn left_group(item: &mut Tracked, ended: Unprotected) -> Result<Unprotected, Failure> {
+    let Some(group) = item.record()?.group.clone() else { return Ok(ended) };
+    item.note(Fact::Grouped { group: None })?;
+    let others = group.members().iter().filter(|member| **member != item.name).cloned().collect();
+    let name = group.name().clone();
+    let change = ChangeGroupInput { group: name.clone(), after: group.clone().with_members(others).ok(), before: Some(group), gone: Some(item.name.clone()) };
+    let told_by = match item.ctx.child::<ChangeGroup>(group_workflow_id(&name), &change, ClosePolicy::Leave).await {
+        Ok(child) => Some(child.run()),
+        Err(ChildError::AlreadyOpen(_)) => None,
+        Err(why) => return Err(why.into()),
+    };
+    Ok(Unprotected { left_group: Some(LeftGroup { group: name, told_by }), ..ended })
+}
+
 async fn dismantle(item: &mut Tracked, uncommitted: Option<Generation>, unstarted: Option<Generation>) -> Result<Unprotected, Failure> {
     let record = item.record()?;
     let (source, target) = (site_queue(record.source_site()), site_queue(record.target_site()));
@@ -120,7 +152,7 @@ async fn dismantle(item: &mut Tracked, uncommitted: Option<Generation>, unstarte
     // A machine that was its base is known again, with the marks of an earlier turn.
     stopped(item, &target).await?;
     earlier_turn_gone(item, source_stopped).await?;
-    Ok(Unprotected { source_stopped, source_off, left_at: None })
+    Ok(Unprotected { source_stopped, source_off, left_at: None, left_group: None })
 }
 
 /// Whether a loop at that site has ended; not, if nobody answers, or who has picked it up died with it.
@@ -154,7 +186,7 @@ async fn left_there(item: &Tracked, uncommitted: Option<Generation>, source_stop
         return Err(Failure::fatal("target-not-reached", message));
     }
     earlier_turn_gone(item, source_stopped).await?;
-    Ok(Unprotected { source_stopped, source_off: None, left_at: Some(site) })
+    Ok(Unprotected { source_stopped, source_off: None, left_at: Some(site), left_group: None })
 }
 
 /// An item that has been to the other site and back has left records of the other direction.

@@ -56,6 +56,10 @@ pub struct PointRow {
     pub pinned: bool,
     /// Whether it was given up.
     pub withdrawn: bool,
+    /// The replication group with which it was taken.
+    pub group_name: Option<String>,
+    /// At which common moment of that.
+    pub moment: Option<String>,
 }
 
 /// How replication goes at a source.
@@ -69,6 +73,21 @@ pub struct ReplicationRow {
     pub status: Value,
     /// When.
     pub reported_at: DateTime<Utc>,
+}
+
+/// A member of a replication group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupRow {
+    /// Which item.
+    pub item: String,
+    /// Which group.
+    pub group: String,
+    /// As the item's record defines it.
+    pub definition: Value,
+    /// Since when it does.
+    pub updated_at: DateTime<Utc>,
+    /// The run that changes the group now.
+    pub open_run: Option<RunId>,
 }
 
 /// What a site sees of an item's machines.
@@ -120,9 +139,28 @@ impl PgStore {
                 size_bytes: column(row, "size_bytes")?,
                 pinned: column(row, "pinned")?,
                 withdrawn: column(row, "withdrawn")?,
+                group_name: column(row, "group_name")?,
+                moment: column(row, "moment")?,
             })
         };
         self.rows(&sql::POINTS, &[&item]).await?.iter().map(point).collect()
+    }
+
+    /// Members of one replication group, or of all.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn groups(&self, name: Option<&str>) -> Result<Vec<GroupRow>, Lost> {
+        let member = |row: &Row| {
+            Ok(GroupRow {
+                item: column(row, "item")?,
+                group: column(row, "group_name")?,
+                definition: column(row, "definition")?,
+                updated_at: column(row, "updated_at")?,
+                open_run: column::<Option<Uuid>>(row, "open_run")?.map(RunId),
+            })
+        };
+        self.rows(&sql::GROUPS, &[&name]).await?.iter().map(member).collect()
     }
 
     /// How replication of one item goes, or of all.

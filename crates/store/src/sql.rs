@@ -46,6 +46,7 @@ queries! {
     ITEMS = "items", "reading items";
     POINTS = "points", "reading points";
     REPLICATION = "replication", "reading replication status";
+    GROUPS = "groups", "reading replication groups";
     MACHINES = "machines", "reading where machines were seen";
     PUT_MACHINES = "put_machines", "noting where machines were seen";
     PUT_POINTS = "put_points", "noting points";

@@ -60,6 +60,8 @@ fn point(number: i64) -> PointRow {
         size_bytes: 7,
         pinned: false,
         withdrawn: false,
+        group_name: Some("shop".into()),
+        moment: Some(format!("m{number}")),
     }
 }
 

@@ -175,6 +175,8 @@ fn row(item: &str, site: &str, point: &RecoveryPoint, withdrawn: bool) -> Result
         size_bytes: number(point.size_bytes)?,
         pinned: point.pinned,
         withdrawn: withdrawn || point.withdrawn,
+        group_name: point.group.as_ref().map(|at| at.group.to_string()),
+        moment: point.group.as_ref().map(|at| at.moment.clone()),
     })
 }
 

@@ -21,7 +21,7 @@ use axum::{
 };
 use engine::{RunStore, StartRun, Started};
 use recovery::{
-    Generation, ItemName, ItemRecord, ItemState, Operation, PointId, Profile, RecoveryPoint, Seen, SiteName, alarms, allowed_operations, old_machine, profile::stages::is_protected,
+    Generation, GroupMoment, ItemName, ItemRecord, ItemState, Operation, PointId, Profile, RecoveryPoint, Seen, SiteName, alarms, allowed_operations, old_machine, profile::stages::is_protected,
 };
 use sdk::{Message, RunId, Workflow};
 use serde_json::Value;
@@ -250,19 +250,23 @@ pub(crate) fn record(value: &Value) -> Result<ItemRecord, Refusal> {
 
 pub(crate) fn point(row: &PointRow) -> Result<RecoveryPoint, Refusal> {
     let consistency = row.consistency.parse().map_err(unreadable)?;
+    let group = match (&row.group_name, &row.moment) {
+        (Some(group), Some(moment)) => Some(GroupMoment { group: group.parse().map_err(unreadable)?, moment: moment.clone() }),
+        (None, _) | (_, None) => None,
+    };
     Ok(RecoveryPoint {
         id: PointId(row.point.unsigned_abs()),
         consistency,
         taken_at: row.taken_at,
         generation: Generation { era: row.era, grant_epoch: row.grant_epoch },
         size_bytes: row.size_bytes.unsigned_abs(),
-        group: None,
+        group,
         pinned: row.pinned,
         withdrawn: row.withdrawn,
     })
 }
 
-fn site(name: &str) -> Result<SiteName, Refusal> {
+pub(super) fn site(name: &str) -> Result<SiteName, Refusal> {
     name.parse().map_err(unreadable)
 }
 
@@ -270,6 +274,6 @@ pub(super) fn json(value: &impl serde::Serialize) -> Result<Value, Refusal> {
     serde_json::to_value(value).map_err(unreadable)
 }
 
-fn unreadable(error: impl std::fmt::Display) -> Refusal {
+pub(super) fn unreadable(error: impl std::fmt::Display) -> Refusal {
     Refusal::new(Code::Internal, format!("a stored value can't be read: {error}"))
 }
