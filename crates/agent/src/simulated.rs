@@ -45,6 +45,8 @@ enum Control {
     Power { site: SiteName, machine: String },
     /// Starts a machine, as a person at its site does.
     PowerOn { site: SiteName, machine: String },
+    /// Ends a machine without warning.
+    PowerOff { site: SiteName, machine: String },
     /// Lets a guest ignore that it is to shut down.
     IgnoreShutDown { site: SiteName, machine: String, ignores: bool },
     /// Lets a guest refuse to be frozen.
@@ -127,6 +129,10 @@ async fn answer(control: Control, world: &SimWorld) -> Value {
         Control::ReadRecovered { site, item, block } => json!({ "content": world.read_recovered(&site, &item, "vda", block) }),
         Control::Read { site, machine, block } => json!({ "content": world.read(&site, &machine, "vda", block) }),
         Control::Power { site, machine } => json!({ "power": world.machine(&site, &machine).map(|machine| machine.power) }),
+        Control::PowerOff { site, machine } => {
+            world.power_failure(&site, &machine);
+            json!({ "ok": true })
+        }
         Control::PowerOn { site, machine } => {
             world.power_on(&site, &machine);
             json!({ "ok": true })

@@ -13,6 +13,7 @@ pub mod access;
 pub mod agent;
 pub mod client;
 pub mod evidence;
+pub mod groups;
 pub mod items;
 pub mod plans;
 pub mod policies;

@@ -27,6 +27,8 @@ pub enum Code {
     UnknownSchedule,
     /// No plan has this name.
     UnknownPlan,
+    /// No replication group has this name.
+    UnknownGroup,
     /// No such path or method.
     UnknownPath,
     /// The item's state does not allow it.
@@ -100,7 +102,7 @@ const fn entry(code: Code, word: &'static str, status: u16, title: &'static str,
 const UNTOUCHED: &str = "Nothing was changed.";
 
 /// One row a code, in the order of [`Code`].
-const TABLE: [Entry; 34] = [
+const TABLE: [Entry; 35] = [
     entry(Code::InvalidRequest, "invalid-request", 400, "The request is not valid", UNTOUCHED, "Correct what the detail names and ask again."),
     entry(
         Code::UnknownItem,
@@ -129,6 +131,14 @@ const TABLE: [Entry; 34] = [
         "See `switchback schedule list` for the names; `switchback schedule history NAME` still tells of one that was removed.",
     ),
     entry(Code::UnknownPlan, "unknown-plan", 404, "There is no such plan", UNTOUCHED, "See `switchback plan list` for the names."),
+    entry(
+        Code::UnknownGroup,
+        "unknown-group",
+        404,
+        "There is no such replication group",
+        UNTOUCHED,
+        "See `switchback group list` for the names, or make one with `switchback group create NAME --items …`.",
+    ),
     entry(
         Code::UnknownPath,
         "unknown-path",

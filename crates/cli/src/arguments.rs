@@ -2,6 +2,7 @@
 
 mod drill;
 mod evidence;
+mod group;
 mod installation;
 mod items;
 mod plan;
@@ -19,6 +20,7 @@ use sdk::RunId;
 
 pub(crate) use drill::{Drill, DrillOptions};
 pub(crate) use evidence::{EvidenceCommand, Export, Place, Replay, Report};
+pub(crate) use group::{GroupCommand, GroupNumbers};
 pub(crate) use installation::{Server, StateDirArgument, Up, Worker};
 pub(crate) use items::{
     ChangePoint, ChangePolicy, Discarding, Failback, Failover, HoldPoint, Holds, ItemOperation, Location, PlannedFailover, Protect, ReleasePoint, Reprotect,
@@ -125,6 +127,11 @@ pub(crate) enum Command {
         /// Also what is well.
         #[arg(long)]
         all: bool,
+    },
+    /// Replication groups: items whose points are also taken at moments at which all their machines stand still.
+    Group {
+        #[command(subcommand)]
+        command: GroupCommand,
     },
     /// Starts drills by a calendar.
     Schedule {

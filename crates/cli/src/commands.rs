@@ -5,6 +5,7 @@ mod careful;
 mod drill;
 mod evidence;
 mod explained;
+mod group;
 mod installation;
 mod items;
 mod look;
@@ -49,6 +50,7 @@ pub(crate) async fn carry_out(arguments: Arguments) -> Result<ExitCode> {
         Command::Check { item: Some(item), all, .. } => readiness::check(&client()?, output, &format!("/v1/items/{item}/readiness"), all).await,
         Command::Check { plan: Some(plan), all, .. } => readiness::check(&client()?, output, &format!("/v1/plans/{plan}/readiness"), all).await,
         Command::Check { .. } => readiness::overview(&client()?, output).await,
+        Command::Group { command } => group::carry_out(&client()?, output, command).await,
         Command::Schedule { command } => schedule::carry_out(&client()?, output, command).await,
         Command::Commit(operation) => items::plain(&client()?, output, "commit", &operation).await,
         Command::Hold(hold) => careful::hold(&client()?, output, hold).await,

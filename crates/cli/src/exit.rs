@@ -81,7 +81,7 @@ fn refusal(problem: &Problem) {
 fn of(problem: &Problem) -> u8 {
     match problem.code() {
         Some(Code::InvalidRequest | Code::UnknownPath | Code::DeliveryTooLarge | Code::DeliveryUnreadable) => 2,
-        Some(Code::UnknownItem | Code::UnknownRun | Code::UnknownSite | Code::UnknownTask | Code::UnknownSource | Code::UnknownPolicy | Code::UnknownDelivery | Code::UnknownSchedule | Code::UnknownPlan) => 3,
+        Some(Code::UnknownItem | Code::UnknownRun | Code::UnknownSite | Code::UnknownTask | Code::UnknownSource | Code::UnknownPolicy | Code::UnknownDelivery | Code::UnknownSchedule | Code::UnknownPlan | Code::UnknownGroup) => 3,
         Some(
             Code::OperationNotAllowed
             | Code::OperationNotOffered

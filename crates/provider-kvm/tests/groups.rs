@@ -13,7 +13,7 @@ use std::{
 use lab::{
     End, Other,
     fleet::{Fleet, Member, until_power},
-    images, other, runtime,
+    images, other, runtime, wait_until_next_look,
 };
 use recovery::{Consistency, PointId, ReplicationPolicy};
 
@@ -95,7 +95,7 @@ impl Seen {
                 seen.app += usize::from(consistency == Consistency::App);
                 seen.records.insert(moment, records);
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            wait_until_next_look().await;
         }
         println!("{} moments were pruned before they were looked at", gone.len());
         seen
@@ -173,7 +173,7 @@ fn an_agent_that_dies_while_machines_are_paused_leaves_them_to_the_next_one() {
         let deadline = Instant::now() + PATIENCE;
         while fleet.group_status().await.last.map(|last| last.moment) == before {
             assert!(Instant::now() < deadline, "no moment after it: {:?}", fleet.group_status().await);
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            wait_until_next_look().await;
         }
     });
 }
@@ -189,13 +189,13 @@ fn a_machine_that_somebody_has_paused_stays_paused() {
         let says = |why: &String| why.contains("somebody has paused it");
         while !fleet.group_status().await.why_none.as_ref().is_some_and(says) {
             assert!(Instant::now() < deadline, "{:?}", fleet.group_status().await);
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            wait_until_next_look().await;
         }
         assert_eq!((fleet.power(&fleet.members[0]).as_str(), fleet.power(&fleet.members[1]).as_str()), ("running", "paused"));
         let before = fleet.status(&fleet.members[0]).await.last_point;
         while fleet.status(&fleet.members[0]).await.last_point == before {
             assert!(Instant::now() < deadline, "the other one goes on alone");
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            wait_until_next_look().await;
         }
         fleet.lab.virsh(End::Source, &["resume", &fleet.members[1].name]);
     });

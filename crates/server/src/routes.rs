@@ -6,6 +6,7 @@ mod approvals;
 mod asked;
 mod drills;
 mod evidence;
+mod groups;
 pub(crate) mod items;
 mod plan_runs;
 mod plans;
@@ -37,6 +38,7 @@ use crate::{
 /// All routes of the server.
 pub(crate) fn table() -> Router<App> {
     of_plans()
+        .merge(of_groups())
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
@@ -116,6 +118,14 @@ fn of_plans() -> Router<App> {
         .route("/v1/plan-runs/{run}/answer", post(plan_runs::answer))
 }
 
+fn of_groups() -> Router<App> {
+    Router::new()
+        .route("/v1/groups", get(groups::list).post(groups::create))
+        .route("/v1/groups/{group}", get(groups::one))
+        .route("/v1/groups/{group}/change", post(groups::change))
+        .route("/v1/groups/{group}/remove", post(groups::remove))
+}
+
 /// Ready means: the database answers and has this build's schema, which was checked at the start and only a newer build changes.
 async fn ready(State(app): State<App>) -> Response {
     match app.store.ping().await {
@@ -135,6 +145,7 @@ async fn metrics(caller: Caller, State(app): State<App>) -> Result<Response, Ref
     text += &format!("switchback_items_running_at_both_sites {alarmed}\n");
     text += &policies::gauges(&app).await?;
     text += &crate::readiness::gauges(&app).await?;
+    text += &groups::gauges(&app).await?;
     for queue in app.store.queues().await? {
         let name = queue.queue.replace(['"', '\\', '\n'], "_");
         for (state, depth) in [("queued", queue.queued), ("claimed", queue.claimed), ("dead", queue.dead)] {

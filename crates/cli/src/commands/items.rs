@@ -111,10 +111,11 @@ pub(super) async fn points(client: &Client, output: Output, item: &ItemName) -> 
                 span::size(point.size_bytes),
                 site.to_string(),
                 point.generation.to_string(),
+                output::or_dash(point.group.as_ref().map(|at| format!("{} {}", at.group, at.moment))),
                 marks.join(", "),
             ]
         });
-        output::table(["POINT", "TAKEN AT (UTC)", "CONSISTENCY", "RECEIVED", "SITE", "GENERATION", ""], rows, "there are no points")
+        output::table(["POINT", "TAKEN AT (UTC)", "CONSISTENCY", "RECEIVED", "SITE", "GENERATION", "COMMON MOMENT", ""], rows, "there are no points")
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -221,6 +221,9 @@ fn described_item(item: &ItemView) -> String {
         ("newest point", or_dash(item.newest_point.as_ref().map(|point| format!("{} taken {}", point.id, point.taken_at)))),
         ("run", or_dash(item.open_run)),
     ];
+    if let Some(group) = &record.group {
+        known.push(("group", format!("{}, see `switchback group describe {}`", group.name(), group.name())));
+    }
     for check in &record.checks {
         known.push(("check", check.to_string()));
     }

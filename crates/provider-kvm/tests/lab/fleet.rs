@@ -15,7 +15,7 @@ use std::{
 use provider::{Base, PrepareReplica, Replicate, ReplicationStatus};
 use recovery::{Group, GroupStatus, ItemName, ReplicationPolicy};
 
-use super::{End, GuestLab, Machine, call, enter_network_of, generation, sites::xtask, wait_until};
+use super::{End, GuestLab, Machine, call, enter_network_of, generation, sites::xtask, wait_until, wait_until_next_look};
 
 const HTTP_PORT: u16 = 8080;
 /// An emulated guest whose machine is paused answers later.
@@ -72,7 +72,7 @@ impl Fleet {
             let mut seeded = false;
             while !seeded {
                 seeded = self.status(member).await.last_point.is_some();
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                wait_until_next_look().await;
             }
         }
     }

@@ -194,7 +194,7 @@ impl GuestLab {
     }
 }
 
-async fn wait_until_next_look() {
+pub async fn wait_until_next_look() {
     tokio::time::sleep(super::POLL).await;
 }
 

@@ -24,7 +24,7 @@ use provider::{Endpoint, Phase, Site, contract::{End as Side, Lab}};
 use switchback_provider_kvm::{KvmConfig, KvmSite};
 use recovery::{ItemName, PointId};
 
-pub use guest::{GuestLab, call, generation, runtime, said, token};
+pub use guest::{GuestLab, call, generation, runtime, said, token, wait_until_next_look};
 use line::Line;
 pub use machine::{DISK_BYTES, Machine};
 pub use other::Other;
