@@ -1,6 +1,11 @@
 //! Replication groups on simulated sites, by the command line: made, looked at, refused, changed, through a failover and home again.
 #![allow(clippy::unwrap_used, reason = "a test panics where its sentence does not hold")]
 
+use std::{
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+};
+
 use serde_json::{Value, json};
 use switchback_tests::product::{Product, wait_until};
 
@@ -46,6 +51,15 @@ fn refused(product: &Product, words: &[&str], code: i32, problem: &str, detail: 
     let said = product.say(words);
     assert_eq!(said.code, code, "{words:?}: {said:?}");
     assert!(said.err.contains(&format!("problem:   /problems/{problem}")) && said.err.contains(detail), "{words:?}: {said:?}");
+}
+
+/// What monitoring scrapes.
+fn metrics(product: &Product) -> String {
+    let mut stream = UnixStream::connect(product.state_dir().join("api.sock")).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 #[test]
@@ -98,6 +112,9 @@ fn a_member_that_is_off_or_leaves_or_is_unprotected_is_said_and_holds_nobody() {
     let points = |item: &str| product.points(item).into_keys().next_back().unwrap_or(0);
     let newest = points("db9");
     wait_until("points of the other one", || (points("db9") > newest + 1).then_some(()));
+    let metrics = metrics(&product);
+    assert!(metrics.contains("switchback_group_without_common_moment{group=\"shop\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("switchback_group_common_moment_age_seconds{group=\"shop\"} "), "{metrics}");
     product.world(json!({ "do": "power-on", "site": "a", "machine": "web" }));
     drop(moment(&product, &after));
 

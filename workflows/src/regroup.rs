@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{declared::RegroupReplication, site_queue, tracked::Tracked};
 
-/// How long the source's agent may take to pick it up.
-const PICK_UP: Duration = Duration::from_secs(30);
+/// How long the source's agent may take to pick it up: longer than one that is started anew.
+const PICK_UP: Duration = Duration::from_secs(120);
+/// The same where it is recorded anyway.
+const PICK_UP_ANYWAY: Duration = Duration::from_secs(30);
 /// And how long all tries may take.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Which item, and what it is to know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,15 +68,21 @@ impl Workflow for Regroup {
             // Its source is told when replication is started.
             return Ok(Regrouped { untold: None });
         }
-        let tell = RegroupReplication { item: input.item, group: input.group.clone() };
-        match item.ctx.call(site_queue(&source), &tell).queue_timeout(PICK_UP).total_timeout(LIMIT).await {
-            Ok(()) => Ok(Regrouped { untold: None }),
-            Err(CallError::Timeout(_)) if input.anyway => Ok(Regrouped { untold: Some(source) }),
-            Err(why) => {
-                item.note(Fact::Grouped { group: before })?;
-                Err(refusal(why, &source))
-            }
+        let tell = |ctx: &Context, group: &Option<Group>| {
+            let tell = RegroupReplication { item: input.item.clone(), group: group.clone() };
+            ctx.call(site_queue(&source), &tell).queue_timeout(PICK_UP).total_timeout(LIMIT)
+        };
+        if input.anyway {
+            let told = tell(&item.ctx.shielded(), &input.group).queue_timeout(PICK_UP_ANYWAY).await;
+            return Ok(Regrouped { untold: told.err().map(|_why| source) });
         }
+        let mut saga = item.ctx.saga();
+        let told = saga.step(tell(&item.ctx, &input.group), tell(&item.ctx, &before)).await;
+        let settled = saga.settle(told.map_err(|why| refusal(why, &source))).await;
+        if settled.is_err() {
+            item.note(Fact::Grouped { group: before })?;
+        }
+        settled.map(|()| Regrouped { untold: None })
     }
 }
 

@@ -213,3 +213,30 @@ impl State {
         self.points.iter().flat_map(|p| p.files.values()).chain(self.seeding.iter().flat_map(|f| f.values()))
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]
+mod tests {
+    use super::*;
+
+    /// As it was written before points had moments.
+    const EARLIER: &str = r#"{"record":"point","stored":{"point":{"id":7,"generation":"e1-g2","consistency":"crash","taken_at":"2026-01-02T03:04:05Z","recorded_at":"2026-01-02T03:04:06Z","bytes":65536,"pins":["kept"]},"mark":"sb.e1-g2.w3.4","files":{"vda":"p7-w3.9.vda.qcow2"}}}"#;
+
+    #[test]
+    fn a_point_from_before_there_were_moments_reads_as_one_without_and_is_written_as_it_was() {
+        let record: Record = serde_json::from_str(EARLIER).unwrap();
+        let Record::Point { stored } = &record else { panic!("it is a point: {record:?}") };
+        assert_eq!((stored.point.id, &stored.point.group, &stored.kept), (PointId(7), &None, &None));
+        assert_eq!(serde_json::to_string(&record).unwrap(), EARLIER);
+    }
+
+    #[test]
+    fn a_moment_and_what_is_kept_read_back() {
+        let Ok(Record::Point { mut stored }) = serde_json::from_str(EARLIER) else { panic!("it is a point") };
+        let group: recovery::GroupName = "shop".parse().unwrap();
+        stored.point.group = Some(recovery::GroupMoment { group: group.clone(), moment: "a-w3.1-99".into() });
+        stored.kept = Some(KeptMoments { group, moments: ["a-w3.0-80".to_owned(), "a-w3.1-99".to_owned()].into() });
+        let text = serde_json::to_string(&Record::Point { stored: stored.clone() }).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), Record::Point { stored });
+    }
+}

@@ -5,8 +5,8 @@
 //!                  └──────────┴─────────┴─────────┴── one could not: there is no moment, and each lets its machine go at once
 //! ```
 //!
-//! Invariants: 1. All members come to the same end: what one vote made of the round is never changed by a later one. 2. No wait is
-//! without limit. 3. A moment counts only if each machine was held until every point was begun.
+//! Invariants: 1. All members come to the same end: once all were let go in time there is a moment, and nobody can take that back.
+//! 2. No wait is without limit. 3. A moment counts only if each machine was held until every point was begun.
 
 use std::{
     collections::BTreeSet,
@@ -235,9 +235,8 @@ mod tests {
     #[test]
     fn what_one_could_not_do_ends_the_round_for_all_and_for_the_same_reason() {
         let ends = each(&round(false), |round, item| {
-            round.vote(Step::Prepared, &item, Ok(()), LIMIT).unwrap();
             let mine = if item.as_str() == "b" { Err("no".to_owned()) } else { Ok(()) };
-            round.vote(Step::Paused, &item, mine, LIMIT)
+            round.vote(Step::Prepared, &item, Ok(()), LIMIT).and_then(|()| round.vote(Step::Paused, &item, mine, LIMIT))
         });
         assert_eq!(ends, vec![Err("b: no".to_owned()); 3]);
     }

@@ -63,3 +63,18 @@ fn a_zero_block_has_the_zero_digest_and_nothing_else_has() {
     assert_ne!(digest(&[1; BLOCK_BYTES]), [0; 16]);
     assert_ne!(digest(&[1; 512]), digest(&[1; 1024]));
 }
+
+#[test]
+fn an_end_of_a_copy_from_before_there_were_moments_is_one_without() {
+    let earlier = r#"{"mark":"sb.x","consistency":"crash","taken_at":"2026-01-02T03:04:05Z","bytes":9}"#;
+    let commit: Commit = serde_json::from_str(earlier).unwrap();
+    assert_eq!((&commit.group, &commit.kept), (&None, &None));
+    assert_eq!(serde_json::to_string(&commit).unwrap(), earlier);
+    let group: recovery::GroupName = "shop".parse().unwrap();
+    let at = recovery::GroupMoment { group: group.clone(), moment: "m1".into() };
+    let kept = provider::group::KeptMoments { group, moments: ["m1".to_owned()].into() };
+    let frame = Frame::Commit(Commit { group: Some(at), kept: Some(kept), ..commit });
+    let mut written = vec![];
+    frame.write(&mut written).unwrap();
+    assert_eq!(Frame::read(&mut Cursor::new(&written)).unwrap(), frame);
+}
