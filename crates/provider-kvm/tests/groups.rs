@@ -184,11 +184,12 @@ fn a_machine_that_somebody_has_paused_stays_paused() {
         let Some(fleet) = Fleet::new("a_machine_that_somebody_has_paused_stays_paused", 2) else { return };
         let policy = ReplicationPolicy::new(1, 16, 3600, None).expect("the policy is within its limits");
         fleet.protect(&fleet.group(1, 4, 5_000), &policy).await;
-        fleet.lab.virsh(End::Source, &["suspend", &fleet.members[1].name]);
         let deadline = Instant::now() + PATIENCE;
         let says = |why: &String| why.contains("somebody has paused it");
         while !fleet.group_status().await.why_none.as_ref().is_some_and(says) {
             assert!(Instant::now() < deadline, "{:?}", fleet.group_status().await);
+            // In the very moment in which it is held anyway it has to be done again.
+            fleet.lab.virsh(End::Source, &["suspend", &fleet.members[1].name]);
             wait_until_next_look().await;
         }
         assert_eq!((fleet.power(&fleet.members[0]).as_str(), fleet.power(&fleet.members[1]).as_str()), ("running", "paused"));

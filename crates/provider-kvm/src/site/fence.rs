@@ -141,6 +141,7 @@ impl Fence for KvmSite {
             let vm = site.inner.host.hypervisor.by_name(&machine)?;
             let ground = Ground::of(site, &name);
             durable::make_dir(&ground.dir).map_err(failed("make directory", &ground.dir))?;
+            site.inner.tools.pauser.until_let_go(&name);
             gentle::shut_down(&ground, right, &vm, patience)
         })
         .await

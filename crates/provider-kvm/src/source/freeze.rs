@@ -16,7 +16,8 @@
 //! process that was frozen is gone. 2. The file is locked by whoever may still freeze, so a newer agent goes on thawing as long as
 //! an older process could come late. 3. A point is app-consistent only if the thaw after its beginning found file systems that
 //! were held. 4. While a thaw is owed, the guest is not frozen again. 5. A machine that somebody else has paused is not resumed: only
-//! one that was seen to run is journaled.
+//! one that was seen to run is journaled. Who pauses it in the very moment in which it is held has to do so again: libvirt knows one
+//! kind of pause.
 
 use std::{
     collections::BTreeSet,
@@ -213,6 +214,12 @@ impl Freezer {
         Ok(Ready { item: item.clone(), owed: self.owed.clone(), held: Some((self.guest(journal, Some(vm.again())), path, file)) })
     }
 
+    /// Waits until nothing of the item is held, or for as long as it may be: what a guest is asked meanwhile it can't hear.
+    pub(crate) fn until_let_go(&self, item: &ItemName) {
+        let held = |(items, stop): &mut (BTreeSet<ItemName>, bool)| items.contains(item) && !*stop;
+        drop(self.owed.stopping.wait_timeout_while(self.owed.lock(), LIMIT, held).unwrap_or_else(PoisonError::into_inner));
+    }
+
     fn guest(&self, journal: Journal, vm: Option<Vm>) -> Frozen {
         let touched = AtomicBool::new(vm.is_none());
         Frozen { kind: self.kind, journal, vm, touched, uri: self.uri.clone(), guard: self.guard.clone() }
@@ -323,6 +330,7 @@ fn settle(owed: &Owed, path: &Path, item: &ItemName, thawed: bool) {
         tracing::warn!(%item, %error, "a thaw can't be forgotten; the next agent does it again, which is harmless");
     }
     owed.lock().0.remove(item);
+    owed.stopping.notify_all();
 }
 
 /// A guest of libvirt's.
