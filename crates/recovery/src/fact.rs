@@ -7,16 +7,20 @@
 //! Invariants: 1. [`apply`] reads nothing but its arguments. 2. A fact that does not fit the record is refused with what did
 //! not fit; it is never applied in part. 3. Applying the facts of an item in the order of its runs gives its record.
 
+mod refused;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Check, ChosenPoint, Contradiction, Direction, Disk, FailoverKind, Fence, Generation, Group, GroupName, Hold, ItemName, ItemRecord, ItemState, MainState,
-    NotAllowed, OldMachine, Operation, PointChoice, PointId, Profile, ReplicationPolicy, RequestedPoint, Rest, Resync, Side, SiteName, Stand, Step, TestCopy,
+    Check, ChosenPoint, Contradiction, Direction, Disk, FailoverKind, Fence, Generation, Group, Hold, ItemName, ItemRecord, ItemState, MainState,
+    OldMachine, Operation, PointChoice, PointId, Profile, ReplicationPolicy, RequestedPoint, Rest, Resync, Side, SiteName, Stand, Step, TestCopy,
     TestFailover,
     operation::gives_points_up,
     profile::has,
 };
+
+pub use refused::FactRefused;
 
 /// Something that became true of an item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,111 +191,6 @@ pub enum Fact {
     Grouped {
         /// As all its members know it.
         group: Option<Group>,
-    },
-}
-
-/// Why a fact does not fit a record.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FactRefused {
-    /// The first fact of an item must register it.
-    #[error("the item was never registered")]
-    Unregistered,
-    /// Registering again would change an item that is in use.
-    #[error("item {name} is registered and {state}, not unprotected")]
-    InUse {
-        /// Which.
-        name: ItemName,
-        /// Its state.
-        state: MainState,
-    },
-    /// The record is of another item.
-    #[error("a fact of item {fact} was applied to item {record}")]
-    OtherItem {
-        /// Named by the fact.
-        fact: ItemName,
-        /// Named by the record.
-        record: ItemName,
-    },
-    /// An item needs two different sites.
-    #[error("item {name} would be replicated from site {site} to itself")]
-    SameSite {
-        /// Which.
-        name: ItemName,
-        /// The site.
-        site: SiteName,
-    },
-    /// The state does not have that move.
-    #[error("item {name} can't move")]
-    Move {
-        /// Which.
-        name: ItemName,
-        /// What was tried where.
-        #[source]
-        source: NotAllowed,
-    },
-    /// The platform does not have that operation there.
-    #[error("item {name} is of profile {profile}, which has no {operation} there")]
-    Profile {
-        /// Which.
-        name: ItemName,
-        /// Whose rules.
-        profile: Profile,
-        /// What was tried.
-        operation: Operation,
-    },
-    /// Points would go, and one of them is held.
-    #[error("point {} of item {name} is held by {} since {} ({}), and {operation} would remove it; release it first", .hold.point, .hold.by, .hold.at.format("%Y-%m-%d %H:%M UTC"), .hold.reason)]
-    Held {
-        /// Which.
-        name: ItemName,
-        /// What is held.
-        hold: Box<Hold>,
-        /// What was tried.
-        operation: Operation,
-    },
-    /// A machine that was recovered is the item only if a recovery had started one.
-    #[error("item {name} can't be {rest}: no machine of it was ever started from a point")]
-    NeverStarted {
-        /// Which.
-        name: ItemName,
-        /// What was said to hold.
-        rest: Rest,
-    },
-    /// An older grant would be recorded after a newer one.
-    #[error("generation {granted} of item {name} is older than the recorded {recorded}")]
-    Generation {
-        /// Which.
-        name: ItemName,
-        /// The fact's.
-        granted: Generation,
-        /// The record's.
-        recorded: Generation,
-    },
-    /// The site is not one of the item's.
-    #[error("site {site} is none of the sites of item {name}")]
-    Site {
-        /// Which.
-        name: ItemName,
-        /// The site.
-        site: SiteName,
-    },
-    /// An item is in one group at most.
-    #[error("item {name} is in replication group {group} and can't join {asked}; an item is in one group at most")]
-    InGroup {
-        /// Which.
-        name: ItemName,
-        /// Which it is in.
-        group: GroupName,
-        /// Which it was to join.
-        asked: GroupName,
-    },
-    /// The group does not name the item.
-    #[error("replication group {group} has no member {name}")]
-    NoMember {
-        /// Which.
-        name: ItemName,
-        /// The group.
-        group: GroupName,
     },
 }
 

@@ -2,6 +2,7 @@
 
 mod pace;
 mod returning;
+mod told;
 mod turn;
 
 use std::{
@@ -15,9 +16,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use provider::{Machine, Phase, ProgressSink, ProviderError, Replicate, ReplicationStatus, Requested};
+use provider::{Machine, Phase, ProgressSink, ProviderError, Replicate, ReplicationStatus};
 use chrono::{DateTime, Utc};
-use recovery::{Consistency, Generation, Group};
+use recovery::{Consistency, Generation};
 
 use super::{
     KeptMaps,
@@ -285,34 +286,6 @@ impl Source {
         self.spawn()
     }
 
-    /// Lets the loop begin a point at once. The same request twice is one.
-    pub(crate) fn request(&self, by: Generation, compare: bool) -> Result<(), ProviderError> {
-        let mut control = self.shared.lock();
-        if control.record.requested.as_ref().is_some_and(|requested| requested.by == by) {
-            return Ok(());
-        }
-        let requested = Some(Requested { by, compare, made: None });
-        let record = LoopRecord { requested: requested.clone(), ..control.record.clone() };
-        record.store(&self.shared.dir, self.shared.tools.guard.writer())?;
-        (control.record, control.status.requested) = (record, requested);
-        self.shared.changed.notify_all();
-        Ok(())
-    }
-
-    /// Tells it which group its item is in now.
-    pub(crate) fn regroup(&self, group: Option<Group>) -> Result<(), ProviderError> {
-        let mut control = self.shared.lock();
-        let mut record = control.record.clone();
-        if record.ended.is_some() {
-            return Err(ProviderError::NotReplicated { item: record.wanted.item });
-        }
-        record.wanted.group = group;
-        record.store(&self.shared.dir, self.shared.tools.guard.writer())?;
-        control.record = record;
-        self.shared.changed.notify_all();
-        Ok(())
-    }
-
     /// Ends the loop for good, without waiting for its thread.
     pub(crate) fn halt(&self) -> Result<(), ProviderError> {
         let ended = self.shared.lock().record.ended;
@@ -452,18 +425,6 @@ impl Shared {
                 }
             };
             self.wait(pause, &wanted, None, asked);
-        }
-    }
-
-    /// A point was made that was begun after that request.
-    fn made(&self, asked: Option<Generation>, id: recovery::PointId) {
-        let mut control = self.lock();
-        let Some(requested) = control.record.requested.as_mut().filter(|r| Some(r.by) == asked && r.made.is_none()) else { return };
-        requested.made = Some(id);
-        control.status.requested = control.record.requested.clone();
-        // If this fails, the request is answered once more after a restart.
-        if let Err(error) = control.record.store(&self.dir, self.tools.guard.writer()) {
-            tracing::warn!(item = %control.record.wanted.item, %error, "could not remember that a request for a point was answered");
         }
     }
 
