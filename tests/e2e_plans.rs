@@ -106,6 +106,7 @@ fn a_plan_that_does_not_fit_is_refused_and_so_is_who_plays_no_role() {
         (shop.replace("item: web", "item: mail"), 3, "nobody protects mail"),
         (shop.replace("to: b", "to: c"), 3, "no agent is enrolled for a site c"),
         (shop.replace("rto-target: 10m", "point: '3'"), 2, "point 3 is one of one machine"),
+        (shop.replace("rto-target: 10m", "point: latest-multi-vm-processed"), 2, "no machine of plan shop is in one"),
     ] {
         let told = scene.plan(&text, &["plan", "apply"]);
         assert!(told.code == code && told.err.contains(expected), "{expected}: {told:?}");
@@ -114,6 +115,7 @@ fn a_plan_that_does_not_fit_is_refused_and_so_is_who_plays_no_role() {
     assert_eq!(scene.plan(&shop, &["plan", "apply"]).code, 0);
     for (words, code, expected) in [
         (vec!["plan", "failover", "shop", "--point", "3"], 2, "is one of one machine"),
+        (vec!["plan", "failover", "shop", "--point", "latest-multi-vm-app-consistent"], 2, "make a group with `switchback group create`"),
         (vec!["plan", "undo", "shop"], 4, "discards everything they have written"),
         (vec!["plan", "commit", "shop"], 4, "there is nothing to commit"),
         (vec!["plan", "failover", "ship"], 3, "no plan is called ship"),

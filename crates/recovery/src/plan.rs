@@ -17,6 +17,7 @@ mod steps;
 #[cfg(test)]
 mod tests;
 mod timeline;
+mod together;
 
 pub use changes::{Change, changes};
 pub use fit::{Fit, fit};
@@ -26,4 +27,5 @@ pub use reading::{InvalidPlan, MOST_GROUPS, MOST_ITEMS_OF_GROUP, MOST_TEXT};
 pub use schema::schema;
 pub use spec::{Action, Approval, At, CommitPolicy, Does, Group, Manual, Member, Order, Plan, Silence, Then};
 pub use steps::{Lane, Stage, Step, StepKind, Unit, Work, action_key, member_key, place};
+pub use together::{NotTogether, together};
 pub use timeline::{StepRun, StepState, Timeline};

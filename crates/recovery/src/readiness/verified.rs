@@ -39,6 +39,7 @@ pub fn fingerprint(record: &ItemRecord) -> Fingerprint {
         ("checks", list(checks)),
         ("interval of points", format!("{} s", policy.interval_s())),
         ("app-consistent points", app),
+        ("replication group", record.group.as_ref().map_or_else(|| "none".to_owned(), grouped)),
         ("kept points", format!("{} over {} s", policy.retention_points(), policy.retention_window_s())),
     ];
     Fingerprint(parts.into_iter().map(|(part, value)| (part.to_owned(), value)).collect())
@@ -51,6 +52,11 @@ impl Fingerprint {
         self.0.insert(part.to_owned(), value.into());
         self
     }
+}
+
+fn grouped(group: &crate::Group) -> String {
+    let members: Vec<String> = group.members().iter().map(ToString::to_string).collect();
+    format!("{} of {}, a moment every {} s", group.name(), members.join(", "), group.interval_s())
 }
 
 /// What is not as it was, a sentence each.

@@ -18,7 +18,7 @@ use axum::{
 };
 use recovery::{
     ItemRecord, PlanName,
-    plan::{At, Does, Fit, Mode, Plan, Work, action, changes, fit},
+    plan::{At, Does, Fit, Mode, Plan, Work, action, changes, fit, together},
 };
 use sdk::{RunId, Workflow};
 use sha2::{Digest, Sha256};
@@ -125,6 +125,7 @@ async fn begun(app: &App, caller: &Caller, name: &str, work: Work, body: &[u8]) 
         return Err(Refusal::new(Code::InvalidRequest, detail));
     }
     let records = records(app, &plan).await?;
+    together(&plan, point, &records).map_err(|why| Refusal::new(Code::InvalidRequest, why.to_string()))?;
     something_to_do(&plan, work, &records)?;
     let input = PlanInput { version: row.version, sha256: row.sha256, work, options, plan };
     let about = plan_workflow_id(&input.plan.name);
@@ -229,6 +230,7 @@ async fn fits(app: &App, plan: &Plan) -> Result<(), Refusal> {
     if !missing.is_empty() {
         return Err(Refusal::new(Code::UnknownItem, format!("plan {}: nobody protects {}", plan.name, missing.join(", "))));
     }
+    together(plan, plan.point, &records).map_err(|why| Refusal::new(Code::InvalidRequest, why.to_string()))?;
     let elsewhere = records.iter().find(|record| record.primary != plan.from || record.recovery != plan.to);
     elsewhere.map_or(Ok(()), |record| {
         let detail = format!(
