@@ -4,16 +4,16 @@
 
 use std::{
     collections::BTreeSet,
-    path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
 
 use serde_json::json;
 use switchback_tests::{
+    capture::Capture,
     drive::{DATA_PORT, agents, done, item, newest_at, next_whole_point, protect},
     lab::{Lab, kvm_or_skip},
-    place::{Running, Said, program, signal, wait_until},
+    place::{Said, program, signal, wait_until},
 };
 
 const IP: &str = "10.1.0.19";
@@ -86,30 +86,6 @@ fn a_guest_that_is_frozen_when_worker_and_server_are_killed_is_thawed() {
     assert_eq!(source.verify().1, 0);
 }
 
-/// Frames of a machine on a device, recorded until it is dropped.
-struct Capture {
-    file: PathBuf,
-    running: Running,
-}
-
-impl Capture {
-    fn of(lab: &Lab, site: &str, device: &str, mac: &str) -> Self {
-        let file = lab.dir().join(format!("{site}-{device}.pcap"));
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &lab.netns(site), "tcpdump", "-Z", "root", "-U", "-i", device, "-w"]).arg(&file).args(["ether", "host", mac]);
-        let log = lab.dir().join(format!("{site}-{device}.log"));
-        let running = Running::start(command, &log);
-        wait_until("tcpdump listens", || running.log().contains("listening on").then_some(()));
-        Self { file, running }
-    }
-
-    fn frames(mut self) -> u64 {
-        self.running.end();
-        let said = Said::by(Command::new("tcpdump").args(["-n", "-r"]).arg(&self.file));
-        said.out.lines().count() as u64
-    }
-}
-
 fn links(lab: &Lab, site: &str) -> BTreeSet<String> {
     let said = Said::by(Command::new("ip").args(["-n", &lab.netns(site), "-o", "link", "show"]));
     said.out.lines().filter_map(|line| line.split(": ").nth(1)).map(|name| name.split('@').next().unwrap_or(name).to_owned()).collect()
@@ -139,7 +115,7 @@ fn a_test_failover_with_productions_address_is_seen_by_nobody_and_leaves_nothing
     protect(&product, MACHINE, IP, "2s");
     next_whole_point(&product, MACHINE);
     let xml = lab.virsh("sitea", &["dumpxml", MACHINE]);
-    let mac = xml.split("<mac address='").nth(1).and_then(|rest| rest.split('\'').next()).expect("a MAC address").to_owned();
+    let mac = [xml.split("<mac address='").nth(1).and_then(|rest| rest.split('\'').next()).expect("a MAC address").to_owned()];
     let before = traces(&lab, "siteb");
     let (at_b, line_b, line_a) = (Capture::of(&lab, "siteb", "prod", &mac), Capture::of(&lab, "siteb", "wan0", &mac), Capture::of(&lab, "sitea", "wan0", &mac));
     let control = Capture::of(&lab, "sitea", "prod", &mac);

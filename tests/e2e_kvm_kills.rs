@@ -89,6 +89,7 @@ impl Driver<'_> {
                 (said.code == 0).then(|| said.json()["run"].as_str().unwrap().to_owned())
             });
             let view = wait_until_within(Duration::from_secs(300), &format!("the end of {words:?}"), || {
+                self.started_if_it_died_before_it_was_checked(&run);
                 let view = self.product.ask(&["get", "run", &run]);
                 (view["state"] != "open").then_some(view)
             });
@@ -99,6 +100,17 @@ impl Driver<'_> {
             self.running();
         }
         panic!("{words:?} did not succeed in {TRIES} tries; the item is {}", item(self.product, MACHINE));
+    }
+
+    /// Whoever recovers a machine waits until it serves, and does not start it twice: if it is killed before that, its owner starts it.
+    fn started_if_it_died_before_it_was_checked(&self, run: &str) {
+        let events = self.product.events(run);
+        let newest = events.iter().rev().find_map(|event| event["body"]["command"].as_object().filter(|command| command["kind"] == "activity_scheduled"));
+        let Some(checked) = newest.filter(|command| command["activity"] == "check-machine") else { return };
+        let site = checked["queue"].as_str().unwrap().trim_start_matches("site:").to_owned();
+        if self.lab.running_qemu(&site, MACHINE).is_none() {
+            drop(self.lab.try_virsh(&site, &["start", MACHINE]));
+        }
     }
 
     /// The machine's owner starts it again where it belongs, as often as it dies, until it answers.

@@ -117,7 +117,7 @@ fn a_dead_site_that_returns_is_quarantined_and_a_machine_that_is_started_there_a
     assert!(told.out.contains("RUNS TWICE") && told.out.contains("ALARM db9: machine db9 runs at both sites"), "{told:?}");
     assert_eq!(product.ask(&["commit", "db9", "--wait"])["state"], "completed");
     assert_eq!(product.ask(&["reprotect", "db9", "--wait"])["state"], "completed", "reprotect ends it and works from there");
-    assert_eq!(product.ask(&["get", "item", "db9"])["alarms"], json!([]));
+    wait_until("its site to have told so", || (product.ask(&["get", "item", "db9"])["alarms"] == json!([])).then_some(()));
 }
 
 #[test]
@@ -165,6 +165,21 @@ fn a_trace_of_a_failover_goes_from_the_request_to_the_site() {
         let spans = collector.spans();
         spans.iter().any(|span| span.trace == trace && span.attributes.contains("start-machine")).then_some(())
     });
+}
+
+#[test]
+fn a_guest_that_answers_no_check_is_waited_for() {
+    let mut product = Product::start("silent", &[]);
+    product.host_simulated_sites(&[]);
+    drop(product.ask(&[&PROTECT[..], &["--check", "guest:/bin/true"]].concat()));
+    let silent = |refuses: bool| product.world(json!({ "do": "refuse-service", "site": "b", "machine": "db9-test", "refuses": refuses }));
+    assert_eq!(silent(true), json!({ "ok": true }));
+    let run = product.begin(&["test-failover", "db9"]);
+    wait_until("the check is asked in vain", || product.say(&["why", &run]).out.contains("nothing answers").then_some(()));
+    silent(false);
+    assert_eq!(product.ended(&run)["state"], "completed");
+    let output = product.events(&run).last().unwrap()["body"]["command"]["output"].clone();
+    assert!(output["serves"] == true && output["evidence"].as_str().unwrap().contains("guest:/bin/true answers"), "{output}");
 }
 
 /// A refusal: exit code, problem code, and something to do next; nothing may have changed.
@@ -405,6 +420,9 @@ fn points_are_held_policies_changed_sides_compared_and_records_settled() {
     for words in [&["commit", "db9", "--wait"], &["reprotect", "db9", "--wait"]] {
         assert_eq!(product.ask(words)["state"], "completed");
     }
+    // Asked at once: the report of the first point may still be on its way, and is waited for.
+    let told = refused_plainly(&["failback", "db9", "--point", "latest-processed"], 4, "confirmation-needed");
+    assert!(told.contains("would go home as it was at point"), "{told}");
     let oldest = product.points("db9").into_keys().next().unwrap().to_string();
     let told = refused_plainly(&["failback", "db9", "--point", &oldest], 4, "confirmation-needed");
     assert!(told.contains("would go home as it was at point") && told.contains("--accept-loss"), "{told}");

@@ -1,6 +1,11 @@
 //! Evidence of what simulated sites went through: exported, verified, replayed, reported; and every forgery found.
 #![allow(clippy::unwrap_used, reason = "a test panics where its sentence does not hold")]
 
+#[path = "evidence/files.rs"]
+mod files;
+#[path = "evidence/supposed.rs"]
+mod supposed;
+
 use std::sync::Arc;
 
 use engine::{
@@ -14,7 +19,7 @@ use evidence::{
     what_if::{self, Imagined},
 };
 use recovery::{Fact, MainState, Operation, Rest, TestFailover as State, apply, trigger::TriggerPolicy};
-use sdk::{Context, EventBody, Failure, History, Inbound, Message, Registry, RunId, Seq, Workflow};
+use sdk::{Command, Context, EventBody, Failure, History, Inbound, Message, Registry, RunId, Seq, Workflow};
 use serde_json::Value;
 use switchback_tests::{POLLS, Scene, Work, for_each, schema::misfits, site, watch::notes};
 use workflows::{
@@ -48,125 +53,6 @@ fn disaster() -> Bundle {
     let mut scene = Scene::ready_for(7, Work::FailoverUnfenced).unwrap();
     let (run, _) = scene.carry_out(Work::FailoverUnfenced).unwrap();
     bundle(vec![history(&scene, run)])
-}
-
-/// The number of the line that a byte is on.
-fn line_of(file: &[u8], at: usize) -> usize {
-    file[..at].iter().filter(|byte| **byte == b'\n').count() + 1
-}
-
-/// Changes the byte at a place to every bit's worth of something else, and looks whether that is found where it is.
-fn each_change_is_found(file: &[u8], at: usize, rng: &mut Rng) {
-    let other = u8::try_from(rng.below(255).unwrap()).unwrap();
-    let mut changed = file.to_vec();
-    changed[at] = changed[at].wrapping_add(1 + other);
-    let verdict = verify(&changed, Some(&[key().public()]), None);
-    let context = String::from_utf8_lossy(&file[at.saturating_sub(30)..file.len().min(at + 30)]);
-    assert!(!verdict.holds(), "byte {at} made {:?} in {context}", changed[at]);
-    let first = &verdict.faults[0];
-    assert_eq!(first.place.line, line_of(file, at), "byte {at} made {:?} in {context}: {first}", char::from(changed[at]));
-}
-
-#[test]
-fn an_export_is_the_same_twice_and_verifies_with_the_key_alone() {
-    let bundle = rehearsal();
-    let file = bundle.exported(&key());
-    assert_eq!(file, rehearsal().exported(&key()), "equal histories give equal bytes");
-    let verdict = verify(file.as_bytes(), Some(&[key().public()]), None);
-    assert_eq!((verdict.faults.clone(), verdict.key_known, verdict.report), (vec![], Some(true), None));
-    assert_eq!(verdict.runs.len(), 2);
-    assert_eq!(verify(file.as_bytes(), None, None).key_known, None, "without a key nobody can say whose it is");
-    let stranger = SigningKey::from_seed(&[9; 32]).unwrap().public();
-    let unknown = verify(file.as_bytes(), Some(&[stranger]), None);
-    assert_eq!((unknown.faults.clone(), unknown.key_known, unknown.holds()), (vec![], Some(false), false));
-    assert_eq!(evidence::open(file.as_bytes()).unwrap().bundle, bundle);
-}
-
-#[test]
-fn every_changed_byte_of_a_file_is_found_where_it_is() {
-    let bundle = rehearsal();
-    let report = bundle.reported(&key());
-    let page = bundle.reported_as_page(&key());
-    for file in [bundle.exported(&key()), report, page] {
-        assert!(verify(file.as_bytes(), Some(&[key().public()]), None).holds());
-        let seeds: Vec<u64> = (0..16).collect();
-        for_each(&seeds, |seed| {
-            let mut rng = Rng::new(seed);
-            for _ in 0..25 {
-                let at = usize::try_from(rng.below(file.len() as u64).unwrap()).unwrap();
-                each_change_is_found(file.as_bytes(), at, &mut rng);
-            }
-        });
-    }
-}
-
-#[test]
-fn every_byte_of_the_short_records_counts() {
-    let bundle = rehearsal();
-    let file = bundle.reported(&key());
-    let lines: Vec<&str> = file.split_inclusive('\n').collect();
-    let begins = |number: usize| lines[..number].iter().map(|line| line.len()).sum::<usize>();
-    let short = |at: &usize| !lines[*at].starts_with("{\"event\"") && !lines[*at].starts_with("{\"report\"");
-    let places: Vec<usize> = (0..lines.len()).filter(short).flat_map(|number| begins(number)..begins(number + 1)).collect();
-    for_each(&places, |at| each_change_is_found(file.as_bytes(), at, &mut Rng::new(at as u64)));
-}
-
-#[test]
-fn what_is_changed_with_care_is_named_by_run_event_and_field() {
-    let bundle = rehearsal();
-    let file = bundle.reported(&key());
-    let found = |file: &str| verify(file.as_bytes(), None, None).faults;
-    let run = bundle.runs()[0].run;
-    let event = file.lines().find(|line| line.contains("\\\"by\\\"") || line.contains("requested_by")).unwrap();
-    let forged = file.replace(event, &event.replace("ada", "eve"));
-    assert_eq!(found(&forged)[0].place.what, Part::Event { run: Some(run), seq: Seq(0) });
-    let forged = file.replace("\"result\":\"passed\"", "\"result\":\"failed\"");
-    assert_eq!(found(&forged)[0].place.what, Part::Report { field: "conclusion.result".into() });
-    let dropped: Vec<&str> = file.lines().filter(|line| !line.starts_with("{\"event\":{\"seq\":5,")).collect();
-    assert_eq!(found(&(dropped.join("\n") + "\n"))[0].place.what, Part::Event { run: Some(run), seq: Seq(5) });
-    let unreported: Vec<&str> = file.lines().filter(|line| !line.starts_with("{\"report\"")).collect();
-    assert_eq!(found(&(unreported.join("\n") + "\n"))[0].place.what, Part::Signature);
-    let newer = file.replacen("\"v\":1", "\"v\":2", 1);
-    assert!(found(&newer)[0].why.contains("use a newer switchback"), "{:?}", found(&newer));
-    assert_eq!(found(&format!("{file}\n"))[0].place.line, file.lines().count() + 1, "nothing stands behind the end");
-    assert_eq!((found("").len(), found("[\n]\n").len(), found("{}\n").len()), (1, 1, 1));
-}
-
-#[test]
-fn a_report_of_another_build_stays_as_it_was_signed_and_a_false_one_of_this_build_is_found() {
-    let (honest, false_one) = (disaster(), |build: &str| {
-        let about = disaster();
-        let bundle = Bundle::new(build, about.about(), Stated::default(), about.runs().to_vec()).unwrap();
-        let mut report = bundle.report();
-        report.conclusion.sentence = "It went well.".into();
-        bundle.reported_as(&report, &key())
-    });
-    let other = verify(false_one("0.0.1").as_bytes(), Some(&[key().public()]), None);
-    assert_eq!((other.holds(), other.report), (true, Some(ReportCheck::DerivedOtherwise { build: "0.0.1".into() })));
-    let ours = verify(false_one(honest.build()).as_bytes(), Some(&[key().public()]), None);
-    assert_eq!(ours.faults[0].place.what, Part::Report { field: "conclusion.sentence".into() });
-    let changed = false_one("0.0.1").replace("It went well.", "It went bad.");
-    assert!(!verify(changed.as_bytes(), None, None).holds());
-}
-
-#[test]
-fn a_history_written_anew_by_whoever_has_the_key_is_found_by_an_anchor() {
-    let honest = disaster();
-    let anchors: Vec<Head> = verify(honest.exported(&key()).as_bytes(), None, None).runs;
-    let mut forged = History::new(honest.about());
-    for stored in &honest.runs()[0].events {
-        let mut event = stored.event.clone();
-        if let sdk::EventBody::Inbound(sdk::Inbound::RunStarted { requested_by, .. }) = &mut event.body {
-            "eve".clone_into(requested_by);
-        }
-        forged.push(event);
-    }
-    let file = bundle(vec![forged]).reported(&key());
-    assert!(verify(file.as_bytes(), Some(&[key().public()]), None).holds(), "by itself nothing tells it from the truth");
-    let verdict = verify(file.as_bytes(), Some(&[key().public()]), Some(&anchors));
-    assert!(!verdict.holds() && verdict.faults[0].why.contains("written anew"), "{:?}", verdict.faults);
-    let kept = verify(honest.reported(&key()).as_bytes(), Some(&[key().public()]), Some(&anchors));
-    assert_eq!((kept.holds(), kept.anchored), (true, Some(1)));
 }
 
 #[test]
@@ -309,7 +195,7 @@ fn targets_are_compared_with_what_was_reached() {
 
 #[test]
 fn a_run_that_changed_hands_says_so() {
-    let chaos = Chaos { crash_per_mille: 8, pause_per_mille: 4, lose_per_mille: 15 };
+    let chaos = Chaos { crash_per_mille: 8, pause_per_mille: 4, lose_per_mille: 15, late_per_mille: 10, jump_per_mille: 0, at_most: None };
     let mut scene = Scene::new(5, chaos);
     let (run, stats) = scene.carry_out(Work::Protect).unwrap();
     assert!(stats.crashes > 0);
@@ -317,106 +203,6 @@ fn a_run_that_changed_hands_says_so() {
     assert!(report.environment.writers.len() > 1, "{:?}", report.environment);
     assert!(report.deviations.iter().any(|deviation| deviation.words.contains("goes on with what")), "{:?}", report.deviations);
     assert_eq!(scene.runs_at(), [site("a")]);
-}
-
-fn supposed(bundle: &Bundle, registry: &Registry, what: &str) -> Imagined {
-    let imagined = what_if::imagine(bundle, registry, &what.parse().unwrap()).unwrap();
-    assert_eq!(imagined, what_if::imagine(bundle, registry, &what.parse().unwrap()).unwrap(), "{what}: the same twice");
-    assert_eq!(imagined.open, None, "{what}");
-    for branch in &imagined.branches {
-        let only_in_one = branch.recorded.is_empty() || branch.imagined.is_empty();
-        assert!(only_in_one || branch.recorded.get(..2) == branch.imagined.get(..2), "{what}: what had happened has happened");
-    }
-    imagined
-}
-
-/// How the only run that went another way would have ended, and its item.
-fn end(imagined: &Imagined) -> (RunState, String, MainState) {
-    let end = imagined.branches[0].imagined_end.clone().unwrap();
-    let item = imagined.items.values().next().unwrap().imagined.clone().unwrap();
-    (end.state, end.failure.unwrap_or_default(), item.state.main)
-}
-
-fn failover() -> Bundle {
-    let mut scene = Scene::ready_for(7, Work::Failover).unwrap();
-    let (run, _) = scene.carry_out(Work::Failover).unwrap();
-    bundle(vec![history(&scene, run)])
-}
-
-#[test]
-fn what_if_the_machine_had_not_started() {
-    let imagined = supposed(&failover(), &workflows::registry(), "step=start-machine fails: no-memory");
-    let (state, failure, item) = end(&imagined);
-    assert_eq!((state, item), (RunState::Failed, MainState::Failed { of: Operation::Failover, before: None }));
-    assert!(failure.starts_with("no-memory"), "{failure}");
-    assert_eq!(imagined.assumed, vec![], "nothing had to be assumed to see that");
-    assert_eq!(imagined.branches[0].recorded_end.as_ref().unwrap().state, RunState::Completed);
-}
-
-#[test]
-fn what_if_nobody_had_fenced_the_source() {
-    let imagined = supposed(&failover(), &workflows::registry(), "step=fence-machine times-out");
-    let (state, failure, item) = end(&imagined);
-    assert_eq!((state, item), (RunState::Failed, MainState::Failed { of: Operation::Failover, before: Some(Rest::Protected) }));
-    assert!(failure.starts_with("source-not-fenced"), "{failure}");
-    let events = &imagined.branches[0].imagined;
-    let waited = events.iter().zip(events.iter().skip(1)).map(|(a, b)| (b.at - a.at).num_milliseconds()).max().unwrap();
-    assert_eq!(waited, 10_001, "the engine's own limit ran out");
-}
-
-#[test]
-fn what_if_a_step_that_may_wait_for_ever_fell_silent() {
-    let imagined = supposed(&failover(), &workflows::registry(), "step=seal-replica times-out");
-    let (state, failure, item) = end(&imagined);
-    assert_eq!((state, item), (RunState::Failed, MainState::Failed { of: Operation::Failover, before: Some(Rest::Protected) }));
-    assert!(failure.starts_with("timed-out"), "{failure}");
-    let assumed: Vec<&str> = imagined.assumed.iter().map(|assumed| assumed.step.as_str()).collect();
-    assert_eq!(assumed, ["reopen-replica", "start-replication", "lift-fence"], "the source was put back, by answers that nobody had given");
-}
-
-#[test]
-fn what_if_it_had_failed_once_it_would_have_ended_the_same() {
-    let bundle = failover();
-    let imagined = supposed(&bundle, &workflows::registry(), "step=recover-machine fails-once");
-    assert_eq!((imagined.branches, imagined.assumed), (vec![], vec![]), "a retry is not in a history");
-    let refused = |what: &str| what_if::imagine(&bundle, &workflows::registry(), &what.parse().unwrap()).unwrap_err().to_string();
-    assert!(refused("step=start-test fails").contains("was never asked for; these were: check-machine"), "{}", refused("step=start-test fails"));
-    assert!(refused("step=start-machine#2 fails").contains("start-machine#2"));
-}
-
-#[test]
-fn a_failure_that_passes_changes_nothing_wherever_it_strikes() {
-    for_each(&Work::ALL, |work| {
-        let mut scene = Scene::ready_for(3, work).unwrap();
-        let (run, _) = scene.carry_out(work).unwrap();
-        let bundle = if work == Work::Drill { drill() } else { bundle(vec![history(&scene, run)]) };
-        let mut asked = std::collections::BTreeMap::<String, usize>::new();
-        for step in bundle.report().steps {
-            let nth = asked.entry(step.name.clone()).or_default();
-            *nth += 1;
-            let what = format!("step={}#{nth} fails-once", step.name);
-            let imagined = what_if::imagine(&bundle, &workflows::registry(), &what.parse().unwrap()).unwrap();
-            let other: Vec<(String, Seq)> = imagined.branches.into_iter().map(|branch| (branch.workflow, branch.from)).collect();
-            assert_eq!((imagined.open, other, imagined.assumed), (None, vec![], vec![]), "{work:?}: {what}");
-        }
-    });
-}
-
-#[test]
-fn every_declared_step_has_a_sample_answer() {
-    use async_trait::async_trait;
-    struct Nobody;
-    #[async_trait]
-    impl activities::Prober for Nobody {
-        async fn ask(&self, _: &recovery::Check) -> Result<String, String> {
-            Err("nobody".into())
-        }
-    }
-    let scene = Scene::new(1, Chaos::default());
-    let (here, actions): (Arc<dyn provider::Site>, _) = (Arc::new(scene.world.site(&site("a"))), Arc::new(scene.world.actions(&site("a"))));
-    let registry = activities::with_actions(activities::registry(here.clone(), Arc::new(Nobody)), here, Arc::new(Nobody), actions);
-    let without: Vec<&str> = registry.names().filter(|name| what_if::sample(name, &Value::Null, chrono::DateTime::UNIX_EPOCH).is_none()).collect();
-    assert_eq!(without, Vec::<&str>::new());
 }
 
 /// A drill with its children, given children first.
@@ -478,13 +264,6 @@ fn a_report_names_the_rules_the_deliveries_and_the_people_behind_a_failover() {
 }
 
 #[test]
-fn what_if_nobody_had_been_able_to_start_it_the_trigger_would_have_said_so() {
-    let bundle = triggered();
-    let imagined = supposed(&bundle, &workflows::registry(), "step=start-machine fails");
-    assert_eq!(imagined.branches.iter().map(|branch| branch.workflow.as_str()).collect::<Vec<_>>(), ["trigger", "failover"]);
-}
-
-#[test]
 fn a_drill_is_one_file_with_each_run_below_the_one_that_began_it() {
     let bundle = drill();
     assert_ne!(bundle.about(), bundle.runs()[0].run, "it was asked for by a child");
@@ -503,16 +282,38 @@ fn a_drill_is_one_file_with_each_run_below_the_one_that_began_it() {
 }
 
 #[test]
-fn what_if_a_childs_step_had_failed_its_parent_would_have_heard() {
-    let bundle = drill();
-    let imagined = supposed(&bundle, &workflows::registry(), "step=start-test fails");
-    let by_name = |name: &str| imagined.branches.iter().find(|branch| branch.workflow == name).unwrap();
-    assert_eq!(by_name("test-failover").imagined_end.as_ref().unwrap().state, RunState::Failed);
-    assert!(format!("{:?}", by_name("drill").imagined.last()).contains("the test failover failed"), "its verdict is another one");
-    let clean = by_name("clean-test-failover");
-    assert_eq!((clean.imagined.len(), clean.imagined_end.clone()), (0, None), "it would never have been begun");
-    let heard = by_name("drill").imagined.iter().any(|event| matches!(&event.body, EventBody::Inbound(Inbound::ChildClosed { .. })));
-    assert!(heard);
-    let late = supposed(&bundle, &workflows::registry(), "step=unpin-point times-out");
-    assert!(late.branches.iter().any(|branch| branch.workflow == "clean-test-failover"));
+fn what_an_older_point_loses_on_the_way_home_is_no_secret() {
+    let mut scene = Scene::ready_for(7, Work::Failback).unwrap();
+    let (run, _) = scene.carry_out(Work::Failback).unwrap();
+    let plain = history(&scene, run);
+    let report = bundle(vec![plain.clone()]).report();
+    assert!(report.recoveries[0].data_loss.starts_with("None: point"), "{:?}", report.recoveries[0]);
+    assert_eq!(report.recoveries[0].rpo.actual_ms, Some(0));
+
+    let measured = history_with(&plain, &Fact::Measured { rto_actual_ms: 1, rpo_actual_ms: 42_000 });
+    let agreed = history_with(&measured, &Fact::LossAccepted { by: "ada".into(), statement: "42 s of db1 (ransomware)".into() });
+    let report = bundle(vec![agreed]).report();
+    let recovery = &report.recoveries[0];
+    assert_eq!(recovery.data_loss, "Agreed to by ada: 42 s of db1 (ransomware).");
+    assert_eq!(recovery.rpo.actual_ms, Some(42_000), "it is measured, not none by its kind: {:?}", recovery.rpo);
+    assert!(report.recorded.iter().any(|recorded| recorded.words.starts_with("ada agreed to lose")), "{:?}", report.recorded);
+}
+
+/// The same with another fact before its last event.
+fn history_with(plain: &History, fact: &Fact) -> History {
+    let mut with = History::new(plain.run);
+    let (last, before) = plain.events.split_last().unwrap();
+    for stored in before {
+        with.push(stored.event.clone());
+    }
+    let recorded = before.iter().rev().find_map(|stored| match &stored.event.body {
+        EventBody::Command(Command::Recorded { projection, fact }) if projection == ITEM_PROJECTION => Some(fact.clone()),
+        EventBody::Command(_) | EventBody::Inbound(_) => None,
+    });
+    let mut change: ItemChange = serde_json::from_value(recorded.unwrap()).unwrap();
+    change.fact = fact.clone();
+    let body = EventBody::Command(Command::Recorded { projection: ITEM_PROJECTION.to_owned(), fact: serde_json::to_value(change).unwrap() });
+    with.push(sdk::Event { body, ..last.event.clone() });
+    with.push(sdk::Event { seq: Seq(last.event.seq.0 + 1), ..last.event.clone() });
+    with
 }

@@ -8,7 +8,7 @@ use std::{
     fmt::Write,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -18,7 +18,7 @@ use engine::{
 };
 use provider::ObjectKind;
 use recovery::{MainState, Operation, Rest, TestFailover, allowed_operations};
-use sdk::{Effect, Failure, Message, RunId, Seq};
+use sdk::{Effect, EventBody, Failure, Inbound, Message, RunId, Seq};
 use switchback_tests::{Ending, Scene, ScheduledStep, Work, for_each, judge};
 
 /// What goes wrong at a step.
@@ -276,7 +276,8 @@ fn what_is_allowed_works(work: Work, struck: &mut Struck, turn: usize, case: &st
     }
     // A look changes nothing, and what has failed where it runs is still so.
     if !gone && next != Work::Resolve {
-        let active = struck.scene.record().unwrap().active_site().clone();
+        // One that was forgotten runs where it ran.
+        let active = struck.scene.record().unwrap_or(record).active_site().clone();
         assert_eq!(struck.scene.runs_at(), [active], "{case}: where it runs");
     }
 }
@@ -293,6 +294,11 @@ fn clean(work: Work) -> (Ending, Vec<ScheduledStep>) {
     let ending = scene.ending(run);
     assert_eq!(ending.run, RunState::Completed, "{case}: {ending:?} {:?}", scene.failure(run));
     scene.judged(&case);
+    if work == Work::Forget {
+        assert_eq!((scene.record(), scene.runs_at()), (None, from), "{case}");
+        scene.nothing_is_left(&case);
+        return (ending, scene.steps(run));
+    }
     let record = scene.record().unwrap();
     if work.loses_nothing() {
         let ledgers = [&from[0], record.active_site()].map(|site| scene.world.contents(site, switchback_tests::ITEM).unwrap());
@@ -312,6 +318,7 @@ fn strike(work: Work, at: Seq, fault: Fault) -> Struck {
     let run = scene.start(work);
     let struck = Arc::new(AtomicU32::new(0));
     let armed = Arc::new(AtomicU32::new(0));
+    let again = AtomicBool::new(false);
     let (hits, arms, store) = (struck.clone(), armed.clone(), scene.sim.store.clone());
     switch.on_attempt(move |task, moment| {
         if task.run != run || task.task.seq != at {
@@ -328,7 +335,12 @@ fn strike(work: Work, at: Seq, fault: Fault) -> Struck {
             (Fault::CancelHere, Moment::Claimed) if first => {
                 cancel(&store, run);
                 hits.fetch_add(1, Ordering::SeqCst);
-                Intervention::None
+                Intervention::Wait
+            }
+            (Fault::CancelHere, Moment::Claimed) if !has_heard(&store, run) => Intervention::Wait,
+            // One that asks until it is so hears that it is not, else chance would decide whether there is anything to cancel.
+            (Fault::CancelHere, Moment::Performed) if asks_for_ever(task) && !again.swap(true, Ordering::SeqCst) => {
+                Intervention::Fail(Failure::retryable("not-yet", "not yet").not_applied())
             }
             (Fault::WorkerDiesBeforeTurn | Fault::WorkerDiesAfterTurn, Moment::Performed) if first => {
                 arms.store(1, Ordering::SeqCst);
@@ -369,14 +381,22 @@ fn strike(work: Work, at: Seq, fault: Fault) -> Struck {
 
 /// What may pass, at steps that give up some day; for those that ask until it is so, what can't pass.
 fn broken(task: &engine::ClaimedTask) -> Failure {
-    let asks_for_ever = task.task.options.retry.max_attempts >= 1_000;
-    if asks_for_ever { Failure::fatal("broken", "it is broken for good") } else { Failure::retryable("broken", "it is broken") }
+    if asks_for_ever(task) { Failure::fatal("broken", "it is broken for good") } else { Failure::retryable("broken", "it is broken") }
 }
 
 fn cancel(store: &engine::memory::MemoryStore, run: RunId) {
     use engine::RunStore;
     let message = Message::Cancel { by: "ada".into(), reason: "changed my mind".into() };
     switchback_tests::now(store.send(run, message)).unwrap();
+}
+
+fn asks_for_ever(task: &engine::ClaimedTask) -> bool {
+    task.task.options.retry.max_attempts >= 1_000
+}
+
+/// Whether the run knows that somebody wants it cancelled.
+fn has_heard(store: &engine::memory::MemoryStore, run: RunId) -> bool {
+    store.history(run).is_ok_and(|history| history.events.iter().any(|event| matches!(event.event.body, EventBody::Inbound(Inbound::CancelRequested { .. }))))
 }
 
 fn effect(effect: Effect) -> &'static str {
@@ -396,7 +416,8 @@ const HEAD: &str = "# Steps of every workflow
 
 Written by the kill matrix (`tests/faults.rs`) from what the workflows did in the simulator; never by hand. For each step it says
 what the run and the item end as when the step is cancelled or fails for good there. A crash of agent or worker at any step
-changes nothing of the first line of each section.
+changes nothing of the first line of each section. What is done with several items at once has matrices of its own: plans in
+`tests/plans.rs`, changes of replication groups in `tests/groups.rs`.
 ";
 
 const FOOT: &str = "

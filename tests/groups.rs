@@ -104,7 +104,7 @@ fn groups_are_made_changed_and_removed_under_crashes_as_without() {
     let seeds: Vec<u64> = (0..30).collect();
     for_each(&seeds, |seed| {
         let mut fleet = Fleet::protected(seed, THREE);
-        fleet.sim.chaos(Chaos { crash_per_mille: 15, pause_per_mille: 10, lose_per_mille: 20 });
+        fleet.sim.chaos(Chaos { crash_per_mille: 15, pause_per_mille: 10, lose_per_mille: 20, late_per_mille: 10, jump_per_mille: 0, at_most: None });
         let (two, three) = (group(&["db1", "db2"], 30), group(&["db1", "db2", "web"], 30));
         for (before, after) in [(None, Some(&two)), (Some(&two), Some(&three)), (Some(&three), None)] {
             let (ended, result) = changed(&mut fleet, before.cloned(), after.cloned());
@@ -154,6 +154,31 @@ fn moment_of(fleet: &Fleet, name: &str, point: PointId) -> Option<String> {
     replica.points.into_iter().find(|of| of.id == point).unwrap().group.map(|at| at.moment)
 }
 
+/// Two that share moments and one that stands in another group of the plan; since the last moment each has had points of its own.
+fn apart(policy: &str) -> (Fleet, String) {
+    let plan = THREE.replace(", { item: web }]", "]\n  - name: front\n    items: [{ item: web }]").replace("groups:", &format!("{policy}\ngroups:"));
+    let mut fleet = Fleet::protected(9, &plan);
+    assert_eq!(changed(&mut fleet, None, Some(group(&["db1", "db2"], 10))).0, RunState::Completed);
+    let until = fleet.time() + std::time::Duration::from_secs(60);
+    fleet.sim.run_until(POLLS, |store| store.time() > until).unwrap();
+    fleet.world.tear_next_append(&item_named("db2"));
+    let torn = fleet.world.take_moment(&"shop".parse().unwrap()).moment.unwrap().moment;
+    (fleet, torn)
+}
+
+fn at_one_moment() -> PlanOptions {
+    PlanOptions { point: Some(PointChoice::LatestMultiVmProcessed), ..PlanOptions::default() }
+}
+
+/// Both databases come from one moment that is whole, the third machine from a point of its own.
+fn judge_moment(fleet: &Fleet, torn: &str, case: &str) {
+    let chosen = chosen(fleet);
+    let (one, other) = (moment_of(fleet, "db1", chosen["db1"]), moment_of(fleet, "db2", chosen["db2"]));
+    assert!(one.is_some() && one == other && one.as_deref() != Some(torn), "{case}: {one:?} {other:?}, torn {torn}");
+    assert_eq!(moment_of(fleet, "web", chosen["web"]), None, "{case}");
+    fleet.judged(case);
+}
+
 #[test]
 fn a_plan_recovers_members_at_one_moment_and_others_at_their_own_last_point() {
     let mut fleet = Fleet::protected(9, THREE);
@@ -163,14 +188,46 @@ fn a_plan_recovers_members_at_one_moment_and_others_at_their_own_last_point() {
     // One of them has newer points of its own, and the last try at a moment reached one target alone.
     fleet.world.tear_next_append(&item_named("db2"));
     let torn = fleet.world.take_moment(&"shop".parse().unwrap()).moment.unwrap().moment;
-    let options = PlanOptions { point: Some(PointChoice::LatestMultiVmProcessed), ..PlanOptions::default() };
-    let run = fleet.start(Work::Unplanned, options);
+    let run = fleet.start(Work::Unplanned, at_one_moment());
     fleet.finish(run).unwrap();
     let (ended, result) = fleet.result(run);
     assert_eq!((ended, &result["whole"]), (RunState::Completed, &Value::from(true)), "{result}");
-    let chosen = chosen(&fleet);
-    let (one, other) = (moment_of(&fleet, "db1", chosen["db1"]), moment_of(&fleet, "db2", chosen["db2"]));
-    assert!(one.is_some() && one == other && one.as_deref() != Some(torn.as_str()), "{one:?} {other:?}, torn {torn}");
-    assert_eq!(moment_of(&fleet, "web", chosen["web"]), None);
-    fleet.judged("plan");
+    judge_moment(&fleet, &torn, "plan");
+}
+
+#[test]
+fn a_step_that_is_tried_again_leaves_the_machines_of_a_replication_group_at_one_moment() {
+    for activity in ["seal-replica", "recover-machine", "start-machine"] {
+        let (mut fleet, torn) = apart("on-error: ask");
+        let failures = Arc::new(AtomicU32::new(0));
+        let counted = failures.clone();
+        fleet.sim.crash_switch().on_attempt(move |task, moment| {
+            let hit = moment == Moment::Claimed && task.task.activity == activity && task.task.input["item"] == "db2";
+            if hit && counted.fetch_add(1, Ordering::Relaxed) == 0 { Intervention::Fail(Failure::fatal("no-space", "the disk is full")) } else { Intervention::None }
+        });
+        let run = fleet.start(Work::Unplanned, at_one_moment());
+        fleet.until_asked(run).unwrap();
+        let asked = fleet.asked(run).pop().unwrap();
+        assert!(asked.question.text.contains("the disk is full"), "{activity}: {asked:?}");
+        fleet.answer(&asked, "ada", "retry");
+        fleet.finish(run).unwrap();
+        let (ended, result) = fleet.result(run);
+        assert_eq!((ended, &result["whole"]), (RunState::Completed, &Value::from(true)), "{activity}: {result}");
+        judge_moment(&fleet, &torn, activity);
+    }
+}
+
+#[test]
+fn a_machine_that_left_its_replication_group_is_recovered_from_its_own_last_point() {
+    let (mut fleet, _) = apart("");
+    let (before, after) = (group(&["db1", "db2"], 10), group(&["db1", "web"], 3600));
+    assert_eq!(changed(&mut fleet, Some(before), Some(after)).0, RunState::Completed);
+    fleet.world.take_moment(&"shop".parse().unwrap());
+    let last = now(provider::ReplicaStore::replica(&fleet.world.site(&site("b")), &item_named("db2"))).unwrap().points.last().unwrap().id;
+    let run = fleet.start(Work::Unplanned, at_one_moment());
+    fleet.finish(run).unwrap();
+    let (ended, result) = fleet.result(run);
+    assert_eq!(ended, RunState::Completed, "{result}");
+    assert_eq!(chosen(&fleet)["db2"], last);
+    fleet.judged("left");
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test panics where its sentence does not hold")]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 
@@ -188,9 +188,9 @@ fn whatever_step_fails_for_ever_the_plan_ends_whole_or_put_back_and_is_gone_on_w
 fn a_plan_under_crashes_ends_as_one_without() {
     let seeds: Vec<u64> = (0..40).collect();
     for_each(&seeds, |seed| {
-        // What may be done only once stops a plan whose agent dies over it, as it should.
+        // What may be done only once stops a plan whose agent dies over it, as it should; so does an agent that is away for more than a minute.
         let mut fleet = Fleet::protected(seed, &SMALL.replace("method: POST", "method: PUT").replace("program: /bin/promote", "program: /bin/promote, repeatable: true"));
-        fleet.sim.chaos(Chaos { crash_per_mille: 15, pause_per_mille: 10, lose_per_mille: 20 });
+        fleet.sim.chaos(Chaos { crash_per_mille: 15, pause_per_mille: 3, lose_per_mille: 20, late_per_mille: 10, jump_per_mille: 0, at_most: None });
         for (work, state) in [(Work::Unplanned, MainState::CommitPending), (Work::Commit, MainState::Committed)] {
             let run = fleet.start(work, PlanOptions { fence_timeout_ms: 3_600_000, ..PlanOptions::default() });
             fleet.finish(run).unwrap();
@@ -301,6 +301,59 @@ fn enough_people_of_a_role_must_agree_and_others_are_not_heard() {
 }
 
 #[test]
+fn copies_of_a_plan_are_cleaned_although_their_machines_were_failed_over_since() {
+    let mut fleet = small(|plan| plan);
+    for work in [Work::Test, Work::Unplanned, Work::CleanTest] {
+        let (ended, result) = fleet.carry_out(work);
+        assert_eq!((ended, &result["counts"]["skipped"]), (RunState::Completed, &json!(0)), "{work}: {result}");
+    }
+    let of_tests: Vec<_> = fleet.inventories().into_values().flat_map(|site| site.objects).filter(|object| object.of_test).collect();
+    assert_eq!(of_tests, []);
+    assert!(fleet.states().values().all(|state| *state == MainState::CommitPending), "{:?}", fleet.states());
+    assert!(fleet.powered_on().values().all(|on| on == &["b"]), "{:?}", fleet.powered_on());
+    fleet.judged("cleaned after a failover");
+}
+
+#[test]
+fn a_plan_that_stopped_says_what_is_true_of_its_machines() {
+    for (work, activity, expected) in [
+        (Work::Unplanned, "recover-machine", "what had not been powered on was put back"),
+        (Work::Test, "recover-test", "production was not touched"),
+        (Work::CleanTest, "clean-test", "it removes what is left"),
+        (Work::Commit, "flatten-machine", "machines that were committed stay so"),
+        (Work::Undo, "discard-machine", "machines that were undone run where they ran before"),
+        (Work::Reprotect, "prepare-replica", "it reprotects the others"),
+    ] {
+        let mut fleet = ready_for(work);
+        fleet.sim.crash_switch().on_attempt(move |task, moment| {
+            let hit = moment == Moment::Claimed && task.task.activity == activity && task.task.input["item"] == "i1";
+            if hit { Intervention::Fail(sdk::Failure::fatal("broken", "it is broken").not_applied()) } else { Intervention::None }
+        });
+        let (ended, result) = fleet.carry_out(work);
+        let told = result["message"].as_str().unwrap();
+        assert!(ended == RunState::Failed && told.contains(expected), "{work}: {told}");
+        assert_eq!(told.contains("powered on was put back"), work == Work::Unplanned, "{work}: {told}");
+    }
+}
+
+#[test]
+fn what_begins_by_itself_judges_the_failover_that_it_was_set_for_and_no_later_one() {
+    let mut fleet = ready_for(Work::Undo);
+    let earlier = ["i1", "i2", "i3"].map(|item| fleet.record(item).unwrap().requested.unwrap().at).into_iter().min().unwrap() - chrono::TimeDelta::milliseconds(1);
+    let judged = |fleet: &mut Fleet, until| {
+        let run = fleet.start(Work::Undo, PlanOptions { failed_over_until: Some(until), ..PlanOptions::default() });
+        fleet.finish(run).unwrap();
+        let (ended, result) = fleet.result(run);
+        assert_eq!(ended, RunState::Completed, "{result}");
+        (result["counts"]["done"].as_u64(), result["counts"]["skipped"].as_u64(), fleet.states()["i1"])
+    };
+    assert_eq!(judged(&mut fleet, earlier), (Some(0), Some(3), MainState::CommitPending));
+    let now = fleet.time();
+    assert_eq!(judged(&mut fleet, now), (Some(3), Some(0), MainState::Protected));
+    fleet.judged("by itself");
+}
+
+#[test]
 fn a_real_failover_ends_a_drill_that_has_one_of_its_machines() {
     let mut fleet = small(|plan| plan);
     let drill = workflows::DrillInput {
@@ -340,4 +393,34 @@ fn a_run_of_a_plan_takes_little_more_than_its_own_steps() {
     assert_eq!(ended, RunState::Completed, "{result}");
     let (actual, path) = (result["rto_actual_ms"].as_u64().unwrap(), result["critical_path_ms"].as_u64().unwrap());
     assert!(path > 0 && actual >= path && actual * 10 <= path * 11 + 1_000, "{actual} ms, {path} ms of steps: {result}");
+}
+
+#[test]
+fn each_machine_has_a_run_of_its_own_and_its_group_has_one_between() {
+    let group = |name: &str, first: usize| {
+        let items: Vec<String> = (first..first + 30).map(|item| format!("{{ item: m{item:02} }}")).collect();
+        format!("  - {{ name: {name}, items: [{}] }}\n", items.join(", "))
+    };
+    let text = format!("version: 1\nname: large\nfrom: a\nto: b\nparallel: 100\ngroups:\n{}{}", group("first", 0), group("second", 30));
+    let mut fleet = Fleet::protected(1, &text);
+    let root = fleet.start(Work::Unplanned, PlanOptions::default());
+    fleet.finish(root).unwrap();
+    let (state, ended) = fleet.result(root);
+    assert_eq!((state, &ended["whole"], &ended["counts"]["done"]), (RunState::Completed, &json!(true), &json!(120)), "{ended}");
+    assert!(fleet.states().values().all(|state| *state == MainState::CommitPending));
+    let runs: BTreeMap<_, _> = fleet.sim.store.runs().into_iter().collect();
+    let mut children: BTreeMap<(String, Option<String>), usize> = BTreeMap::new();
+    for run in runs.values().filter(|run| run.workflow != "protect") {
+        let parent = run.parent.and_then(|(parent, _)| runs.get(&parent.run)).map(|parent| parent.workflow_id.clone());
+        *children.entry((run.workflow.clone(), parent)).or_default() += 1;
+    }
+    let of = |workflow: &str, parent: Option<&str>, count| ((workflow.to_owned(), parent.map(str::to_owned)), count);
+    let expected = [
+        of("failover", Some("plan:large/first"), 30),
+        of("failover", Some("plan:large/second"), 30),
+        of("plan", None, 1),
+        of("plan-group", Some("plan:large"), 2),
+    ];
+    assert_eq!(children, BTreeMap::from(expected));
+    fleet.judged("large");
 }

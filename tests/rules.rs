@@ -320,6 +320,41 @@ fn decision_a_a_copy_that_nobody_removes_goes_when_its_time_is_over() {
 }
 
 #[test]
+fn decision_a_a_copy_is_cleaned_whatever_has_become_of_its_item_since_and_nothing_else_goes_with_it() {
+    let of_tests = |scene: &Scene| scene.inventories().into_values().flat_map(|site| site.objects).filter(|object| object.of_test).count();
+    let after: &[(&[Work], MainState)] = &[
+        (&[], MainState::Protected),
+        (&[Work::Failover], MainState::CommitPending),
+        (&[Work::Failover, Work::ChangePoint], MainState::CommitPending),
+        (&[Work::Failover, Work::Undo], MainState::Protected),
+        (&[Work::PlannedFailover], MainState::CommitPending),
+    ];
+    for (works, state) in after {
+        let mut scene = Scene::ready_for(7, Work::TestFailover).unwrap();
+        assert!(scene.replicates().unwrap());
+        done(&mut scene, Work::TestFailover);
+        works.iter().for_each(|work| done(&mut scene, *work));
+        let (runs_at, before) = (scene.runs_at(), scene.record().unwrap());
+        assert!(of_tests(&scene) > 0 && before.test_copy.is_some());
+        done(&mut scene, Work::CleanTest);
+        let record = scene.record().unwrap();
+        assert_eq!((of_tests(&scene), scene.runs_at(), record.state.main), (0, runs_at, *state), "{works:?}");
+        assert_eq!((record.test_copy, record.chosen, record.powered_on), (None, before.chosen, before.powered_on), "{works:?}");
+        scene.never_ran_twice("clean-up");
+        if *state == MainState::CommitPending {
+            done(&mut scene, Work::Commit);
+        }
+    }
+    let mut scene = Scene::ready_for(7, Work::TestFailover).unwrap();
+    done(&mut scene, Work::TestFailover);
+    scene.left_fenced().unwrap();
+    done(&mut scene, Work::CleanTest);
+    let record = scene.record().unwrap();
+    assert_eq!((record.state.main, of_tests(&scene)), (MainState::Failed { of: Operation::Failover, before: None }, 0));
+    assert!(record.source_left.is_some());
+}
+
+#[test]
 fn decision_a_a_copy_stays_two_weeks_if_nothing_else_is_said() {
     let mut scene = Scene::ready_for(7, Work::TestFailover).unwrap();
     let asked = scene.sim.store.time();

@@ -2,17 +2,17 @@
 //!
 //!   Fleet ─▶ Simulation (engine) + SimWorld (provider, one machine for each name) ─▶ plan runs ─▶ records, steps, power
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use engine::{
-    ActivityRegistry, Fault, Job, Perform, RunState, RunStore, StartRun, Started,
+    ActivityRegistry, Fault, Job, Perform, RunState, RunStore,
     memory::{MemoryRun, MemoryStore},
     sim::{Chaos, Simulation, Stuck},
 };
 use provider::{
-    Inventory, PowerState, Site,
+    Fence, FenceState, Inventory, PowerState,
     sim::{Clock, SimWorld},
 };
 use recovery::{
@@ -21,14 +21,13 @@ use recovery::{
 };
 use sdk::{Message, RunId, TaskQueue};
 use serde_json::Value;
-use uuid::Uuid;
 use workflows::{
     PLAN_PROJECTION, PlanFact, PlanInput, PlanNote, PlanOptions, ProtectInput, Question, Reply, answer_signal,
     declared::{DropDeadline, LoadItem, MakeWay, SetDeadline, SiteError, Way},
     item_workflow_id, plan_workflow_id,
 };
 
-use crate::{Answers, POLLS, item_named, now, projected, site, until_stored};
+use crate::{FromProjection, POLLS, add_agent, begun, item_named, now, projected, run_of, site, until_stored};
 
 /// A simulated product with the machines of a plan.
 pub struct Fleet {
@@ -72,7 +71,7 @@ impl Fleet {
         ["a", "b"].into_iter().for_each(|name| add_agent(&mut sim, &world, name));
         let store = sim.store.clone();
         sim.agent(vec![TaskQueue::new("server")], move || {
-            ActivityRegistry::default().with::<LoadItem, _>(BesideStore(store.clone())).with::<MakeWay, _>(BesideStore(store.clone())).with::<SetDeadline, _>(BesideStore(store.clone())).with::<DropDeadline, _>(BesideStore(store.clone()))
+            ActivityRegistry::default().with::<LoadItem, _>(FromProjection(store.clone())).with::<MakeWay, _>(BesideStore(store.clone())).with::<SetDeadline, _>(BesideStore(store.clone())).with::<DropDeadline, _>(BesideStore(store.clone()))
         });
         sim.worker(workflows::registry());
         sim.worker(workflows::registry());
@@ -111,13 +110,7 @@ impl Fleet {
     /// Starts a run.
     pub fn begin(&mut self, workflow: &str, input: &impl serde::Serialize, about: &str) -> RunId {
         self.started += 1;
-        let run = RunId(Uuid::from_u64_pair(0x0190_0000_0000_7000 + self.started, 0x8000_0000_0000_0000));
-        let input = serde_json::to_value(input).unwrap_or(Value::Null);
-        let start =
-            Message::Start { workflow: workflow.into(), input, workflow_id: about.into(), requested_by: "ada".into(), trace: None, parent: None };
-        let answer = until_stored(|| self.sim.store.start_run(StartRun { run, start: start.clone() }));
-        assert_eq!(answer, Started::New, "run {workflow} starts");
-        run
+        begun(&self.sim.store, self.started, workflow, serde_json::to_value(input).unwrap_or(Value::Null), about)
     }
 
     /// Starts some work of the plan.
@@ -158,6 +151,14 @@ impl Fleet {
         Ok(())
     }
 
+    /// Runs until it is that late.
+    ///
+    /// # Errors
+    /// [`Stuck`].
+    pub fn until_time(&mut self, time: DateTime<Utc>) -> Result<(), Stuck> {
+        self.sim.run_until(POLLS * 10, |store| store.time() >= time).map(drop)
+    }
+
     /// How a run ended: its state, and its result or its failure's detail.
     #[must_use]
     pub fn result(&self, run: RunId) -> (RunState, Value) {
@@ -177,7 +178,7 @@ impl Fleet {
     /// A run as the store has it.
     #[must_use]
     pub fn run_of(&self, run: RunId) -> Option<MemoryRun> {
-        self.sim.store.runs().into_iter().find(|(id, _)| *id == run).map(|(_, run)| run)
+        run_of(&self.sim.store, run)
     }
 
     /// The main state of each machine.
@@ -263,6 +264,19 @@ impl Fleet {
         on
     }
 
+    /// Somebody sees machines that are off where they belong although nobody has fenced them, and starts them.
+    pub fn somebody_starts_what_is_off(&self) {
+        for member in self.plan.members() {
+            let name = member.item.as_str();
+            let Some(record) = self.record(name) else { continue };
+            let at = record.active_site();
+            let open = matches!(now(Fence::observe_fence(&self.world.site(at), &member.item, name)), Ok(FenceState::Open { .. }));
+            if open && self.world.machine(at, name).is_some_and(|machine| machine.power != PowerState::Running) {
+                self.world.power_on(at, name);
+            }
+        }
+    }
+
     /// Nobody runs twice.
     ///
     /// # Panics
@@ -298,23 +312,7 @@ impl Fleet {
     }
 }
 
-fn add_agent(sim: &mut Simulation, world: &SimWorld, name: &'static str) {
-    let world = world.clone();
-    sim.agent(vec![workflows::site_queue(&site(name))], move || {
-        let here: Arc<dyn Site> = Arc::new(world.site(&site(name)));
-        let registry = activities::registry(here.clone(), Arc::new(Answers));
-        activities::with_actions(registry, here, Arc::new(Answers), Arc::new(world.actions(&site(name))))
-    });
-}
-
 struct BesideStore(MemoryStore);
-
-#[async_trait]
-impl Perform<LoadItem> for BesideStore {
-    async fn perform(&self, _: &Job, input: LoadItem) -> Result<Option<ItemRecord>, Fault<SiteError>> {
-        Ok(projected(&self.0, &input.item))
-    }
-}
 
 #[async_trait]
 impl Perform<MakeWay> for BesideStore {

@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::place::{Place, Running, Said, program};
+use crate::place::{Place, Running, Said, program, show_logs};
 use crate::product::Product;
 
 const API_PORT: u16 = 7443;
@@ -180,11 +180,16 @@ impl Lab {
         drop(self.xtask("heal", &["--site", site]));
     }
 
-    /// Kills the libvirt daemon of a site; its machines go on.
+    /// Kills the libvirt daemon of a site; its machines go on. One that has crashed by itself is told, and as dead.
     pub fn kill_libvirtd(&self, site: &str) {
         let file = self.root(site).join("run/libvirtd.pid");
         let pid = fs::read_to_string(&file).unwrap_or_else(|error| panic!("no {}: {error}", file.display()));
-        crate::place::signal(pid.trim().parse().unwrap_or_else(|error| panic!("{pid:?}: {error}")), "KILL");
+        let pid: i32 = pid.trim().parse().unwrap_or_else(|error| panic!("{pid:?}: {error}"));
+        if std::path::Path::new(&format!("/proc/{pid}")).exists() {
+            crate::place::signal(pid, "KILL");
+        } else {
+            println!("the libvirt daemon of {site} had ended by itself; its log: {}", self.root(site).join("log/libvirtd.log").display());
+        }
     }
 
     /// Starts the libvirt daemon of a site again. After a boot of its host it starts what has autostart.
@@ -280,6 +285,11 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            show_logs(&self.dir);
+            let sites = self.record["sites"].as_array().into_iter().flatten();
+            sites.for_each(|site| show_logs(&Path::new(&text(&site["root"])).join("log")));
+        }
         let said = self.try_xtask("down", &[]);
         if said.code != 0 {
             eprintln!("the lab was not taken down: {said:?}");

@@ -2,6 +2,7 @@
 //!
 //!   Scene ─▶ Simulation (engine) + SimWorld (provider) ─▶ runs ─▶ item records, ledger, inventories
 
+pub mod capture;
 pub mod collector;
 pub mod disks;
 pub mod drive;
@@ -13,17 +14,16 @@ pub mod place;
 pub mod product;
 pub mod programs;
 pub mod schema;
+pub mod trouble;
 pub mod watch;
 mod work;
 
 use std::{
     collections::BTreeMap,
-    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    task,
 };
 
 use activities::Prober;
@@ -32,15 +32,16 @@ use chrono::{DateTime, Utc};
 use engine::{
     ActivityRegistry, Fault, Job, Perform, RunState, RunStore, StartRun, Started,
     memory::{MemoryRun, MemoryStore},
-    sim::{Chaos, Simulation, Stats, Stuck},
+    sim::{Chaos, Intervention, Moment, Simulation, Stats, Stuck},
 };
 use provider::{
     Inventory, Site,
     sim::{Clock, SimWorld},
 };
 use recovery::{Check, ItemName, ItemRecord, MainState, SiteName};
-use sdk::{Message, Outcome, RunId, TaskQueue};
+use sdk::{Failure, Message, Outcome, RunId, TaskQueue};
 use uuid::Uuid;
+pub use engine::memory::now;
 pub use work::{Work, drill};
 use workflows::{
     ItemChange,
@@ -129,7 +130,34 @@ impl Scene {
         if work == Work::FailoverUnfenced {
             scene.source_dies();
         }
+        if work == Work::GiveBack {
+            scene.left_fenced()?;
+            scene.source_is_dark(false);
+        }
         Ok(scene)
+    }
+
+    /// The source's hypervisor answers nobody any more, as after a power failure, while its agent does; or it is back.
+    pub fn source_is_dark(&self, dark: bool) {
+        self.world.set_down(&site("a"), dark);
+    }
+
+    /// A failover that was given up because the source went dark right after its machine was fenced, before anybody heard of that.
+    ///
+    /// # Errors
+    /// [`Stuck`].
+    pub fn left_fenced(&mut self) -> Result<RunId, Stuck> {
+        let world = self.world.clone();
+        self.sim.crash_switch().on_attempt(move |task, moment| {
+            if task.task.activity != "fence-machine" || moment != Moment::Performed {
+                return Intervention::None;
+            }
+            world.set_down(&site("a"), true);
+            Intervention::Fail(Failure::retryable("answer-lost", "the line was cut"))
+        });
+        let (run, _) = self.carry_out(Work::Failover)?;
+        self.sim.crash_switch().clear();
+        Ok(run)
     }
 
     /// The source site is gone: its machine stops and its agent picks nothing up.
@@ -168,12 +196,7 @@ impl Scene {
     /// Starts any workflow.
     pub fn start_workflow(&mut self, workflow: &str, input: serde_json::Value, about: &str) -> RunId {
         self.started += 1;
-        let run = RunId(Uuid::from_u64_pair(0x0190_0000_0000_7000 + self.started, 0x8000_0000_0000_0000));
-        let start =
-            Message::Start { workflow: workflow.into(), input, workflow_id: about.into(), requested_by: "ada".into(), trace: None, parent: None };
-        let answer = until_stored(|| self.sim.store.start_run(StartRun { run, start: start.clone() }));
-        assert_eq!(answer, Started::New, "run {workflow} starts");
-        run
+        begun(&self.sim.store, self.started, workflow, input, about)
     }
 
     /// Sends a message to a run.
@@ -296,6 +319,15 @@ fn add_agent(sim: &mut Simulation, world: &SimWorld, name: &'static str) {
     });
 }
 
+/// Starts the run of this number.
+fn begun(store: &MemoryStore, number: u64, workflow: &str, input: serde_json::Value, about: &str) -> RunId {
+    let run = RunId(Uuid::from_u64_pair(0x0190_0000_0000_7000 + number, 0x8000_0000_0000_0000));
+    let start = Message::Start { workflow: workflow.into(), input, workflow_id: about.into(), requested_by: "ada".into(), trace: None, parent: None };
+    let answer = until_stored(|| store.start_run(StartRun { run, start: start.clone() }));
+    assert_eq!(answer, Started::New, "run {workflow} starts");
+    run
+}
+
 fn run_of(store: &MemoryStore, run: RunId) -> Option<MemoryRun> {
     store.runs().into_iter().find(|(id, _)| *id == run).map(|(_, run)| run)
 }
@@ -307,6 +339,7 @@ pub fn projected(store: &MemoryStore, item: &ItemName) -> Option<ItemRecord> {
         let of_item = row.projection == workflows::ITEM_PROJECTION && row.fact["item"] == item.as_str();
         of_item.then(|| serde_json::from_value::<ItemChange>(row.fact.clone()).ok()).flatten().map(|change| change.record)
     })
+    .filter(ItemRecord::is_known)
 }
 
 /// Does something on all processors, to the end, even if some of it fails.
@@ -326,16 +359,6 @@ pub fn for_each<T: Copy + Send + Sync + std::fmt::Debug>(all: &[T], one: impl Fn
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     assert!(failed.is_empty(), "failed: {failed:?}");
-}
-
-/// Polls a future that needs nobody else.
-pub fn now<T>(future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
-    loop {
-        if let task::Poll::Ready(value) = future.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop())) {
-            return value;
-        }
-    }
 }
 
 /// Asks the store until its answer arrives.

@@ -11,6 +11,8 @@ use std::{
 
 /// Longest wait for something that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(90);
+/// How much of each log is shown when a test fails.
+const SHOWN_LINES: usize = 80;
 /// Longest wait for a program to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -164,6 +166,16 @@ pub fn enter_network(netns: &str) {
 pub fn program(name: &str) -> PathBuf {
     let path = fs::canonicalize(target().join("debug").join(name));
     path.unwrap_or_else(|error| panic!("{name} is not built ({error}); run `cargo build --workspace --bins` first"))
+}
+
+/// Shows how each log in a directory ended, for whoever reads why a test failed.
+pub(crate) fn show_logs(dir: &Path) {
+    let paths = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    for path in paths.filter(|path| path.extension().is_some_and(|end| end == "log")) {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        eprintln!("── {} ended with\n{}", path.display(), lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n"));
+    }
 }
 
 /// Waits until `look` gives something.

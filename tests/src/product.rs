@@ -13,10 +13,8 @@ use std::{
 
 use serde_json::{Value, json};
 
+use crate::place::show_logs;
 pub use crate::place::{PATIENCE, Place, Running, Said, program, signal, wait_until, wait_until_within};
-
-/// How much of each log is shown when a test fails.
-const SHOWN_LINES: usize = 60;
 
 /// The running product.
 pub struct Product {
@@ -280,20 +278,12 @@ impl Product {
         named.unwrap_or_else(|| panic!("no process says that it is worker {worker}"))
     }
 
-    fn show_logs(&self) {
-        let logs = [self.dir.clone(), self.state_dir.join("log")].into_iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten());
-        for path in logs.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "log")) {
-            let text = fs::read_to_string(&path).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().collect();
-            eprintln!("── {} ended with\n{}", path.display(), lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n"));
-        }
-    }
 }
 
 impl Drop for Product {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.show_logs();
+            [&self.dir, &self.state_dir.join("log")].into_iter().for_each(|dir| show_logs(dir));
         }
         self.agents.clear();
         self.stop();

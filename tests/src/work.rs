@@ -3,7 +3,7 @@
 use recovery::{ItemRecord, Location, MainState, Operation, PointChoice, PointId, ReplicationPolicy, Rest, Sync};
 use serde_json::Value;
 use workflows::{
-    Acceptance, ChangePointInput, ChangePolicyInput, CleanTestInput, CommitInput, DrillInput, FailoverInput, HoldInput, Part, PlannedInput, ProtectInput,
+    Acceptance, ChangePointInput, ChangePolicyInput, CleanTestInput, CommitInput, DrillInput, FailoverInput, ForgetInput, GiveBackInput, HoldInput, Part, PlannedInput, ProtectInput,
     ReleaseInput, ReprotectInput, ResolveInput, ResyncInput, TestFailoverInput, UndoInput, UnprotectInput,
 };
 
@@ -68,6 +68,10 @@ pub enum Work {
     Release,
     /// Comparison of record and reality.
     Resolve,
+    /// The end of an item's record.
+    Forget,
+    /// Giving back of a source that a failover has left.
+    GiveBack,
 }
 
 const HOME_AND_PROTECTED: &[Work] = &[Work::Protect];
@@ -78,7 +82,7 @@ const FAILED_BACK: &[Work] = &[Work::Protect, Work::Failover, Work::Commit, Work
 
 impl Work {
     /// All of it.
-    pub const ALL: [Work; 28] = [
+    pub const ALL: [Work; 30] = [
         Work::Protect,
         Work::Failover,
         Work::FailoverUnfenced,
@@ -107,6 +111,8 @@ impl Work {
         Work::Hold,
         Work::Release,
         Work::Resolve,
+        Work::Forget,
+        Work::GiveBack,
     ];
 
     /// What has to be done first.
@@ -114,8 +120,9 @@ impl Work {
     pub fn before(self) -> &'static [Work] {
         match self {
             Work::Protect => &[],
-            Work::FailoverShutDown | Work::FailoverLatest | Work::Resync | Work::ChangePolicy | Work::Hold | Work::Resolve => HOME_AND_PROTECTED,
+            Work::FailoverShutDown | Work::FailoverLatest | Work::Resync | Work::ChangePolicy | Work::Hold | Work::Resolve | Work::GiveBack => HOME_AND_PROTECTED,
             Work::Release => &[Work::Protect, Work::Hold],
+            Work::Forget => &[Work::Protect, Work::Unprotect],
             Work::Failover | Work::FailoverUnfenced | Work::PlannedFailover | Work::TestFailover | Work::Drill | Work::Unprotect => HOME_AND_PROTECTED,
             Work::ChangePoint | Work::Undo | Work::Commit => FAILED_OVER,
             Work::Reprotect | Work::ReprotectElsewhere | Work::FullFailback => AWAY,
@@ -159,6 +166,8 @@ impl Work {
             Work::Hold => "hold a point",
             Work::Release => "release a point",
             Work::Resolve => "resolve: record and reality agree",
+            Work::Forget => "forget",
+            Work::GiveBack => "give back: a source that a failover has left fenced, and whose site answers again",
         }
     }
 
@@ -190,6 +199,7 @@ impl Work {
             Operation::Hold => Work::Hold,
             Operation::Release => Work::Release,
             Operation::Resolve => Work::Resolve,
+            Operation::Forget => Work::Forget,
             Operation::Cancel => return None,
         })
     }
@@ -222,7 +232,9 @@ impl Work {
             Work::ChangePolicy => ("change-policy", json(ChangePolicyInput { item: item(), policy: another_policy(scene) })),
             Work::Hold => ("hold", json(HoldInput { item: item(), point: newest(scene), by: "ada".into(), reason: "a court asks for it".into() })),
             Work::Release => ("release", json(ReleaseInput { item: item(), by: "ada".into(), reason: "the court has it".into() })),
+            Work::GiveBack => ("give-back", json(GiveBackInput { item: item() })),
             Work::Resolve => ("resolve", json(ResolveInput { item: item(), decision: None })),
+            Work::Forget => ("forget", json(ForgetInput { item: item(), by: "ada".into(), left_behind: vec![], named_by: vec![] })),
             Work::FailoverUnfenced => {
                 let accepted = Acceptance { by: "ada".into(), reason: "the site burns".into() };
                 ("failover", json(failover(Some(accepted))))
@@ -261,7 +273,7 @@ pub fn drill() -> DrillInput {
 }
 
 fn failover(accept_unfenced: Option<Acceptance>) -> FailoverInput {
-    FailoverInput { item: item(), choice: PointChoice::LatestProcessed, accept_unfenced, fence_timeout_ms: 10_000, shut_down_ms: None, part: Part::default() }
+    FailoverInput { item: item(), choice: PointChoice::LatestProcessed, accept_unfenced, fence_timeout_ms: 20_000, shut_down_ms: None, part: Part::default() }
 }
 
 fn planned(sync: Sync) -> PlannedInput {

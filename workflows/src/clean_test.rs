@@ -2,6 +2,9 @@
 //!
 //!   lock ─▶│ remove the copy ─▶ unpin ─▶ nothing is left
 //!   cancel until here
+//!
+//! Invariant: what is removed is named by the copy's generation, at the copy's site. What the item is doing does not matter, but for another run
+//! that has it: it may have been failed over since, and run at that site itself, from disks and a point with pins of their own.
 
 use recovery::{Fact, ItemName, Operation, PointId, TestFailover as State, allowed_operations};
 use sdk::{Context, Failure, Workflow};
@@ -39,7 +42,10 @@ impl Workflow for CleanTestFailover {
         let mut item = Tracked::lock(&ctx, &input.item).await?;
         let record = item.record()?;
         if !allowed_operations(&record.state, record.profile).contains(&Operation::CleanTestFailover) {
-            let message = format!("item {} has no test failover to be cleaned", item.name);
+            let message = match &record.test_copy {
+                None => format!("item {} has no test failover to be cleaned", item.name),
+                Some(copy) => format!("the copy of item {} at {} can't be cleaned while the item is {}; repeat when that has ended", item.name, copy.site, record.state.main),
+            };
             return Err(Failure::fatal("not-allowed-in-this-state", message).not_applied());
         }
         item.ctx.point_of_no_return("the copy is being removed")?;

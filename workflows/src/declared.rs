@@ -77,9 +77,12 @@ pub(crate) const READ: ActivityOptions = ActivityOptions {
     timeouts: Timeouts { queue_ms: None, start_to_close_ms: 10_000, total_ms: None, heartbeat_ms: None },
 };
 
+/// Some ten seconds: what is restarted is there again, and a hypervisor that does not answer is taken for dead.
+pub(crate) const FEW: Retry = Retry { max_attempts: 6, first_ms: 300, factor: 2.0, max_ms: 10_000 };
+
 /// For quick calls to a hypervisor: several attempts, a minute each.
 pub(crate) const CALL: ActivityOptions = ActivityOptions {
-    retry: Retry { max_attempts: 6, first_ms: 300, factor: 2.0, max_ms: 10_000 },
+    retry: FEW,
     timeouts: Timeouts { queue_ms: None, start_to_close_ms: 60_000, total_ms: None, heartbeat_ms: Some(15_000) },
 };
 
@@ -97,6 +100,9 @@ pub(crate) const fn asking(every_ms: u64, times: i32) -> ActivityOptions {
         timeouts: Timeouts { queue_ms: None, start_to_close_ms: 30_000, total_ms: None, heartbeat_ms: Some(15_000) },
     }
 }
+
+/// For one long wait at a hypervisor: as long as it lives, but who does not answer at all is not asked for long.
+pub(crate) const LONG: ActivityOptions = ActivityOptions { retry: FEW, ..COPY };
 
 /// For copying: as long as it moves.
 pub(crate) const COPY: ActivityOptions = ActivityOptions {

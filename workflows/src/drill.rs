@@ -19,10 +19,10 @@ use verdict::{Seen, Trial};
 
 use crate::{
     CleanTestFailover, CleanTestInput, Part, TestFailover, TestFailoverInput,
-    declared::{LoadItem, TakeInventory, TestObject},
+    declared::{TakeInventory, TestObject},
     item_workflow_id, site_queue,
     test_failover::Stages,
-    tracked::server_queue,
+    tracked::known,
 };
 
 /// Longest wait for a site to list what it has: its agent answers in seconds, or the site is gone.
@@ -66,7 +66,7 @@ impl Workflow for Drill {
     async fn run(ctx: Context, input: DrillInput) -> Result<Drilled, Failure> {
         let requested_at = ctx.now();
         let mut stages = Stages::since(requested_at);
-        let record = ctx.call(server_queue(), &LoadItem { item: input.item.clone() }).await?;
+        let record = known(&ctx, &input.item).await?;
         let unknown = || Failure::fatal("no-such-item", format!("no item is called {}: there is nothing to rehearse", input.item)).not_applied();
         let site = record.ok_or_else(unknown)?.target_site().clone();
         let before = inventory(&ctx, &site, &input.item).await;
@@ -131,7 +131,7 @@ async fn clean(ctx: &Context, item: &ItemName, runs: &mut Vec<sdk::RunId>) -> Re
             }
         };
         // A real failover removes the copy by itself: then there is nothing left to be cleaned.
-        let record = ctx.call(server_queue(), &LoadItem { item: item.clone() }).await?;
+        let record = known(ctx, item).await?;
         if record.is_none_or(|record| record.state.test_failover == recovery::TestFailover::None) {
             return Ok(());
         }

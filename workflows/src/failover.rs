@@ -7,16 +7,17 @@
 //! chosen once, from a replica that takes no more points, so a retry recovers the same one. 3. Until the machine is first
 //! powered on everything can be put back, and is. 4. The chosen point stays pinned until commit. 5. Once a machine may have
 //! been powered on, no later failover lets the source go or makes another machine: it takes up what was started. 6. What was asked for
-//! and what is looked for are two facts; a point that somebody named is never exchanged for another.
+//! and what is looked for are two facts; a point that somebody named is never exchanged for another. 7. A source that does not answer holds
+//! nobody: where a fence may be up and can't be lifted, the record says so.
 
 use std::time::Duration;
 
 use recovery::{Fact, ItemName, OldMachine, Operation, PointChoice, RequestedPoint, profile::shutdown::effective};
-use sdk::{CallError, Context, Failure, Saga, TimeoutKind, Workflow};
+use sdk::{CallError, Context, Failure, Saga, Workflow};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    back::{Back, Then},
+    back::{self, Back, PUT_SOURCE_BACK, Then},
     declared::FenceMachine,
     last_changes,
     part::Part,
@@ -86,7 +87,8 @@ impl Workflow for Failover {
 
 /// Everything that can be put back. Ends with the point of no return.
 async fn make_ready(item: &mut Tracked, saga: &mut Saga, input: &FailoverInput) -> Result<Ready, Failure> {
-    let given = last_changes::asked_for(item, saga, input).await?;
+    let left_before = back::left_before(item, saga)?;
+    let given = last_changes::asked_for(item, saga, input, left_before).await?;
     let fenced = if given.fenced { true } else { fence(item, saga, input, given.returns).await? };
     let (looked_for, why) = effective(input.choice, given.outcome);
     item.note(Fact::PointSettled { looked_for, why: why.to_owned() })?;
@@ -103,10 +105,10 @@ async fn fence(item: &mut Tracked, saga: &mut Saga, input: &FailoverInput, retur
     if matches!(answer, Err(CallError::Cancelled)) {
         return Err(sdk::Cancelled.into());
     }
-    let begun = !matches!(answer, Err(CallError::Timeout(TimeoutKind::Queue)));
+    let begun = !back::never_begun(&answer);
     if !returns && (begun || input.accept_unfenced.is_some()) {
         let then = if begun { Then::AsBefore } else { Then::AsItIs };
-        saga.on_failure("put-source-back", move |ctx| back.given_back(ctx, then));
+        saga.on_failure(PUT_SOURCE_BACK, move |ctx| back.given_back(ctx, then));
     }
     let why_not = match answer {
         Ok(proof) => {

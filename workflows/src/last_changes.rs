@@ -8,10 +8,10 @@
 use std::time::Duration;
 
 use recovery::{Fact, OldMachine, PointChoice, profile::shutdown::Outcome};
-use sdk::{CallError, Failure, Saga, TimeoutKind};
+use sdk::{CallError, Failure, Saga};
 
 use crate::{
-    back::{Back, Then},
+    back::{self, Back, PUT_SOURCE_BACK, Then},
     declared::{AwaitPoint, FinalSync, RequestPoint, ShutDownMachine},
     failover::FailoverInput,
     tracked::Tracked,
@@ -34,19 +34,20 @@ pub(crate) struct Given {
 }
 
 /// Asks the source for what it has not sent yet.
-pub(crate) async fn asked_for(item: &mut Tracked, saga: &mut Saga, input: &FailoverInput) -> Result<Given, Failure> {
+/// `returns`: a way back for it is registered already.
+pub(crate) async fn asked_for(item: &mut Tracked, saga: &mut Saga, input: &FailoverInput, returns: bool) -> Result<Given, Failure> {
     let pick_up = Duration::from_millis(input.fence_timeout_ms);
     match (input.shut_down_ms, input.choice) {
-        (Some(patience_ms), _) => shut_down(item, saga, patience_ms, pick_up).await,
+        (Some(patience_ms), _) => shut_down(item, saga, (patience_ms, pick_up), returns).await,
         (None, PointChoice::Latest) => {
             one_more_point(item, pick_up).await?;
-            Ok(Given { outcome: Outcome::NotAsked, fenced: false, returns: false })
+            Ok(Given { outcome: Outcome::NotAsked, fenced: false, returns })
         }
-        (None, _) => Ok(Given { outcome: Outcome::NotAsked, fenced: false, returns: false }),
+        (None, _) => Ok(Given { outcome: Outcome::NotAsked, fenced: false, returns }),
     }
 }
 
-async fn shut_down(item: &mut Tracked, saga: &mut Saga, patience_ms: u64, pick_up: Duration) -> Result<Given, Failure> {
+async fn shut_down(item: &mut Tracked, saga: &mut Saga, (patience_ms, pick_up): (u64, Duration), returned: bool) -> Result<Given, Failure> {
     let back = Back::of(item)?;
     let (name, machine, source) = (item.name.clone(), back.machine.clone(), back.source.clone());
     let limit = pick_up + Duration::from_millis(patience_ms) + SHUT_DOWN_WORK;
@@ -55,9 +56,9 @@ async fn shut_down(item: &mut Tracked, saga: &mut Saga, patience_ms: u64, pick_u
     if matches!(answer, Err(CallError::Cancelled)) {
         return Err(sdk::Cancelled.into());
     }
-    let returns = !matches!(answer, Err(CallError::Timeout(TimeoutKind::Queue)));
-    if returns {
-        saga.on_failure("put-source-back", move |ctx| back.given_back(ctx, Then::AsBefore));
+    let returns = returned || !back::never_begun(&answer);
+    if returns && !returned {
+        saga.on_failure(PUT_SOURCE_BACK, move |ctx| back.given_back(ctx, Then::AsBefore));
     }
     let proof = match answer {
         Ok(proof) => proof,

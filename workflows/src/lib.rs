@@ -2,7 +2,7 @@
 //!
 //!   protect ─▶ failover | planned failover ─▶ commit ─▶ reprotect ─▶ failback ─▶ commit ─▶ reprotect        unprotect
 //!                  └▶ change point, undo             beside them: test failover, clean-up; drill (both)
-//!                                              resync, change policy, hold and release a point, resolve
+//!                                              resync, change policy, hold and release a point, resolve, forget; give back
 //!   plan: any of these with many items, in order       change group: regroup of each of its items
 //!
 //! Invariants: 1. Nothing here knows a platform, a store or a clock. 2. A workflow changes the item's record only by facts,
@@ -20,6 +20,8 @@ pub mod declared;
 mod drill;
 mod discarded;
 pub mod failover;
+mod forget;
+mod give_back;
 mod hold;
 mod last_changes;
 mod old_machine;
@@ -37,6 +39,7 @@ pub mod test_failover;
 mod tracked;
 pub mod trigger;
 pub mod undo;
+mod undone;
 pub mod unprotect;
 
 pub use action::{ActionOrder, carry_out};
@@ -50,6 +53,8 @@ pub use failover::{Acceptance, Failover, FailoverInput};
 pub use plan::{
     PLAN_PROJECTION, Plan, PlanEnded, PlanFact, PlanGroup, PlanInput, PlanNote, PlanOptions, Question, Reply, answer_signal, makes_way, plan_workflow_id,
 };
+pub use forget::{Forget, ForgetInput, Forgotten};
+pub use give_back::{GiveBack, GiveBackInput, GivenBack};
 pub use hold::{HeldPoint, Hold, HoldInput, Release, ReleaseInput};
 pub use part::{Part, Prepared, ToChooseFrom};
 pub use planned::{Failback, PlannedFailover, PlannedInput};
@@ -65,15 +70,19 @@ pub use trigger::{Ballot, Evaluated, Note, TRIGGER_PROJECTION, Trigger, TriggerI
 pub use undo::{Undo, UndoInput, Undone};
 pub use unprotect::{LeftGroup, Unprotect, UnprotectInput, Unprotected};
 
+/// Name of the code that decides, by itself and not by its version: two builds that differ in it may take the same run to different ends.
+pub const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("SWITCHBACK_DECIDES"));
+
 /// All workflows of the product.
 #[must_use]
 pub fn registry() -> sdk::Registry {
-    sdk::Registry::default()
+    sdk::Registry::of_build(BUILD)
         .with::<Protect>()
         .with::<Failover>()
         .with::<PlannedFailover>()
         .with::<ChangePoint>()
         .with::<Undo>()
+        .with::<GiveBack>()
         .with::<Commit>()
         .with::<Reprotect>()
         .with::<Failback>()
@@ -91,4 +100,5 @@ pub fn registry() -> sdk::Registry {
         .with::<PlanGroup>()
         .with::<ChangeGroup>()
         .with::<Regroup>()
+        .with::<Forget>()
 }

@@ -15,6 +15,7 @@ use crate::{
     promote::pin_of,
     site_queue,
     tracked::Tracked,
+    undone,
 };
 
 /// How long the agent of the site at home may take to answer.
@@ -43,7 +44,7 @@ pub(crate) async fn chosen(item: &mut Tracked, saga: &mut Saga, input: &PlannedI
     };
     item.note(Fact::LossAccepted { by: accepted.by.clone(), statement: format!("{loss} ({})", accepted.reason) })?;
     let (point, pin) = (loss.point, pin_of(item.generation));
-    let unpin = ctx.call(target.clone(), &UnpinPoint { item: name.clone(), point, pin: pin.clone() });
-    saga.step(ctx.call(target, &PinPoint { item: name, point, pin }), unpin).await?;
+    let unpin = UnpinPoint { item: name.clone(), point, pin: pin.clone() };
+    undone::step(&ctx, saga, &target, ctx.call(target.clone(), &PinPoint { item: name, point, pin }), unpin).await?;
     Ok(Some(point))
 }

@@ -6,7 +6,7 @@
 //!
 //! Invariant: until it is told to power on, everything can be put back, and is if the plan stops.
 
-use recovery::{Check, ItemName, PointChoice, PointId, RecoveryPoint};
+use recovery::{Check, ItemName, PointChoice, PointId, RecoveryPoint, TestNetwork};
 use sdk::{Context, Failure};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,9 @@ pub struct Part {
     /// Longest wait for it to serve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serve_within_ms: Option<u64>,
+    /// Of a copy for a test: the isolated network that it shares with the others of the plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<TestNetwork>,
 }
 
 impl Part {

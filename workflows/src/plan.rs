@@ -18,11 +18,14 @@ mod member;
 mod moving;
 mod way;
 
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
 use recovery::{
     Location, PlanName, PointChoice, SiteName, Sync,
     plan::{Forecast, OnError, Plan as Spec, StepRun, StepState, Then, Timeline, Work, place},
 };
-use sdk::{Child, ChildError, ClosePolicy, Context, Failure, Workflow};
+use sdk::{Applied, Child, ChildError, ClosePolicy, Context, Failure, Workflow};
 use serde::{Deserialize, Serialize};
 
 use self::{acts::Stage, book::Book, group::{GroupEnded, GroupInput}, member::Kept};
@@ -80,11 +83,17 @@ pub struct PlanOptions {
     /// Onto what a reprotect copies.
     #[serde(default)]
     pub location: Location,
+    /// Of a test failover: its copies are removed after so long, if nobody has done that; two weeks if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+    /// Only what was failed over until then: what begins by itself judges the failover that it was set for, and no later one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_over_until: Option<DateTime<Utc>>,
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { point: None, accept_unfenced: None, fence_timeout_ms: 30_000, shut_down_ms: 300_000, try_shut_down: false, accept_loss: None, sync: Sync::default(), location: Location::default() }
+        Self { point: None, accept_unfenced: None, fence_timeout_ms: 30_000, shut_down_ms: 300_000, try_shut_down: false, accept_loss: None, sync: Sync::default(), location: Location::default(), ttl_ms: None, failed_over_until: None }
     }
 }
 
@@ -180,18 +189,16 @@ impl Workflow for Plan {
 
 struct Conduct {
     ctx: Context,
-    requested_at: chrono::DateTime<chrono::Utc>,
+    requested_at: DateTime<Utc>,
     book: Book,
     input: PlanInput,
     rpo_ms: Option<u64>,
 }
 
-/// A group that goes on.
-type Going = Child<PlanGroup>;
+/// Groups that go on.
+type Going = BTreeMap<String, Child<PlanGroup>>;
 
 impl Conduct {
-    const PLAN: &str = <Plan as Workflow>::NAME;
-
     fn began(&self) {
         let PlanInput { version, sha256, work, plan, .. } = &self.input;
         let (rto, rpo) = (plan.rto_target.map(|span| span.ms()), plan.rpo_target.map(|span| span.ms()));
@@ -214,11 +221,12 @@ impl Conduct {
         match (work, plan.commit) {
             (Work::Planned | Work::Unplanned | Work::Failback, Some(policy)) => {
                 let work = if policy.then == Then::Commit { Work::Commit } else { Work::Undo };
-                let input = PlanInput { plan: plan.clone(), version: *version, sha256: sha256.clone(), work, options: PlanOptions::default() };
+                let options = PlanOptions { failed_over_until: Some(self.ctx.now()), ..PlanOptions::default() };
+                let input = PlanInput { plan: plan.clone(), version: *version, sha256: sha256.clone(), work, options };
                 let set = SetDeadline {
                     name: name.clone(),
                     after_ms: policy.after.ms(),
-                    workflow: Self::PLAN.to_owned(),
+                    workflow: Plan::NAME.to_owned(),
                     workflow_id: name,
                     input: serde_json::to_value(input).unwrap_or_default(),
                     cause: format!("commit policy of plan {}", plan.name),
@@ -234,13 +242,13 @@ impl Conduct {
         let Some(mode) = self.input.work.mode() else { return Ok(()) };
         let (plan, (target, source)) = (&self.input.plan, self.input.plan.ends(mode));
         let actions = if when == "before" { &plan.before } else { &plan.after };
-        let kept = Kept { ctx: &self.ctx, book: &self.book, plan: &plan.name, people: &|roles| plan.people(roles), target, source, on_error: plan.on_error };
+        let kept = Kept { ctx: &self.ctx, book: &self.book, plan: &plan.name, roles: &plan.roles, target, source, on_error: plan.on_error };
         acts::chain(&kept, &Stage { mode, group: None, item: None, place: place(None, None, when) }, actions).await
     }
 
     /// One after the other, once all are prepared.
     async fn in_order(&mut self) -> Result<(), Stop> {
-        let mut going: Vec<(String, Option<Going>)> = vec![];
+        let mut going = Going::new();
         let outcome = self.conducted(&mut going).await;
         if let Err(stop) = &outcome {
             self.put_back(going, stop).await;
@@ -248,34 +256,33 @@ impl Conduct {
         outcome
     }
 
-    async fn conducted(&mut self, going: &mut Vec<(String, Option<Going>)>) -> Result<(), Stop> {
+    async fn conducted(&mut self, going: &mut Going) -> Result<(), Stop> {
         let work = self.input.work;
         let Some(mode) = work.mode() else { return Ok(()) };
         let names = |groups: Vec<&recovery::plan::Group>| groups.into_iter().map(|group| group.name.clone()).collect::<Vec<_>>();
         let (start, shut_down) = (names(self.input.plan.start_order(mode)), names(self.input.plan.shut_down_order(mode)));
         if matches!(work, Work::Planned | Work::Failback) {
             for name in shut_down {
-                going.push((name.clone(), Some(self.begun(&name).await?)));
+                going.insert(name.clone(), self.begun(&name).await?);
                 self.prepared(&name, going).await?;
             }
         } else {
             for name in &start {
-                going.push((name.clone(), Some(self.begun(name).await?)));
+                going.insert(name.clone(), self.begun(name).await?);
             }
             for name in &start {
                 self.prepared(name, going).await?;
             }
         }
         for name in start {
-            let place = going.iter().position(|(known, _)| *known == name);
-            let Some(child) = place.and_then(|place| going[place].1.take()) else { continue };
+            let Some(child) = going.remove(&name) else { continue };
             child.tell(group::START, &()).map_err(Failure::from)?;
             self.ended_group(&name, child.ended().await)?;
         }
         Ok(())
     }
 
-    async fn begun(&self, name: &str) -> Result<Going, Stop> {
+    async fn begun(&self, name: &str) -> Result<Child<PlanGroup>, Stop> {
         let input = self.group_input(name)?;
         let id = format!("{}/{name}", plan_workflow_id(&self.input.plan.name));
         Ok(self.ctx.child::<PlanGroup>(id, &input, ClosePolicy::Cancel).await.map_err(Failure::from)?)
@@ -301,13 +308,12 @@ impl Conduct {
     }
 
     /// Waits until a group is prepared; one that ends before it is has stopped the plan.
-    async fn prepared(&mut self, name: &str, going: &mut [(String, Option<Going>)]) -> Result<(), Stop> {
-        let Some((_, slot)) = going.iter_mut().find(|(known, _)| known == name) else { return Ok(()) };
-        let Some(child) = slot.as_ref() else { return Ok(()) };
+    async fn prepared(&mut self, name: &str, going: &mut Going) -> Result<(), Stop> {
+        let Some(child) = going.get(name) else { return Ok(()) };
         match child.word::<()>(&group::prepared_word(name)).await {
             Ok(()) => Ok(()),
             Err(end) => {
-                *slot = None;
+                going.remove(name);
                 self.ended_group(name, end)
             }
         }
@@ -333,13 +339,12 @@ impl Conduct {
     }
 
     /// Ends the groups that wait, and hears how they ended.
-    async fn put_back(&mut self, going: Vec<(String, Option<Going>)>, stop: &Stop) {
+    async fn put_back(&mut self, going: Going, stop: &Stop) {
         let why = match stop {
             Stop::Cancelled => "the plan is being cancelled",
             Stop::Failed(_) => "the plan has stopped",
         };
-        let going: Vec<(String, Going)> = going.into_iter().filter_map(|(name, child)| child.map(|child| (name, child))).collect();
-        going.iter().for_each(|(_, child)| child.cancel(why));
+        going.values().for_each(|child| child.cancel(why));
         for (name, child) in going {
             let end = child.ended().await;
             // Why the plan stopped is known already.
@@ -368,13 +373,13 @@ impl Conduct {
         let detail = serde_json::to_value(&ended).unwrap_or_default();
         let result = match outcome {
             Ok(()) => Ok(ended),
-            Err(Stop::Cancelled) => Err(Failure { detail, ..Failure::from(sdk::Cancelled) }),
+            Err(Stop::Cancelled) => {
+                let cancelled = Failure::from(sdk::Cancelled);
+                let applied = if ended.counts.done == 0 { cancelled.applied } else { Applied::Unknown };
+                Err(Failure { detail, applied, ..cancelled })
+            }
             Err(Stop::Failed(failure)) => {
-                let message = format!(
-                    "{work} of plan {} stopped: {}; what had not been powered on was put back, what had is left. Mend the cause and run it again: \
-                     machines that are there already are left alone",
-                    plan.name, failure.message
-                );
+                let message = format!("{work} of plan {} stopped: {}; {}", plan.name, failure.message, stands_after(*work));
                 Err(Failure { message, detail, retryable: false, ..failure })
             }
         };
@@ -400,6 +405,23 @@ impl Conduct {
             critical_path_ms: total_ms,
             critical: steps.into_iter().filter(|timed| timed.critical).map(|timed| timed.step.key).take(MOST_NAMED).collect(),
         }
+    }
+}
+
+/// What is true of the machines of a work that has stopped, and what to do next.
+fn stands_after(work: Work) -> &'static str {
+    match work {
+        Work::Planned | Work::Unplanned | Work::Failback => {
+            "what had not been powered on was put back, what had is left. Mend the cause and run it again: machines that are there already are left alone"
+        }
+        Work::Test => {
+            "copies that had not been powered on were removed, the others run on their isolated network; production was not touched. Mend the \
+             cause, clean the test failover and run it again"
+        }
+        Work::CleanTest => "copies that were removed are gone, the others are still there. Mend the cause and run it again: it removes what is left",
+        Work::Commit => "machines that were committed stay so, none was put back. Mend the cause and run it again: it commits the others",
+        Work::Undo => "machines that were undone run where they ran before, what became of the others their steps say. Mend the cause and run it again: it undoes those",
+        Work::Reprotect => "machines that were reprotected are replicated back, none was put back. Mend the cause and run it again: it reprotects the others",
     }
 }
 

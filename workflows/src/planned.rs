@@ -13,12 +13,12 @@
 use std::time::Duration;
 
 use recovery::{Fact, ItemName, MainState, OldMachine, Operation, PointChoice, PointId, RequestedPoint, Rest, Sync, profile::failback::RECOMMENDED};
-use sdk::{CallError, Context, Failure, Saga, TimeoutKind, Workflow};
+use sdk::{CallError, Context, Failure, Saga, Workflow};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    back::{Back, Then},
-    declared::{Base, DropReplica, FinalSync, InspectMachine, LiftFence, PrepareReplica, ShutDownMachine, StartReplication, StopReplication},
+    back::{self, Back, PUT_SOURCE_BACK, Then},
+    declared::{Base, DropReplica, FinalSync, InspectMachine, PrepareReplica, ShutDownMachine, StartReplication, StopReplication},
     failover::Acceptance,
     old_machine, older_point,
     part::Part,
@@ -26,6 +26,8 @@ use crate::{
     promote::{FailedOver, Ready},
     site_queue,
     tracked::Tracked,
+    undo::nobody_answers,
+    undone,
 };
 
 /// How long an agent may take to pick a step up, before the planned failover is given up.
@@ -124,16 +126,17 @@ fn fits(item: &Tracked, operation: Operation, input: &PlannedInput) -> Result<()
 
 async fn make_ready(item: &mut Tracked, saga: &mut Saga, input: &PlannedInput, operation: Operation) -> Result<Ready, Failure> {
     let mut older = None;
+    let returns = back::left_before(item, saga)?;
     match input.sync {
         Sync::BeforeFailover => {
             if operation == Operation::Failback {
                 older = older_point::chosen(item, saga, input).await?;
             }
-            shut_down(item, saga, input.shut_down_ms, true).await?;
+            shut_down(item, saga, input.shut_down_ms, (true, returns)).await?;
         }
         Sync::DuringFailover => {
             let prepare = prepared(item).await?;
-            shut_down(item, saga, input.shut_down_ms, false).await?;
+            shut_down(item, saga, input.shut_down_ms, (false, returns)).await?;
             replica_from_nothing(item, saga, prepare).await?;
         }
     }
@@ -142,28 +145,27 @@ async fn make_ready(item: &mut Tracked, saga: &mut Saga, input: &PlannedInput, o
     promote::made_ready(item, saga, PointChoice::Exact(older.unwrap_or(last)), true, &input.part).await
 }
 
-/// Ends with a source that is off and fenced.
-async fn shut_down(item: &mut Tracked, saga: &mut Saga, shut_down_ms: u64, replicated: bool) -> Result<(), Failure> {
+/// Ends with a source that is off and fenced. `returns`: a way back for it is registered.
+async fn shut_down(item: &mut Tracked, saga: &mut Saga, shut_down_ms: u64, (replicated, returns): (bool, bool)) -> Result<(), Failure> {
     let back = Back::of(item)?;
-    let (name, machine, source) = (item.name.clone(), back.machine.clone(), back.source.clone());
+    let (name, machine) = (item.name.clone(), back.machine.clone());
     let site = item.record()?.source_site().clone();
-    let stop = item.ctx.call(source.clone(), &ShutDownMachine { item: name.clone(), machine: machine.clone(), patience_ms: shut_down_ms });
+    let stop = item.ctx.call(back.source.clone(), &ShutDownMachine { item: name, machine, patience_ms: shut_down_ms });
     let answer = stop.queue_timeout(PICK_UP).await;
-    let never_begun = matches!(answer, Err(CallError::Timeout(TimeoutKind::Queue) | CallError::Cancelled));
+    let begun = !back::never_begun(&answer);
     // It runs, and is replicated. If it goes down after all, a moment too late, it is started again.
     let stayed = matches!(&answer, Err(CallError::App(why)) if why.code == "still-running");
-    if stayed || !never_begun && !replicated {
-        let lift = LiftFence { item: name, machine };
-        saga.on_failure("put-source-back", move |ctx| async move { Ok(ctx.call(source, &lift).await?) });
-    } else if !never_begun {
-        saga.on_failure("put-source-back", move |ctx| back.given_back(ctx, Then::AsBefore));
+    if !returns && (stayed || begun && !replicated) {
+        saga.on_failure(PUT_SOURCE_BACK, move |ctx| back.let_go(ctx));
+    } else if !returns && begun {
+        saga.on_failure(PUT_SOURCE_BACK, move |ctx| back.given_back(ctx, Then::AsBefore));
     }
     match answer {
         Ok(proof) => {
             item.note(Fact::FenceProven { evidence: proof.evidence, at: proof.at })?;
             item.note(Fact::OldMachineIs { old_machine: OldMachine::Off })
         }
-        Err(CallError::Timeout(TimeoutKind::Queue)) => Err(Failure::fatal(
+        Err(why) if !begun && nobody_answers(&why) => Err(Failure::fatal(
             "source-not-reached",
             format!(
                 "nobody at site {site} answers, and a planned failover needs it; nothing has changed. If the site is lost, use failover: it \
@@ -185,7 +187,7 @@ async fn synced(item: &Tracked) -> Result<PointId, Failure> {
 async fn prepared(item: &mut Tracked) -> Result<PrepareReplica, Failure> {
     old_machine::off(item).await?;
     let record = item.record()?;
-    let (name, generation, policy) = (item.name.clone(), item.generation, record.policy.clone());
+    let (name, generation, policy) = (item.name.clone(), item.generation, record.policy_in_force());
     let inspect = InspectMachine { machine: record.machine.clone(), profile: record.profile };
     let inspected = item.ctx.call(site_queue(record.source_site()), &inspect).queue_timeout(PICK_UP).await?;
     Ok(PrepareReplica { item: name, generation, machine: inspected.machine, policy, base: Base::Empty })
@@ -195,9 +197,9 @@ async fn replica_from_nothing(item: &Tracked, saga: &mut Saga, prepare: PrepareR
     let record = item.record()?;
     let (source, target) = (site_queue(record.source_site()), site_queue(record.target_site()));
     let (ctx, name, machine) = (&item.ctx, item.name.clone(), record.machine.clone());
-    let (generation, policy, group) = (item.generation, record.policy.clone(), record.group.clone());
-    let endpoint = saga.step(ctx.call(target.clone(), &prepare), ctx.call(target, &DropReplica { item: name.clone() })).await?;
+    let (generation, policy, group) = (item.generation, record.policy_in_force(), record.group.clone());
+    let endpoint = undone::step(ctx, saga, &target, ctx.call(target.clone(), &prepare), DropReplica { item: name.clone() }).await?;
     let start = StartReplication { item: name.clone(), machine, generation, policy, endpoint, returning: None, group };
-    saga.step(ctx.call(source.clone(), &start), ctx.call(source, &StopReplication { item: name })).await?;
+    undone::step(ctx, saga, &source, ctx.call(source.clone(), &start), StopReplication { item: name }).await?;
     Ok(())
 }

@@ -17,10 +17,11 @@ use crate::{
     part::{self, Part},
     site_queue,
     tracked::Tracked,
+    undone,
 };
 
-/// Longest wait for a recovered machine to serve, before the failover ends without that proof.
-const SERVE_LIMIT: Duration = Duration::from_secs(300);
+/// Longest wait for a recovered machine or a copy to serve, before it is left as it is without that proof.
+pub(crate) const SERVE_LIMIT: Duration = Duration::from_secs(300);
 /// Longest wait for the target's agent to pick up that the machine is to be started: then the failover has failed, and is taken up again
 /// or ended by a person.
 const START_PICK_UP: Duration = Duration::from_secs(600);
@@ -76,8 +77,8 @@ pub(crate) async fn made_ready(item: &mut Tracked, saga: &mut Saga, choice: Poin
     let ctx = item.ctx.clone();
     let target = site_queue(item.record()?.target_site());
     let (name, generation, point) = (item.name.clone(), item.generation, chosen.point);
-    let unpin = ctx.call(target.clone(), &UnpinPoint { item: name.clone(), point, pin: pin_of(generation) });
-    saga.step(ctx.call(target.clone(), &PinPoint { item: name.clone(), point, pin: pin_of(generation) }), unpin).await?;
+    let unpin = UnpinPoint { item: name.clone(), point, pin: pin_of(generation) };
+    undone::step(&ctx, saga, &target, ctx.call(target.clone(), &PinPoint { item: name.clone(), point, pin: pin_of(generation) }), unpin).await?;
     recovered(item, saga, point).await?;
     part::gate(&ctx, &item.name, part, point).await?;
     let site = item.record()?.target_site();
@@ -92,8 +93,8 @@ pub(crate) async fn made_ready(item: &mut Tracked, saga: &mut Saga, choice: Poin
 pub(crate) async fn recovered(item: &Tracked, saga: &mut Saga, point: PointId) -> Result<(), Failure> {
     let target = site_queue(item.record()?.target_site());
     let (name, generation) = (item.name.clone(), item.generation);
-    let discard = item.ctx.call(target.clone(), &DiscardMachine { item: name.clone(), generation });
-    saga.step(item.ctx.call(target, &RecoverMachine { item: name, generation, point }), discard).await?;
+    let discard = DiscardMachine { item: name.clone(), generation };
+    undone::step(&item.ctx, saga, &target, item.ctx.call(target.clone(), &RecoverMachine { item: name, generation, point }), discard).await?;
     Ok(())
 }
 

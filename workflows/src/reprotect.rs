@@ -58,7 +58,7 @@ async fn copy(item: &mut Tracked, saga: &mut Saga, location: Location) -> Result
     let record = item.record()?;
     let (source, target) = (site_queue(record.source_site()), site_queue(record.target_site()));
     let (name, generation) = (item.name.clone(), item.generation);
-    let (machine, policy, returning) = (record.machine.clone(), record.policy.clone(), record.powered_on);
+    let (machine, policy, returning) = (record.machine.clone(), record.policy_in_force(), record.powered_on);
     let profile = record.profile;
     let (record_of_old, group) = (record.recovered_as.is_some(), record.group.clone());
     let inspected = ctx.call(source.clone(), &InspectMachine { machine: machine.clone(), profile }).await?;

@@ -15,14 +15,13 @@ use serde::{Deserialize, Serialize};
 use crate::{
     declared::{CheckTest, CleanTest, ListPoints, PinPoint, RecoverTest, StartTest, UnpinPoint},
     part::{self, Part},
+    promote::SERVE_LIMIT,
     site_queue,
     tracked::Tracked,
 };
 
 /// Choices of a point that went before it could be pinned: one that lasts as long as a few points are apart meets another each time.
 const CHOICES: u32 = 5;
-/// Longest wait for a copy to serve, before it is left as it is.
-const SERVE_LIMIT: Duration = Duration::from_secs(300);
 
 /// What to copy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -147,7 +146,8 @@ async fn copy(item: &mut Tracked, saga: &mut Saga, input: &TestFailoverInput, re
     let mut made = TestCopy { generation, point, site: site.clone(), since: None, evidence: vec![], expires_at: Some(expiry(input, ctx.now())) };
     stages.end("choose the point", ctx.now());
     let clean = ctx.call(target.clone(), &CleanTest { item: name.clone(), generation });
-    saga.step(ctx.call(target.clone(), &RecoverTest { item: name.clone(), generation, point }), clean).await?;
+    let recover = RecoverTest { item: name.clone(), generation, point, network: input.part.network.clone() };
+    saga.step(ctx.call(target.clone(), &recover), clean).await?;
     part::gate(&ctx, &name, &input.part, point).await?;
     stages.end("make the copy", ctx.now());
     let started = ctx.call(target.clone(), &StartTest { item: name.clone(), generation }).await?;

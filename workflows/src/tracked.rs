@@ -7,7 +7,7 @@ use recovery::{Fact, Generation, ItemName, ItemRecord, MainState, Operation, Sit
 use sdk::{Context, Failure, Grant, TaskQueue};
 use serde::{Deserialize, Serialize};
 
-use crate::declared::LoadItem;
+use crate::{back, declared::LoadItem};
 
 /// Name of the projection of item records.
 pub const ITEM_PROJECTION: &str = "recovery.item";
@@ -40,6 +40,21 @@ pub(crate) fn server_queue() -> TaskQueue {
     TaskQueue::new("server")
 }
 
+/// An item's record, as it stands while another may have the item.
+pub(crate) async fn record_of(ctx: &Context, item: &ItemName) -> Result<ItemRecord, Failure> {
+    known(ctx, item).await?.ok_or_else(|| no_such_item(item))
+}
+
+/// The same, if there is such an item: one that was forgotten is none.
+pub(crate) async fn known(ctx: &Context, item: &ItemName) -> Result<Option<ItemRecord>, Failure> {
+    let record = ctx.call(server_queue(), &LoadItem { item: item.clone() }).await?;
+    Ok(record.filter(ItemRecord::is_known))
+}
+
+fn no_such_item(item: &ItemName) -> Failure {
+    Failure::fatal("no-such-item", format!("no item is called {item}")).not_applied()
+}
+
 /// An item under lock.
 pub(crate) struct Tracked {
     pub(crate) ctx: Context,
@@ -55,12 +70,12 @@ impl Tracked {
     pub(crate) async fn lock(ctx: &Context, name: &ItemName) -> Result<Self, Failure> {
         let (ctx, grant) = ctx.lock(&item_workflow_id(name)).await?;
         let Grant { epoch, era, .. } = grant;
-        let record = ctx.call(server_queue(), &LoadItem { item: name.clone() }).await?;
+        let record = known(&ctx, name).await?;
         Ok(Self { ctx, name: name.clone(), generation: Generation { era, grant_epoch: epoch }, record, left: false, failed_before: false })
     }
 
     pub(crate) fn record(&self) -> Result<&ItemRecord, Failure> {
-        self.record.as_ref().ok_or_else(|| Failure::fatal("no-such-item", format!("no item is called {}", self.name)).not_applied())
+        self.record.as_ref().ok_or_else(|| no_such_item(&self.name))
     }
 
     /// Applies a fact and records it.
@@ -108,7 +123,12 @@ impl Tracked {
     pub(crate) fn end<T>(&mut self, operation: Operation, result: Result<T, Failure>) -> Result<T, Failure> {
         let step = match &result {
             Ok(_) => Step::Finish { operation },
-            Err(failure) => self.end_of(operation, failure),
+            Err(failure) => {
+                if let Some(left) = back::left_by(self, failure) {
+                    self.note(left)?;
+                }
+                self.end_of(operation, failure)
+            }
         };
         self.step(step)?;
         result
@@ -132,7 +152,8 @@ impl Tracked {
     }
 }
 
-fn causes(error: &dyn std::error::Error) -> String {
+/// An error and what caused it, in one line.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -82,7 +82,7 @@ async fn target_reachable(item: &Tracked) -> Result<(), Failure> {
     let site = item.record()?.target_site().clone();
     match item.ctx.call(site_queue(&site), &ListPoints { item: item.name.clone() }).queue_timeout(PICK_UP).await {
         Ok(_) => Ok(()),
-        Err(CallError::Timeout(TimeoutKind::Queue)) => Err(Failure::fatal(
+        Err(why) if nobody_answers(&why) => Err(Failure::fatal(
             "target-not-reached",
             format!(
                 "nobody at site {site} answers, so the machine there can't be discarded, and starting the source beside it would run the item \
@@ -94,16 +94,26 @@ async fn target_reachable(item: &Tracked) -> Result<(), Failure> {
     }
 }
 
+/// No agent, or one whose hypervisor does not answer.
+pub(crate) fn nobody_answers<E>(why: &CallError<E>) -> bool {
+    match why {
+        CallError::Timeout(TimeoutKind::Queue) => true,
+        CallError::Exhausted { last, .. } => last.code == "unreachable",
+        CallError::App(_) | CallError::Timeout(_) | CallError::Cancelled | CallError::Unknown(_) | CallError::Unreadable(_) => false,
+    }
+}
+
 /// Refuses while the source can't be started again.
 async fn reachable(item: &Tracked, machine: &str) -> Result<(), Failure> {
     let record = item.record()?;
     let (site, profile) = (record.source_site().clone(), record.profile);
+    let next = if record.source_left.is_some() { "It is given back by itself when the site answers; or fail over again" } else { "Commit, or repeat when it is back" };
     let look = item.ctx.call(site_queue(&site), &InspectMachine { machine: machine.to_owned(), profile });
     match look.queue_timeout(PICK_UP).await {
         Ok(_) => Ok(()),
-        Err(CallError::Timeout(TimeoutKind::Queue)) => Err(Failure::fatal(
+        Err(why) if nobody_answers(&why) => Err(Failure::fatal(
             "source-not-reached",
-            format!("nobody at site {site} answers, so {machine} could not be started there again; nothing has changed. Commit, or repeat when it is back"),
+            format!("nobody at site {site} answers, so {machine} could not be started there again; nothing has changed. {next}"),
         )
         .not_applied()),
         Err(other) => Err(other.into()),

@@ -12,8 +12,8 @@
 
 use std::time::Duration;
 
-use recovery::{Fact, Generation, GroupName, ItemName, ItemRecord, MainState, Operation, Rest, SiteName};
-use sdk::{CallError, ChildError, ClosePolicy, Context, Failure, RunId, TaskQueue, TimeoutKind, Workflow};
+use recovery::{Fact, Generation, GroupName, ItemName, ItemRecord, MainState, Operation, Rest, SiteName, SourceLeft};
+use sdk::{CallError, ChildError, ClosePolicy, Context, Failure, Retry, RunId, TaskQueue, TimeoutKind, Workflow};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -21,14 +21,17 @@ use crate::{
     declared::{DiscardMachine, DropReplica, FlattenMachine, LiftFence, ListPoints, StopReplication},
     group_workflow_id, site_queue,
     tracked::Tracked,
+    undo::nobody_answers,
 };
 
 /// How long the source's agent may take to pick the stop up.
 const SOURCE_LIMIT: Duration = Duration::from_secs(30);
 /// How long the target's agent may take while there are points at it: an outage that passes leaves none behind.
 const TARGET_LIMIT: Duration = Duration::from_secs(900);
+/// Half a minute: whose hypervisor does not answer then is taken for gone.
+const STOP: Retry = Retry { max_attempts: 10, first_ms: 300, factor: 2.0, max_ms: 5_000 };
 /// Longest try at letting the source go.
-const LIFT_LIMIT: Duration = Duration::from_secs(180);
+const LIFT_LIMIT: Duration = Duration::from_secs(60);
 
 /// What to unprotect.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,7 +80,7 @@ impl Workflow for Unprotect {
         let (uncommitted, unstarted) = (uncommitted(item.record()?), unstarted(item.record()?));
         item.begin(Operation::Unprotect)?;
         let ended = match dismantle(&mut item, uncommitted, unstarted).await {
-            Ok(ended) => let_go(&item, unstarted, ended).await,
+            Ok(ended) => let_go(&mut item, unstarted, ended).await,
             Err(failure) => Err(failure),
         };
         let ended = match ended {
@@ -108,14 +111,21 @@ fn unstarted(record: &ItemRecord) -> Option<Generation> {
 }
 
 /// Lets a source go that a failed operation has fenced and could not give back. Said, if it stays off.
-async fn let_go(item: &Tracked, unstarted: Option<Generation>, ended: Unprotected) -> Result<Unprotected, Failure> {
+async fn let_go(item: &mut Tracked, unstarted: Option<Generation>, ended: Unprotected) -> Result<Unprotected, Failure> {
     if unstarted.is_none() {
         return Ok(ended);
     }
     let record = item.record()?;
     let lift = LiftFence { item: item.name.clone(), machine: record.machine.clone() };
     let lifted = item.ctx.call(site_queue(record.source_site()), &lift).queue_timeout(SOURCE_LIMIT).total_timeout(LIFT_LIMIT).await;
-    Ok(Unprotected { source_off: lifted.err().map(|why| Failure::from(why).to_string()), ..ended })
+    let source_off = lifted.err().map(|why| Failure::from(why).to_string());
+    // Whoever gives sources back when their sites answer goes on with it.
+    match &source_off {
+        Some(why) => item.note(Fact::SourceNotGivenBack { left: SourceLeft { site: item.record()?.source_site().clone(), why: why.clone(), at: item.ctx.now() } })?,
+        None if item.record()?.source_left.is_some() => item.note(Fact::SourceGivenBack)?,
+        None => {}
+    }
+    Ok(Unprotected { source_off, ..ended })
 }
 
 /// Takes the item out of its replication group, and lets the others be told.
@@ -157,9 +167,10 @@ async fn dismantle(item: &mut Tracked, uncommitted: Option<Generation>, unstarte
 
 /// Whether a loop at that site has ended; not, if nobody answers, or who has picked it up died with it.
 async fn stopped(item: &Tracked, at: &TaskQueue) -> Result<bool, Failure> {
-    match item.ctx.call(at.clone(), &StopReplication { item: item.name.clone() }).queue_timeout(SOURCE_LIMIT).await {
+    match item.ctx.call(at.clone(), &StopReplication { item: item.name.clone() }).queue_timeout(SOURCE_LIMIT).retry(STOP).await {
         Ok(()) => Ok(true),
         Err(CallError::Timeout(_)) => Ok(false),
+        Err(why) if nobody_answers(&why) => Ok(false),
         Err(other) => Err(other.into()),
     }
 }

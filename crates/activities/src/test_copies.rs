@@ -16,7 +16,7 @@ type Answer<T> = Result<T, Fault<d::SiteError>>;
 #[async_trait]
 impl Perform<d::RecoverTest> for SiteActivities {
     async fn perform(&self, job: &Job, input: d::RecoverTest) -> Answer<d::Recovered> {
-        let wanted = Recovery { item: input.item, generation: input.generation, point: input.point };
+        let wanted = Recovery { item: input.item, generation: input.generation, point: input.point, network: input.network };
         let made = self.site.recover_test(&call(job), wanted).await.map_err(|e| fault(&e))?;
         Ok(d::Recovered { point: made.point })
     }

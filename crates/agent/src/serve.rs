@@ -1,8 +1,9 @@
 //! `run`: opens the site, then works for the server and reports to it until a signal says stop.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Result;
+use engine::ActivityRegistry;
 use sdk::TaskQueue;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -51,13 +52,31 @@ pub(crate) async fn run(arguments: Run) -> Result<()> {
     ended
 }
 
+/// Carries out these activities for the site of the identity in `state_dir`, and nothing else, until `stop` turns true. `ttl` is the life of
+/// its lease without renewal.
+///
+/// # Errors
+/// There is no identity, or another process has it.
+pub async fn work(state_dir: &Path, registry: ActivityRegistry, ttl: Duration, stop: watch::Receiver<bool>) -> Result<()> {
+    let identity = Identity::load(state_dir)?;
+    let held = Identity::hold(state_dir)?;
+    let client = Arc::new(identity.client()?);
+    session::keep_working(session::Work { client, queues: queues(&identity), registry, ttl, replaced: Arc::new(Notify::new()) }, stop).await;
+    drop(held);
+    Ok(())
+}
+
+fn queues(identity: &Identity) -> Vec<TaskQueue> {
+    vec![TaskQueue::new(format!("site:{}", identity.site)), TaskQueue::new(format!("host:{}", identity.name))]
+}
+
 fn serve(one: Served, ttl: Duration, working: &mut JoinSet<()>, stopped: &watch::Receiver<bool>, replaced: &Arc<Notify>) -> Result<()> {
     let Served { identity, state_dir, site, actions, data_address } = one;
     let client = Arc::new(identity.client()?);
     let registry = activities::registry(site.clone(), Arc::new(FromHere));
     let registry = activities::with_actions(registry, site.clone(), Arc::new(FromHere), actions.clone());
     working.spawn(describing::keep_describing(client.clone(), describing::certificate_end(&identity), site.clone(), actions, stopped.clone()));
-    let queues = vec![TaskQueue::new(format!("site:{}", identity.site)), TaskQueue::new(format!("host:{}", identity.name))];
+    let queues = queues(&identity);
     tracing::info!(agent = identity.name, site = %identity.site, server = identity.server, "serving");
     let work = session::Work { client: client.clone(), queues, registry, ttl, replaced: replaced.clone() };
     working.spawn(session::keep_working(work, stopped.clone()));

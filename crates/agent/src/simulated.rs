@@ -51,6 +51,8 @@ enum Control {
     IgnoreShutDown { site: SiteName, machine: String, ignores: bool },
     /// Lets a guest refuse to be frozen.
     RefuseFreeze { site: SiteName, machine: String, refuses: bool },
+    /// Lets a guest answer no check that is asked in it, and a test copy none at all.
+    RefuseService { site: SiteName, machine: String, refuses: bool },
     /// Takes a site away or brings it back.
     SiteDown { site: SiteName, down: bool },
     /// What was really done, by effect.
@@ -143,6 +145,10 @@ async fn answer(control: Control, world: &SimWorld) -> Value {
         }
         Control::RefuseFreeze { site, machine, refuses } => {
             world.refuse_freeze(&site, &machine, refuses);
+            json!({ "ok": true })
+        }
+        Control::RefuseService { site, machine, refuses } => {
+            world.refuse_service(&site, &machine, refuses);
             json!({ "ok": true })
         }
         Control::SiteDown { site, down } => {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   GET  /v1/sites   GET /v1/agents   GET /v1/version   POST /v1/verify
-//!   POST /v1/agents/tokens   POST /v1/tokens
+//!   GET  /v1/builds   POST /v1/builds/prefer
+//!   POST /v1/agents/tokens   GET /v1/tokens   POST /v1/tokens
 //! ```
 
 use std::{fmt, str::FromStr};
@@ -76,6 +77,19 @@ pub struct TokenCreated {
     pub token: String,
 }
 
+/// A bearer token, without its secret, which nobody has but its user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenView {
+    /// Who uses it, as histories name them.
+    pub name: String,
+    /// What it allows.
+    pub role: Role,
+    /// Who made it.
+    pub created_by: String,
+    /// When.
+    pub created_at: DateTime<Utc>,
+}
+
 /// Asks for a one-time enrolment token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,6 +111,28 @@ pub struct EnrolmentTokenCreated {
     pub ca_sha256: String,
     /// Where agents reach the server; absent if it does not listen on the network.
     pub server: Option<String>,
+}
+
+/// A build of which a worker has been.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildView {
+    /// Its name: a version, and a digest of the code that decides.
+    pub build: String,
+    /// Whether new runs are its own, and all others may be.
+    pub newest: bool,
+    /// Since when it is known, or was preferred.
+    pub known_at: DateTime<Utc>,
+    /// Living workers.
+    pub workers: i64,
+    /// Runs that have not ended and that it has claimed last.
+    pub open_runs: i64,
+}
+
+/// Lets a build be the newest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreferBuild {
+    /// Its name.
+    pub build: String,
 }
 
 /// A site.

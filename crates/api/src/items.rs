@@ -4,7 +4,7 @@
 //!   GET  /v1/items   GET /v1/items/ITEM   GET /v1/items/ITEM/points
 //!   POST /v1/items/ITEM/OPERATION   ─▶ 202 Accepted { run }
 //!        protect, test-failover, clean-test-failover, planned-failover, failback, failover, change-point, commit, undo,
-//!        reprotect, resync, change-policy, hold, release, unprotect, resolve, drill
+//!        reprotect, resync, change-policy, hold, release, unprotect, resolve, forget, drill
 //! ```
 //!
 //! A POST may carry `Idempotency-Key`: repeated with it, the same request gets its first answer again.
@@ -169,6 +169,15 @@ pub struct ReleaseRequest {
     pub reason: String,
 }
 
+/// Takes an item off the list that is not replicated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForgetRequest {
+    /// What a site still keeps of it stays there; without this such an item is not forgotten.
+    #[serde(default)]
+    pub leave_behind: bool,
+}
+
 /// Changes parts of a replication policy; what is not named stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -188,6 +197,12 @@ pub struct ChangePolicyRequest {
     /// Seconds from one app-consistent point to the next; 0 takes none.
     #[serde(default)]
     pub app_consistent_interval_s: Option<u32>,
+    /// Age in seconds from which the newest point is too old; 0 goes by the interval alone.
+    #[serde(default)]
+    pub rpo_threshold_s: Option<u32>,
+    /// Seconds after a failover in which its point can be changed; 0 goes by the profile.
+    #[serde(default)]
+    pub change_window_s: Option<u64>,
 }
 
 /// Compares record and reality; with a state it says which holds.

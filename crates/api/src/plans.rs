@@ -6,12 +6,13 @@
 //!        test-failover, clean-test-failover, planned-failover, failover, failback, commit, undo, reprotect
 //!   GET  /v1/plans/NAME/durations/WORK
 //!   GET  /v1/plans/NAME/runs             GET  /v1/plan-runs/RUN            POST /v1/plan-runs/RUN/answer
+//!   GET  /v1/plan-questions
 //! ```
 
 use chrono::{DateTime, Utc};
 use recovery::{
     Location, PlanName, PointChoice, SiteName, Sync,
-    plan::{Change, StepRun, Work},
+    plan::{Asks, Change, Outline, StepRun, Work},
 };
 use sdk::RunId;
 use serde::{Deserialize, Serialize};
@@ -33,8 +34,9 @@ pub struct PlanView {
     pub name: PlanName,
     /// Counts its changes, from 1.
     pub version: i64,
-    /// As it was written.
-    pub text: String,
+    /// As it was written; not in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
     /// SHA-256 of the text, lower-case hex.
     pub sha256: String,
     /// Where its machines run normally.
@@ -63,6 +65,40 @@ pub struct PlanView {
     pub warnings: Vec<String>,
 }
 
+/// A plan that was applied.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanApplied {
+    /// As it stands now.
+    pub plan: PlanView,
+    /// What that changed of the version that stood before.
+    pub diff: PlanDiff,
+    /// The run that carries the plan out now and goes on with the version with which it began.
+    pub goes_on: Option<PlanRunView>,
+}
+
+/// All plans.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlansView {
+    /// By name, without their texts.
+    pub items: Vec<PlanView>,
+    /// Those that this build can't read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<UnreadablePlan>,
+}
+
+/// A plan that stands and can't be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadablePlan {
+    /// Its name.
+    pub name: String,
+    /// Which version of it.
+    pub version: i64,
+    /// Why it can't be read.
+    pub why: String,
+    /// The run that carries it out now.
+    pub open_run: Option<RunId>,
+}
+
 /// Something that begins by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadlineView {
@@ -81,6 +117,12 @@ pub struct PlanDiff {
     pub version: Option<i64>,
     /// By place; none if nothing would change but the text's form.
     pub changes: Vec<Change>,
+    /// The text is that of the version that stands.
+    #[serde(default)]
+    pub unchanged: bool,
+    /// The plan in short, if it is new.
+    #[serde(default)]
+    pub outline: Option<Outline>,
 }
 
 /// Carries a plan out.
@@ -114,6 +156,9 @@ pub struct PlanWorkRequest {
     /// For an undo: what the machines have written since is discarded; this must be true then.
     #[serde(default)]
     pub discard_writes: bool,
+    /// For a test failover: its copies are removed after so long, if nobody has done that, milliseconds; two weeks if nothing is said.
+    #[serde(default)]
+    pub ttl_ms: Option<u64>,
 }
 
 /// A run of a plan.
@@ -165,6 +210,12 @@ pub struct StepView {
     pub expected_at: Option<DateTime<Utc>>,
     /// Whether the whole would end earlier if it were shorter.
     pub critical: bool,
+    /// What it asks people, if it does.
+    #[serde(default)]
+    pub asks: Option<Asks>,
+    /// Why this run leaves it out, in words; nothing if it does not.
+    #[serde(default)]
+    pub left_out: Option<String>,
 }
 
 /// Time of a run against what the plan wants.
@@ -182,6 +233,9 @@ pub struct Clock {
     pub late: bool,
     /// From so many earlier runs.
     pub from_runs: u64,
+    /// Steps that people have to answer and of which nobody knows how long that takes: nothing here counts them.
+    #[serde(default)]
+    pub waits_for: Vec<String>,
 }
 
 /// What people are asked.
@@ -195,10 +249,40 @@ pub struct QuestionView {
     pub choices: Vec<String>,
     /// Who may; everybody who may operate, if nobody is named.
     pub by: Vec<String>,
+    /// The roles by which they may.
+    #[serde(default)]
+    pub roles: Vec<String>,
     /// So many different people.
     pub need: usize,
     /// Until when.
     pub until: DateTime<Utc>,
+    /// What was answered so far.
+    #[serde(default)]
+    pub given: Vec<AnswerGiven>,
+}
+
+/// What somebody has answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnswerGiven {
+    /// Who.
+    pub by: String,
+    /// What.
+    pub choice: String,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// What a run of a plan asks people now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanQuestion {
+    /// The plan's run.
+    pub run: RunId,
+    /// Of which plan.
+    pub plan: PlanName,
+    /// What is done.
+    pub work: Work,
+    /// What is asked.
+    pub question: QuestionView,
 }
 
 /// What steps took in earlier runs of a work.

@@ -23,10 +23,10 @@ pub(crate) use evidence::{EvidenceCommand, Export, Place, Replay, Report};
 pub(crate) use group::{GroupCommand, GroupNumbers};
 pub(crate) use installation::{Server, StateDirArgument, Up, Worker};
 pub(crate) use items::{
-    ChangePoint, ChangePolicy, Discarding, Failback, Failover, HoldPoint, Holds, ItemOperation, Location, PlannedFailover, Protect, ReleasePoint, Reprotect,
+    ChangePoint, ChangePolicy, Discarding, Failback, Failover, ForgetItem, HoldPoint, Holds, ItemOperation, Location, PlannedFailover, Protect, ReleasePoint, Reprotect,
     ResolveItem, ShuttingDown, Sync, TestFailover, Waiting,
 };
-pub(crate) use plan::{PlanCommand, PlanFailback, PlanFailover, PlanFromPoint, PlanOnly, PlanReprotect, PlanShutDown, PlanUndo};
+pub(crate) use plan::{PlanCommand, PlanFailback, PlanFailover, PlanOnly, PlanReprotect, PlanShutDown, PlanTest, PlanUndo, PlanWork};
 pub(crate) use simulate::{Simulate, SimulatedWork};
 pub(crate) use policies::{Approve, KillSwitchCommand, PolicyCommand};
 pub(crate) use trigger::{CreateSource, SourceCommand, TriggerCommand};
@@ -36,8 +36,9 @@ pub(crate) use schedule::{CalendarRules, Create, Preview, ScheduleCommand, Start
 
 /// Disaster recovery as durable workflows on Postgres.
 ///
-/// Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 precondition or conflict, 5 not allowed, 6 degraded,
-/// 124 waited in vain, 130 interrupted (what was begun goes on).
+/// Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 precondition or conflict, 5 not allowed, 6 degraded (what was looked at or
+/// judged is not as it should be, although the command did its work; lists end with 0 whatever stands in them), 124 waited in vain,
+/// 130 interrupted (what was begun goes on).
 ///
 /// Over the network: --server https://HOST:PORT, --ca with the server's STATE_DIR/pki/ca.crt, and in SWITCHBACK_TOKEN what
 /// `switchback token create` printed.
@@ -155,6 +156,10 @@ pub(crate) enum Command {
     },
     /// Ends replication of an item and removes its replica.
     Unprotect(ItemOperation),
+    /// Takes an item off the list that was never protected, or is not any more: its row goes, with what sites and drills have said of it.
+    ///
+    /// Nothing at a site is touched, and histories stay. What still names it, such as a plan, is told.
+    Forget(ForgetItem),
     /// Asks a run to stop and to put back what it did.
     Cancel {
         /// Which run.
@@ -233,12 +238,18 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: AgentCommand,
     },
+    /// Which builds have worked here, and which one carries the runs on.
+    Build {
+        #[command(subcommand)]
+        command: BuildCommand,
+    },
     /// Lets programs and people in.
     Token {
         #[command(subcommand)]
         command: TokenCommand,
     },
-    /// Says yes, or no, to a failover that alerts propose. Without a name it lists what is asked now.
+    /// Says yes, or no, to a failover that alerts propose, or to the only approval that a plan's run asks for. Without a name it lists
+    /// all that people are asked now, by alerts and by plans.
     Approve(Approve),
     /// Stops alerts from starting anything, until it is turned off again.
     KillSwitch {
@@ -289,6 +300,10 @@ pub(crate) enum Kind {
     Agents,
     #[value(alias = "run")]
     Runs,
+    #[value(alias = "plan")]
+    Plans,
+    #[value(alias = "group")]
+    Groups,
 }
 
 /// What can be described.
@@ -296,6 +311,8 @@ pub(crate) enum Kind {
 pub(crate) enum Described {
     Item,
     Run,
+    Plan,
+    Group,
 }
 
 #[derive(Debug, Subcommand)]
@@ -311,6 +328,17 @@ pub(crate) enum AgentCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum BuildCommand {
+    /// Lists builds, the newest first. New runs are the newest one's, and it carries on those of all others; an older one goes on with its own alone.
+    List,
+    /// Makes a build the newest, to go back to it. Runs that the others have begun are carried on by it where they decide alike, and set aside where not.
+    Prefer {
+        /// As `build list` names it.
+        build: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
     /// Makes a bearer token; it is shown once.
     Create {
@@ -321,6 +349,8 @@ pub(crate) enum TokenCommand {
         #[arg(long)]
         role: Role,
     },
+    /// Lists bearer tokens: names and what they allow, never the secrets. They do not expire.
+    List,
 }
 
 fn run_id(text: &str) -> Result<RunId, String> {

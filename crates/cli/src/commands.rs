@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod access;
+mod approve;
 mod careful;
 mod drill;
 mod evidence;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::{
-    arguments::{Arguments, Command, EvidenceCommand, PlanCommand},
+    arguments::{Arguments, Command, EvidenceCommand},
     connect,
 };
 
@@ -44,15 +45,14 @@ pub(crate) async fn carry_out(arguments: Arguments) -> Result<ExitCode> {
         Command::TestFailover(test) => items::test_failover(&client()?, output, test).await,
         Command::CleanTestFailover(operation) => items::plain(&client()?, output, "clean-test-failover", &operation).await,
         Command::Drill(drill) => drill::drill(&client()?, output, drill).await,
-        Command::Plan { command: PlanCommand::Schema } => plan::schema(),
-        Command::Plan { command: PlanCommand::Simulate(asked) } => plan::simulated::plan(client, output, *asked).await,
-        Command::Plan { command } => plan::plan(&client()?, output, command).await,
+        Command::Plan { command } => plan::plan(client, output, command).await,
         Command::Check { item: Some(item), all, .. } => readiness::check(&client()?, output, &format!("/v1/items/{item}/readiness"), all).await,
         Command::Check { plan: Some(plan), all, .. } => readiness::check(&client()?, output, &format!("/v1/plans/{plan}/readiness"), all).await,
         Command::Check { .. } => readiness::overview(&client()?, output).await,
         Command::Group { command } => group::carry_out(&client()?, output, command).await,
         Command::Schedule { command } => schedule::carry_out(&client()?, output, command).await,
         Command::Commit(operation) => items::plain(&client()?, output, "commit", &operation).await,
+        Command::Forget(forget) => careful::forget(&client()?, output, forget).await,
         Command::Hold(hold) => careful::hold(&client()?, output, hold).await,
         Command::Release(release) => careful::release(&client()?, output, release).await,
         Command::Resync(operation) => items::plain(&client()?, output, "resync", &operation).await,
@@ -77,8 +77,9 @@ pub(crate) async fn carry_out(arguments: Arguments) -> Result<ExitCode> {
         Command::Verify => access::verify(&client()?, output).await,
         Command::Resume { run, reason } => look::resume(&client()?, output, run, reason).await,
         Command::Agent { command } => access::agent(&client()?, output, command).await,
+        Command::Build { command } => access::build(&client()?, output, command).await,
         Command::Token { command } => access::token(&client()?, output, command).await,
-        Command::Approve(approve) => policies::approve(&client()?, output, approve).await,
+        Command::Approve(approve) => approve::approve(&client()?, output, approve).await,
         Command::KillSwitch { command } => policies::kill_switch(&client()?, output, command).await,
         Command::Trigger { command } => trigger::trigger(&client()?, output, command).await,
         Command::Version => access::version(&client()?, output).await,

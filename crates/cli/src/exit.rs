@@ -14,7 +14,7 @@ use crate::{arguments::Output, output::visible};
 
 /// It failed.
 pub(crate) const FAILED: u8 = 1;
-/// Something is not as it should be, although nothing failed.
+/// What was looked at or judged is not as it should be, although the command did its work. Lists end well whatever stands in them.
 pub(crate) const DEGRADED: u8 = 6;
 /// `--wait` ran into its limit.
 pub(crate) const WAITED_IN_VAIN: u8 = 124;

@@ -9,9 +9,14 @@ pub(crate) fn parse(text: &str) -> Result<Duration, InvalidSpan> {
     text.parse::<Span>().map(Span::duration)
 }
 
-/// Writes one, at the precision that matters.
+/// Writes the time between two moments; none if the clock went back.
 pub(crate) fn words(ms: i64) -> String {
-    match ms.max(0) {
+    took(u64::try_from(ms).unwrap_or(0))
+}
+
+/// Writes milliseconds, at the precision that matters.
+pub(crate) fn took(ms: u64) -> String {
+    match ms {
         ms @ 0..10_000 => format!("{}.{}s", ms / 1000, ms % 1000 / 100),
         ms @ 10_000..600_000 => format!("{}s", ms / 1000),
         ms @ 600_000..36_000_000 => format!("{}m", ms / 60_000),
@@ -32,5 +37,17 @@ pub(crate) fn size(bytes: u64) -> String {
         10_240..10_485_760 => format!("{} KiB", bytes >> 10),
         10_485_760..10_737_418_240 => format!("{} MiB", bytes >> 20),
         _ => format!("{} GiB", bytes >> 30),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_at_the_precision_that_matters() {
+        let told = [0, 9_999, 10_000, 599_999, 600_000, 35_999_999, 36_000_000, 864_000_000, u64::MAX].map(took);
+        assert_eq!(told, ["0.0s", "9.9s", "10s", "599s", "10m", "599m", "10h", "10d", "213503982334d"]);
+        assert_eq!(words(-5), "0.0s");
     }
 }

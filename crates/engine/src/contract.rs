@@ -2,6 +2,7 @@
 //!
 //! A case is a sentence; it panics where the sentence does not hold.
 
+mod builds;
 mod children;
 mod leases;
 mod messages;
@@ -44,11 +45,17 @@ cases! {
     leases::a_new_lease_of_a_worker_has_a_higher_epoch,
     leases::an_expired_lease_still_fences_in_its_holders_favour_until_it_is_deleted,
     leases::a_fenced_worker_can_claim_write_and_release_nothing,
+    leases::nobody_releases_what_is_not_theirs,
     leases::runs_of_a_deleted_lease_are_claimed_by_another_with_a_higher_epoch,
     leases::a_living_workers_runs_are_not_claimed,
     leases::a_worker_is_told_what_it_owns,
+    builds::a_run_is_carried_on_by_its_build_or_a_newer_one_and_never_by_an_older,
+    builds::a_build_that_somebody_prefers_is_the_newest,
+    builds::a_worker_of_no_build_claims_nothing_once_one_is_known,
+    builds::a_fenced_worker_is_no_build,
     turns::a_turn_is_stored_whole_and_its_chain_holds,
     turns::a_turn_sent_twice_is_taken_and_names_its_writer,
+    turns::a_turn_that_ends_its_run_and_is_sent_twice_is_taken,
     turns::a_batch_with_one_taken_turn_stores_nothing,
     turns::a_turn_whose_message_is_gone_is_stale_and_stores_nothing,
     turns::a_message_key_is_recorded_once_for_ever,
@@ -72,6 +79,7 @@ cases! {
     tasks::a_task_is_claimed_once_and_completed_once,
     tasks::a_second_attempt_refuses_the_first_ones_result_and_is_in_doubt,
     tasks::a_late_result_counts_as_long_as_nobody_has_begun_again,
+    tasks::an_older_attempt_queues_nothing_and_sets_nothing_aside,
     tasks::a_retry_waits_for_its_delay,
     tasks::nobody_claims_in_time_and_the_run_hears_of_it,
     tasks::a_task_whose_agent_died_ends_when_nobody_takes_it_over_within_the_queue_limit,

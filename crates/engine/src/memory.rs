@@ -3,7 +3,12 @@
 //! Invariants: 1. Each call is one atomic step under one mutex. 2. Before and after each step it yields, and faults may
 //! strike there: a caller that is dropped between has crashed before or after its write, and an answer may be lost.
 
+mod alone;
+mod builds;
 mod children;
+mod contents;
+mod limbo;
+mod open_work;
 mod restore;
 mod rows;
 mod runs;
@@ -11,13 +16,14 @@ mod schedules;
 mod tasks;
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::{future::Future, task::Poll, time::Duration};
+use std::{collections::BTreeSet, future::Future, task::Poll, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sdk::{Lease, WorkerId};
+use sdk::{Lease, RunId, WorkerId};
 
-use crate::{LeaseStore, StoreError};
+use crate::{LeaseStore, RunState, StoreError};
+pub use alone::now;
 pub use rows::{MemoryRun, MemoryTask};
 pub(crate) use rows::State;
 
@@ -27,6 +33,10 @@ pub trait Faults: Send + Sync {
     fn before(&self, call: &'static str) -> bool;
     /// Whether this call's answer is lost although it was written.
     fn after(&self, call: &'static str) -> bool;
+    /// Whether a batch of turns loses its answer and lands so much later.
+    fn late(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// No faults at all.
@@ -55,10 +65,52 @@ impl MemoryStore {
         Self { state: Arc::new(Mutex::new(State::new(now))), faults }
     }
 
+    /// Another store that is as this one is now; from here on each goes its own way.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self { state: Arc::new(Mutex::new(self.lock().clone())), faults: self.faults.clone() }
+    }
+
+    /// Facts recorded by committed turns since they were taken last, in order. Nobody else sees them any more.
+    #[must_use]
+    pub fn take_projections(&self) -> Vec<(RunId, crate::ProjectionRow)> {
+        std::mem::take(&mut self.lock().projections)
+    }
+
+    /// Drops the events of runs that have ended, but for `kept`: their histories can't be read any more.
+    pub fn forget_ended(&self, kept: &[RunId]) {
+        let mut state = self.lock();
+        let open: BTreeSet<RunId> = state.open.values().copied().collect();
+        for (_, run) in state.runs.iter_mut().filter(|(id, _)| !open.contains(id) && !kept.contains(id)) {
+            (run.events, run.msg_keys) = (Vec::new(), BTreeSet::new());
+        }
+    }
+
+    /// How many runs have not ended, and one of them that was set aside.
+    #[must_use]
+    pub fn open_runs(&self) -> (usize, Option<RunId>) {
+        let state = self.lock();
+        let aside = |id: &&RunId| state.runs.get(id).is_some_and(|run| run.state == RunState::Suspended);
+        (state.open.len(), state.open.values().find(aside).copied())
+    }
+
     /// Moves the clock.
     pub fn advance(&self, by: Duration) {
         let mut state = self.lock();
         state.now += by;
+    }
+
+    /// Sets the clock back, as an administrator or another host of the store would.
+    pub fn set_back(&self, by: Duration) {
+        let mut state = self.lock();
+        state.now -= by;
+    }
+
+    /// Batches that landed after their sender had lost its answer, and runs that were taken over.
+    #[must_use]
+    pub fn late_and_taken(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.landed, state.takeovers)
     }
 
     /// Counts writes that changed something: when it stands still, everybody waits for time.
@@ -77,7 +129,7 @@ impl MemoryStore {
     #[must_use]
     pub fn sleeps(&self) -> bool {
         let state = self.lock();
-        state.inbox.is_empty() && state.lock_requests.is_empty() && state.tasks.values().all(|task| task.dead.is_some() || task.holder.is_none() && task.not_before > state.now)
+        state.limbo.is_empty() && state.inbox.is_empty() && state.lock_requests.is_empty() && state.tasks.values().all(|task| task.dead.is_some() || task.holder.is_none() && task.not_before > state.now)
     }
 
     /// Time now.
@@ -96,7 +148,11 @@ impl MemoryStore {
         if self.faults.before(call) {
             return Err(lost(call).into());
         }
-        let answer = step(&mut self.lock());
+        let answer = {
+            let mut state = self.lock();
+            state.land_due();
+            step(&mut state)
+        };
         if self.faults.after(call) {
             return Err(lost(call).into());
         }
@@ -128,9 +184,24 @@ impl LeaseStore for MemoryStore {
     async fn renew_lease(&self, lease: Lease, ttl: Duration) -> Result<bool, StoreError> {
         self.atomic("renew_lease", |s| Ok(s.renew_lease(lease, ttl))).await
     }
+    async fn declare_build(&self, lease: Lease, build: &str) -> Result<(), StoreError> {
+        self.atomic("declare_build", |s| s.declare_build(lease, build)).await
+    }
+    async fn prefer_build(&self, build: &str) -> Result<bool, StoreError> {
+        self.atomic("prefer_build", |s| {
+            let known = s.builds.contains_key(build);
+            if known {
+                s.prefer_build(build);
+            }
+            Ok(known)
+        })
+        .await
+    }
     async fn close_lease(&self, lease: Lease) -> Result<(), StoreError> {
         self.atomic("close_lease", |s| {
+            s.land_sent_under(lease);
             s.leases.remove(&lease);
+            s.builds_of.remove(&lease);
             Ok(())
         })
         .await

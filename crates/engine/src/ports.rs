@@ -148,22 +148,13 @@ pub struct ChildRow {
     pub start: Message,
 }
 
-/// A child to be asked to stop.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ChildCancel {
-    /// The event that asked for the child.
-    pub of: Seq,
-    /// `Message::Cancel`.
-    pub cancel: Message,
-}
-
 /// A word to a relative.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Told {
     /// Whom.
     pub to: Kin,
-    /// `Message::Signal`; its key names the sender and the event, so it counts once.
-    pub signal: Message,
+    /// A signal, whose key names the sender and the event, so that it counts once; or, to a child, that it is to stop.
+    pub message: Message,
 }
 
 /// How a run ends, or is set aside.
@@ -233,8 +224,6 @@ pub struct TurnWrite {
     pub projections: Vec<ProjectionRow>,
     /// Runs to start; each is answered by a message, started or refused.
     pub children: Vec<ChildRow>,
-    /// Children to be asked to stop; one that has ended is left alone.
-    pub cancel_children: Vec<ChildCancel>,
     /// Words to relatives; one that has ended, or was never started, hears nothing.
     pub told: Vec<Told>,
     /// Ends or suspends the run. Ending deletes its tasks, timers and messages, frees its locks, tells its parent and asks those of
@@ -320,6 +309,11 @@ pub enum TaskPulse {
 pub trait LeaseStore: Send + Sync {
     /// Inserts a lease with a new epoch, valid for `ttl`.
     async fn open_lease(&self, worker: WorkerId, ttl: Duration) -> Result<Lease, StoreError>;
+    /// Says which build the worker is, and makes it known as the newest if nobody knew it. Without this it claims no run that a build has claimed,
+    /// and none at all once a build is known.
+    async fn declare_build(&self, lease: Lease, build: &str) -> Result<(), StoreError>;
+    /// Makes a build the newest, as when somebody goes back to it. `false`: nobody knows it.
+    async fn prefer_build(&self, build: &str) -> Result<bool, StoreError>;
     /// Renews it; `false` means fenced. Runs on a connection and thread of its own.
     async fn renew_lease(&self, lease: Lease, ttl: Duration) -> Result<bool, StoreError>;
     /// Gives it back at a clean stop.
@@ -335,7 +329,8 @@ pub trait RunStore: Send + Sync {
     async fn start_run(&self, start: StartRun) -> Result<Started, StoreError>;
     /// Puts a message into the inbox of an open run.
     async fn send(&self, run: RunId, message: Message) -> Result<Sent, StoreError>;
-    /// Takes open runs whose owner's lease does not exist, or that nobody owns and that have messages.
+    /// Takes open runs whose owner's lease does not exist, or that nobody owns and that have messages. Of those that a build has claimed before,
+    /// only the ones of the worker's own build or of an older; others are left to the newest.
     async fn claim_runs(&self, lease: Lease, limit: u32) -> Result<Vec<ClaimedRun>, StoreError>;
     /// What this lease owns, after all its claims and releases that had no answer have ended one way or the other.
     async fn owned_runs(&self, lease: Lease) -> Result<Vec<ClaimedRun>, StoreError>;

@@ -77,11 +77,18 @@ pub async fn report<S: TaskStore + ?Sized>(store: &S, task: &ClaimedTask, verdic
         return store.complete_task(run, seq, attempt, &outcome).await;
     }
     if !failure.retryable || attempt >= retry.max_attempts {
-        let outcome = Outcome::Failed { failure: failure.clone(), attempts: attempt };
+        let outcome = Outcome::Failed { failure: of_all_attempts(task, failure), attempts: attempt };
         return store.complete_task(run, seq, attempt, &outcome).await;
     }
     let jitter = f64::from(run.0.as_bytes()[15]) / 255.0;
     store.retry_task(run, seq, attempt, failure, retry.delay(attempt, jitter), unknown).await
+}
+
+/// What the last attempt knows of itself is not what is known of the effect: an earlier one may have come through. Where there is a probe,
+/// it was asked about that.
+fn of_all_attempts(task: &ClaimedTask, last: &Failure) -> Failure {
+    let doubtful = task.in_doubt && task.task.effect == Effect::Idempotent;
+    Failure { applied: if doubtful { Applied::Unknown } else { last.applied }, ..last.clone() }
 }
 
 /// Carries out tasks of some queues.

@@ -23,13 +23,21 @@ use sdk::{Registry, TaskQueue};
 
 use crate::{ActivityRegistry, memory::MemoryStore};
 pub use chaos::{Chaos, CrashSwitch, Intervention, Moment, Rng};
-use chaos::SeededFaults;
+use chaos::{Budget, SeededFaults};
 
 /// Life of a lease in the simulator.
 pub const TTL: Duration = Duration::from_secs(10);
 
 /// Longest single step through a sleep.
 const STRIDE: Duration = Duration::from_secs(3_600);
+
+/// How long a process is away that an intervention let die.
+const RESTART: Duration = Duration::from_secs(2);
+
+/// Longest that chance stops a process that then goes on: four times the life of its lease.
+const LONGEST_PAUSE_MS: u64 = 40_000;
+/// The same.
+pub const LONGEST_PAUSE: Duration = Duration::from_millis(LONGEST_PAUSE_MS);
 
 type Main = Pin<Box<dyn Future<Output = ()>>>;
 type Birth = Box<dyn Fn(u64, Arc<Mutex<Idle>>) -> Main>;
@@ -59,11 +67,19 @@ pub struct Stats {
     pub pauses: u64,
     /// Answers of the store that did not arrive.
     pub lost_answers: u64,
+    /// Batches that landed after their sender had given up.
+    pub late: u64,
+    /// Moves of the clock, back or far ahead.
+    pub jumps: u64,
+    /// Runs that were taken over from somebody whose lease had gone.
+    pub takeovers: u64,
+    /// What happened in which order: equal for equal seeds.
+    pub digest: u64,
 }
 
 /// The simulation did not reach its end.
 #[derive(Debug, thiserror::Error)]
-#[error("seed {seed}: stuck after {} polls at {at}", stats.polls)]
+#[error("seed {seed}: stuck after {} polls at {at}; open is:{open}", stats.polls)]
 pub struct Stuck {
     /// To repeat it.
     pub seed: u64,
@@ -71,6 +87,8 @@ pub struct Stuck {
     pub stats: Stats,
     /// Virtual time.
     pub at: DateTime<Utc>,
+    /// What is open, in words.
+    pub open: String,
 }
 
 /// One simulated world.
@@ -82,6 +100,7 @@ pub struct Simulation {
     chaos: Chaos,
     switch: CrashSwitch,
     faults: Arc<SeededFaults>,
+    budget: Arc<Budget>,
     actors: Vec<Actor>,
     tick: Box<dyn FnMut()>,
     stats: Stats,
@@ -92,9 +111,11 @@ impl Simulation {
     #[must_use]
     pub fn new(seed: u64, chaos: Chaos, start: DateTime<Utc>) -> Self {
         let switch = CrashSwitch::default();
-        let faults = Arc::new(SeededFaults::new(seed, chaos, switch.clone()));
+        let budget = Arc::new(Budget::default());
+        budget.allows(chaos.at_most);
+        let faults = Arc::new(SeededFaults::new(seed, chaos, budget.clone(), switch.clone()));
         let store = MemoryStore::new(start, faults.clone());
-        Self { store, seed, rng: Rng::new(seed), chaos, switch, faults, actors: Vec::new(), tick: Box::new(|| {}), stats: Stats::default() }
+        Self { store, seed, rng: Rng::new(seed), chaos, switch, faults, budget, actors: Vec::new(), tick: Box::new(|| {}), stats: Stats::default() }
     }
 
     /// Lets outside code crash the actor that is being polled, and strike at calls of the store.
@@ -107,6 +128,20 @@ impl Simulation {
     pub fn chaos(&mut self, chaos: Chaos) {
         self.chaos = chaos;
         self.faults.chaos(chaos);
+        self.budget.allows(chaos.at_most);
+    }
+
+    /// How many faults have struck until now.
+    #[must_use]
+    pub fn struck(&self) -> u64 {
+        self.budget.spent()
+    }
+
+    /// What has happened until now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let (late, takeovers) = self.store.late_and_taken();
+        Stats { lost_answers: self.faults.lost(), late, takeovers, ..self.stats }
     }
 
     /// Called each time the clock moves: what the outside world does by itself.
@@ -150,15 +185,14 @@ impl Simulation {
     pub fn run_until(&mut self, polls: u64, mut done: impl FnMut(&MemoryStore) -> bool) -> Result<Stats, Stuck> {
         for _ in 0..polls {
             if done(&self.store) {
-                self.stats.lost_answers = self.faults.lost();
-                return Ok(self.stats);
+                return Ok(self.stats());
             }
             match self.pick() {
                 Some(place) => self.poll(place),
                 None => self.advance(),
             }
         }
-        Err(Stuck { seed: self.seed, stats: self.stats, at: self.store.time() })
+        Err(Stuck { seed: self.seed, stats: self.stats(), at: self.store.time(), open: self.store.open_work() })
     }
 
     /// An actor that may move, chosen by the seed.
@@ -192,13 +226,39 @@ impl Simulation {
             debug_assert!(!ended, "actors never end by themselves");
         }
         let asked = self.switch.take();
-        if asked || self.rng.strikes(self.chaos.crash_per_mille) {
+        let (crash, pause) = (self.rng.strikes(self.chaos.crash_per_mille), self.rng.strikes(self.chaos.pause_per_mille));
+        self.note(place);
+        let Some(actor) = self.actors.get_mut(place) else { return };
+        if asked || self.budget.grants(crash) {
             self.stats.crashes += 1;
             actor.main = None;
-            actor.back_at = Some(now + Duration::from_millis(self.rng.below(15_000).unwrap_or(0)));
-        } else if self.rng.strikes(self.chaos.pause_per_mille) {
+            // One that was asked for is over when a supervisor would have started it again; chance may take longer than a lease.
+            let away = if asked { RESTART } else { Duration::from_millis(self.rng.below(15_000).unwrap_or(0)) };
+            actor.back_at = Some(now + away);
+        } else if self.budget.grants(pause) {
             self.stats.pauses += 1;
-            actor.back_at = Some(now + Duration::from_millis(self.rng.below(40_000).unwrap_or(0)));
+            actor.back_at = Some(now + Duration::from_millis(self.rng.below(LONGEST_PAUSE_MS).unwrap_or(0)));
+        }
+    }
+
+    /// Notes who moved when, and what it changed.
+    fn note(&mut self, place: usize) {
+        let at = self.store.time().timestamp_millis().cast_unsigned();
+        for word in [place as u64, self.store.changes(), at] {
+            self.stats.digest = (self.stats.digest ^ word).wrapping_mul(0x0000_0100_0000_01B3).rotate_left(17);
+        }
+    }
+
+    /// The clock does what clocks do when somebody sets them, or when a host was asleep.
+    fn jump(&mut self) {
+        let (wanted, by) = (self.rng.strikes(self.chaos.jump_per_mille), self.rng.below(120_000).unwrap_or(0));
+        if !self.budget.grants(wanted) {
+            return;
+        }
+        self.stats.jumps += 1;
+        match by % 2 {
+            0 => self.store.set_back(Duration::from_millis(by / 2)),
+            _ => self.store.advance(Duration::from_millis(by)),
         }
     }
 
@@ -212,6 +272,7 @@ impl Simulation {
         let most = now + if far { STRIDE } else { TTL / 3 };
         let step = (due.unwrap_or(most).min(most) - now).to_std().unwrap_or(TTL / 3) + Duration::from_millis(1);
         self.store.advance(step);
+        self.jump();
         (self.tick)();
     }
 

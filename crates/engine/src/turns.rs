@@ -1,9 +1,9 @@
 //! From a turn of the workflow to the rows that the store writes for it.
 
 use chrono::{DateTime, Utc};
-use sdk::{ChildEnd, Command, EventBody, Failure, History, Inbound, Message, Parent, Registry, Seq, StoredEvent, replay};
+use sdk::{ChildEnd, Command, EventBody, Failure, History, Inbound, Kin, Message, Parent, Registry, Seq, StoredEvent, replay};
 
-use crate::{ChildCancel, ChildRow, ClaimedRun, Close, EventRow, InboxRow, LockRow, ProjectionRow, RunState, TaskRow, TimerRow, Told, TurnWrite};
+use crate::{ChildRow, ClaimedRun, Close, EventRow, InboxRow, LockRow, ProjectionRow, RunState, TaskRow, TimerRow, Told, TurnWrite};
 
 /// Histories longer than this are not replayed a second time before each commit: it would cost more than it finds.
 const SHADOW_LIMIT_EVENTS: usize = 10_000;
@@ -72,7 +72,6 @@ fn empty(claimed: &ClaimedRun, stamp: replay::Stamp) -> TurnWrite {
         release_locks: Vec::new(),
         projections: Vec::new(),
         children: Vec::new(),
-        cancel_children: Vec::new(),
         told: Vec::new(),
         close: None,
     }
@@ -146,11 +145,11 @@ fn want(write: &mut TurnWrite, seq: Seq, command: &Command, origin: &Origin, inb
         }
         Command::ChildCancelRequested { of, reason } => {
             let cancel = Message::Cancel { by: format!("run {}", write.run), reason: reason.clone() };
-            write.cancel_children.push(ChildCancel { of: *of, cancel });
+            write.told.push(Told { to: Kin::Child { of: *of }, message: cancel });
         }
         Command::SignalSent { to, name, body } => {
             let (key, by) = (format!("{}:{seq}", write.run), format!("run {}", write.run));
-            write.told.push(Told { to: *to, signal: Message::Signal { name: name.clone(), key, body: body.clone(), by } });
+            write.told.push(Told { to: *to, message: Message::Signal { name: name.clone(), key, body: body.clone(), by } });
         }
         Command::PointOfNoReturn { .. } | Command::CancelRefused { .. } => {}
         Command::RunCompleted { output } => {

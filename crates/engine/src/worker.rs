@@ -6,17 +6,23 @@
 //! there is no other write. 2. A fenced worker drops all it had and starts with a new lease epoch. 3. A worker whose lease
 //! has been silent for a ttl sends nothing. 4. It takes over others only after it has held a lease unbroken for a ttl.
 
+mod in_flight;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sdk::{Failure, History, Lease, Registry, RunId, WorkerId, replay};
 use uuid::Uuid;
 
+use self::in_flight::InFlight;
 use crate::{
     ClaimedRun, Close, CommitError, InboxRow, Store, StoreError, Writer,
     adapters::Blocking,
     turns::{self, Prepared},
 };
+
+/// A run without messages for this long only waits: one in the middle of quick steps hears something more often.
+const REST: chrono::Duration = chrono::Duration::seconds(1);
 
 /// Sizes and times of a worker; each bound has its reason beside it.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +79,8 @@ pub enum Step {
 
 struct Owned {
     claimed: ClaimedRun,
-    history: Option<History>,
+    /// Shared with the turn that is being made, and nobody's but ours when that is stored: it is not copied.
+    history: Option<Arc<History>>,
     last_message: DateTime<Utc>,
 }
 
@@ -94,7 +101,7 @@ pub struct Worker<S> {
     tuning: Tuning,
     held: Option<Held>,
     runs: BTreeMap<RunId, Owned>,
-    in_flight: Vec<Prepared>,
+    in_flight: InFlight,
     /// A claim or release had no answer, or a run was lost: `runs` may not be what the store says.
     unsure: bool,
     swept: Option<DateTime<Utc>>,
@@ -111,7 +118,7 @@ impl<S: Store> Worker<S> {
         ids: Box<dyn FnMut() -> Uuid + Send>,
         tuning: Tuning,
     ) -> Self {
-        Self { id, store, registry, blocking, keeper, ids, tuning, held: None, runs: BTreeMap::new(), in_flight: Vec::new(), unsure: false, swept: None }
+        Self { id, store, registry, blocking, keeper, ids, tuning, held: None, runs: BTreeMap::new(), in_flight: InFlight::default(), unsure: false, swept: None }
     }
 
     /// The lease under which it works now.
@@ -155,7 +162,7 @@ impl<S: Store> Worker<S> {
         self.keeper.forget();
         self.held = None;
         self.runs.clear();
-        self.in_flight.clear();
+        self.in_flight = InFlight::default();
         self.unsure = false;
         self.swept = None;
     }
@@ -172,8 +179,8 @@ impl<S: Store> Worker<S> {
             _ => {}
         }
         let lease = self.ensure_lease().await?;
-        if !self.in_flight.is_empty() {
-            let again = std::mem::take(&mut self.in_flight);
+        if !self.in_flight.writes.is_empty() {
+            let again = self.in_flight.take();
             self.commit(lease, again).await?;
             return Ok(Step::Busy);
         }
@@ -184,6 +191,7 @@ impl<S: Store> Worker<S> {
         moved |= !prepared.is_empty();
         self.commit(lease, prepared).await?;
         self.release(lease, now).await?;
+        moved |= self.make_room(lease, now).await?;
         Ok(if moved { Step::Busy } else { Step::Idle })
     }
 
@@ -194,6 +202,15 @@ impl<S: Store> Worker<S> {
         let since = self.store.now().await?;
         let lease = self.store.open_lease(self.id, self.tuning.ttl).await?;
         self.keeper.adopt(lease);
+        let declared = match self.registry.build() {
+            Some(build) => self.store.declare_build(lease, build).await,
+            None => Ok(()),
+        };
+        if let Err(error) = declared {
+            // It ends by itself, and the next one begins with the same.
+            self.keeper.forget();
+            return Err(error);
+        }
         self.held = Some(Held { lease, unbroken_since: Some(since) });
         Ok(lease)
     }
@@ -243,7 +260,7 @@ impl<S: Store> Worker<S> {
         if self.unsure {
             self.reconcile(lease, now).await?;
         }
-        let room = self.tuning.runs.saturating_sub(u32::try_from(self.runs.len()).unwrap_or(u32::MAX)).min(self.tuning.claim);
+        let room = self.room();
         if room == 0 {
             return Ok(false);
         }
@@ -277,7 +294,7 @@ impl<S: Store> Worker<S> {
             let history = match owned.history.clone() {
                 Some(history) => history,
                 None => match self.store.load_history(run).await {
-                    Ok(history) => history,
+                    Ok(history) => Arc::new(history),
                     Err(StoreError::Refused { source, .. }) => {
                         let why = Failure::fatal("unreadable-history", source.to_string());
                         prepared.push(turns::suspended(&claimed, stamp, &why));
@@ -308,7 +325,7 @@ impl<S: Store> Worker<S> {
     /// history that is behind, it would drop what the run waits for.
     async fn overtaken(&self, turn: &Prepared) -> Result<bool, StoreError> {
         let run = turn.write.run;
-        let head = self.runs.get(&run).and_then(|owned| owned.history.as_ref()).map(History::next_seq);
+        let head = self.runs.get(&run).and_then(|owned| owned.history.as_ref()).map(|history| history.next_seq());
         match head {
             Some(head) if turn.write.events.is_empty() => Ok(self.store.writer_of(run, head).await?.is_some()),
             Some(_) | None => Ok(false),
@@ -317,7 +334,7 @@ impl<S: Store> Worker<S> {
 
     fn turn_on_a_thread(
         &self,
-        history: History,
+        history: Arc<History>,
         claimed: ClaimedRun,
         inbox: Vec<InboxRow>,
         stamp: replay::Stamp,
@@ -329,6 +346,7 @@ impl<S: Store> Worker<S> {
             crate::trace::adopt(&span, turns::Origin::of(&history, &inbox).trace.as_deref());
             let _entered = span.entered();
             let turn = turns::prepare(&registry, &history, &claimed, &inbox, stamp);
+            drop(history);
             drop(answer.send(turn));
         }));
         receiver
@@ -338,11 +356,10 @@ impl<S: Store> Worker<S> {
         if batch.is_empty() {
             return Ok(());
         }
-        let writes: Vec<_> = batch.iter().map(|turn| turn.write.clone()).collect();
-        self.in_flight = batch;
-        match self.store.commit_turns(lease, &writes).await {
+        self.in_flight = InFlight::of(batch);
+        match self.store.commit_turns(lease, &self.in_flight.writes).await {
             Ok(()) => {
-                for turn in std::mem::take(&mut self.in_flight) {
+                for turn in self.in_flight.take() {
                     self.stored(turn);
                 }
                 Ok(())
@@ -426,22 +443,44 @@ impl<S: Store> Worker<S> {
             return;
         }
         if let Some(history) = self.runs.get_mut(&run).and_then(|owned| owned.history.as_mut()) {
-            history.events.extend(turn.adds);
+            Arc::make_mut(history).events.extend(turn.adds);
         }
+    }
+
+    /// How many more runs may be claimed in one round.
+    fn room(&self) -> u32 {
+        self.tuning.runs.saturating_sub(u32::try_from(self.runs.len()).unwrap_or(u32::MAX)).min(self.tuning.claim)
+    }
+
+    /// Gives runs back that only wait, those first that have waited longest, if the next claim finds no room: others may have something
+    /// to do. It comes after the round's look into the inbox: what has a message there is not given back with it.
+    async fn make_room(&mut self, lease: Lease, now: DateTime<Utc>) -> Result<bool, StoreError> {
+        let lacks = self.tuning.claim.min(self.tuning.runs) - self.room();
+        let mut waiting: Vec<(DateTime<Utc>, RunId)> = self.runs.iter().map(|(run, owned)| (owned.last_message, *run)).filter(|(last, _)| now - last > REST).collect();
+        waiting.sort_unstable();
+        waiting.truncate(lacks as usize);
+        let waits = !waiting.is_empty();
+        self.give_back(lease, waiting.into_iter().map(|(_, run)| run).collect()).await?;
+        Ok(waits)
     }
 
     async fn release(&mut self, lease: Lease, now: DateTime<Utc>) -> Result<(), StoreError> {
         let after = chrono::Duration::from_std(self.tuning.release_after).unwrap_or(chrono::Duration::MAX);
         let idle: Vec<RunId> = self.runs.iter().filter(|(_, owned)| now - owned.last_message > after).map(|(run, _)| *run).collect();
+        self.give_back(lease, idle).await
+    }
+
+    async fn give_back(&mut self, lease: Lease, idle: Vec<RunId>) -> Result<(), StoreError> {
         if idle.is_empty() {
             return Ok(());
         }
-        self.unsure = true;
+        // Who was unsure before of another run still is.
+        let before = std::mem::replace(&mut self.unsure, true);
         self.store.release_runs(lease, &idle).await?;
         for run in idle {
             self.runs.remove(&run);
         }
-        self.unsure = false;
+        self.unsure = before;
         Ok(())
     }
 }
@@ -556,6 +595,40 @@ mod tests {
         stage.worker.step().await.unwrap();
         assert_eq!(stage.worker.owned().count(), 0);
         assert!(!stage.set_aside(), "its turn is the other one's to take");
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_is_full_gives_back_runs_that_only_wait() {
+        let mut stage = stage();
+        stage.start().await;
+        stage.worker.tuning.runs = 3;
+        let lease = stage.worker.ensure_lease().await.unwrap();
+        let now = stage.store.time();
+        for (low, waited) in [(2, 0), (3, 5), (4, 60)] {
+            let claimed = ClaimedRun { run: RunId(Uuid::from_u64_pair(1, low)), epoch: 1 };
+            let last_message = now - chrono::Duration::seconds(waited);
+            stage.worker.runs.insert(claimed.run, Owned { claimed, history: None, last_message });
+        }
+        stage.worker.tuning.claim = 1;
+        assert!(!stage.worker.claim(lease, now).await.unwrap(), "it is full");
+        assert!(stage.worker.make_room(lease, now).await.unwrap() && !stage.worker.make_room(lease, now).await.unwrap(), "one is enough");
+        assert!(stage.worker.claim(lease, now).await.unwrap(), "there is room for one that has something to do");
+        let kept: Vec<u64> = stage.worker.owned().map(|run| run.0.as_u64_pair().1).collect();
+        assert_eq!(kept, [1, 2, 3], "the one that had waited longest was given back");
+    }
+
+    #[tokio::test]
+    async fn a_run_is_not_given_back_with_a_message_that_nobody_has_read() {
+        let mut stage = stage();
+        let run = stage.start().await;
+        (stage.worker.tuning.runs, stage.worker.tuning.claim) = (1, 1);
+        let lease = stage.worker.ensure_lease().await.unwrap();
+        let claimed = stage.store.claim_runs(lease, 1).await.unwrap().remove(0);
+        let last_message = stage.store.time() - chrono::Duration::seconds(60);
+        stage.worker.runs.insert(run, Owned { claimed: claimed.clone(), history: None, last_message });
+        stage.worker.step().await.unwrap();
+        let of_run = stage.store.runs().into_iter().find(|(id, _)| *id == run).unwrap().1;
+        assert_eq!((of_run.state, of_run.epoch), (RunState::Suspended, claimed.epoch), "who had it has taken its turn");
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! The report: what auditors ask of a test or of a real failover, derived from histories and from nothing else.
 //!
 //! ```text
-//!   Bundle ─▶ runs, steps ─▶ recoveries (point, RTO, RPO, fence) ─▶ proofs (checks, isolation, clean-up) ─▶ deviations ─▶ verdict
+//!   Bundle ─▶ runs, steps ─▶ recoveries (point, RTO, RPO, fence) ─▶ proofs (checks, isolation, clean-up) ─▶ recorded, deviations ─▶ verdict
 //! ```
 //!
 //! Invariants: 1. Equal bundles give equal reports, byte for byte. 2. What a history does not say stays empty; nothing is guessed,
@@ -11,6 +11,7 @@
 mod deviations;
 pub mod html;
 mod proofs;
+mod recorded;
 pub(crate) mod recoveries;
 mod steps;
 mod trigger;
@@ -30,6 +31,7 @@ use crate::{
 };
 pub use deviations::Deviation;
 pub use proofs::{CheckShown, CleanUp, Isolation};
+pub use recorded::Recorded;
 pub use recoveries::{Against, FenceShown, ItemShown, PointShown, Recovery};
 pub use steps::Step;
 pub use trigger::{Approval, TriggerShown};
@@ -64,6 +66,8 @@ pub struct Report {
     pub isolation: Vec<Isolation>,
     /// What was removed afterwards.
     pub clean_up: Vec<CleanUp>,
+    /// What else was recorded of the items, in the order of the runs.
+    pub recorded: Vec<Recorded>,
     /// What did not go as one would wish.
     pub deviations: Vec<Deviation>,
     /// Every step, in the order in which they were asked for.
@@ -190,7 +194,7 @@ pub struct TimeSource {
 
 impl Report {
     /// The format that this build writes.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
     /// The JSON Schema of this format.
     pub const SCHEMA: &'static str = include_str!("../schema/report.schema.json");
 }
@@ -218,6 +222,7 @@ pub(crate) fn of(bundle: &Bundle) -> Report {
         isolation: bundle.runs().iter().flat_map(proofs::isolation).collect(),
         recoveries,
         clean_up,
+        recorded: bundle.runs().iter().flat_map(recorded::of).collect(),
         deviations,
         steps,
         runs,

@@ -7,7 +7,11 @@
 
 mod isolated;
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::Range,
+};
 
 use provider::{NetworkChoice, ProviderError};
 use recovery::{Generation, readiness::MachineNeeds};
@@ -143,6 +147,39 @@ pub(crate) fn needs(xml: &str) -> Option<MachineNeeds> {
     Some(MachineNeeds { memory_bytes, vcpus })
 }
 
+/// What a network card is connected to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Attachment {
+    /// A network of libvirt's.
+    Network(String),
+    /// An interface of the host: a bridge, or what a card lies on.
+    Interface(&'static str, String),
+}
+
+impl fmt::Display for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Attachment::Network(name) => write!(f, "network {name}"),
+            Attachment::Interface(kind, name) => write!(f, "{kind} {name}"),
+        }
+    }
+}
+
+/// What must be there for the machine's network cards. What a host makes by itself, such as user networking, is not among it.
+pub(crate) fn attachments(xml: &str) -> BTreeSet<Attachment> {
+    let Ok(document) = Document::parse(xml) else { return BTreeSet::new() };
+    let of = |card: Node<'_, '_>| {
+        let source = |name: &str| attribute(card, "source", name).map(str::to_owned);
+        match card.attribute("type") {
+            Some("network") => source("network").map(Attachment::Network),
+            Some("bridge") => source("bridge").map(|name| Attachment::Interface("bridge", name)),
+            Some("direct") => source("dev").map(|name| Attachment::Interface("interface", name)),
+            Some(_) | None => None,
+        }
+    };
+    devices(&document, "interface").filter_map(of).collect()
+}
+
 /// What becomes of a machine whose guest has shut down; `destroy` means that it is off.
 pub(crate) fn on_poweroff(xml: &str) -> Option<String> {
     let document = Document::parse(xml).ok()?;
@@ -232,6 +269,15 @@ mod tests {
 
     fn generation(grant_epoch: i64) -> Generation {
         Generation { era: 1, grant_epoch }
+    }
+
+    #[test]
+    fn what_a_card_is_connected_to_is_told_in_words() {
+        let card = |kind: &str, source: &str| format!("<interface type='{kind}'><source {source}/></interface>");
+        let cards = [card("bridge", "bridge='prod'"), card("network", "network='default'"), card("direct", "dev='eth0' mode='bridge'"), card("user", ""), card("bridge", "")];
+        let xml = format!("<domain><devices>{}</devices></domain>", cards.concat());
+        let told: Vec<String> = attachments(&xml).iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["network default", "bridge prod", "interface eth0"]);
     }
 
     #[test]

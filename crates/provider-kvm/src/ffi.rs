@@ -1,12 +1,14 @@
 //! libvirt calls for which the `virt` crate has no wrapper: backup, checkpoints, block jobs, frozen file systems.
 //!
-//! The only unsafe code of the project, so a namespace for a thread is here too. Each function borrows a live `Domain`, passes strings that end with NUL, checks the
+//! The only unsafe code of the project, so a namespace for a thread and a question to a network are here too. Each function borrows a live `Domain`, passes strings that end with NUL, checks the
 //! result and frees what libvirt allocated. All of them block.
 #![expect(unsafe_code, reason = "libvirt's C interface has no safe wrapper for these calls")]
 
 use std::{
     ffi::{CStr, CString, NulError},
+    net::Ipv4Addr,
     ptr,
+    time::{Duration, Instant},
 };
 
 use virt::{domain::Domain, error::Error, sys};
@@ -159,6 +161,65 @@ pub(crate) fn block_job_abort(domain: &Domain, disk: &str) -> Result<(), CallErr
 pub(crate) fn own_network() -> std::io::Result<()> {
     // SAFETY: only the network namespace changes, which no memory of this process depends on.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.map_err(Into::into)
+}
+
+/// `struct sockaddr_ll` of packet(7).
+#[repr(C)]
+struct LinkAddress {
+    family: u16,
+    protocol: u16,
+    interface: i32,
+    hardware: u16,
+    kind: u8,
+    length: u8,
+    address: [u8; 8],
+}
+
+// SAFETY: the pointer is to a whole `sockaddr_ll` that lives as long as the closure runs, and the length is its size.
+unsafe impl rustix::net::addr::SocketAddrArg for LinkAddress {
+    unsafe fn with_sockaddr<R>(&self, f: impl FnOnce(*const rustix::net::addr::SocketAddrOpaque, rustix::net::addr::SocketAddrLen) -> R) -> R {
+        f(ptr::from_ref(self).cast(), size_of::<Self>() as rustix::net::addr::SocketAddrLen)
+    }
+}
+
+/// Asks a network whether anybody has an IPv4 address, as one who has none (RFC 5227): nobody learns anything from the question.
+/// Waits so long for an answer. The calling thread must be alone in its network namespace with that interface, whose hardware address
+/// `own` is.
+pub(crate) fn who_has(interface: &str, own: [u8; 6], address: Ipv4Addr, patience: Duration) -> std::io::Result<bool> {
+    use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, eth, netdevice::name_to_index, recv, sendto, socket_with};
+    const ETHERNET: [u8; 2] = [0, 1];
+    const IPV4: [u8; 2] = [8, 0];
+    const REQUEST: [u8; 2] = [0, 1];
+    let socket = socket_with(AddressFamily::PACKET, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(eth::ARP))?;
+    let index = name_to_index(&socket, interface)?;
+    let everybody = LinkAddress {
+        family: AddressFamily::PACKET.as_raw(),
+        protocol: 0x0806_u16.to_be(),
+        interface: i32::try_from(index).map_err(std::io::Error::other)?,
+        hardware: 0,
+        kind: 0,
+        length: 6,
+        address: [0xff; 8],
+    };
+    let question = [&ETHERNET[..], &IPV4, &[6, 4], &REQUEST, &own, &[0; 4], &[0; 6], &address.octets()].concat();
+    sendto(&socket, &question, SendFlags::empty(), &everybody)?;
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut waits = [rustix::event::PollFd::new(&socket, rustix::event::PollFlags::IN)];
+        let wait = rustix::event::Timespec::try_from(left).map_err(std::io::Error::other)?;
+        match rustix::event::poll(&mut waits, Some(&wait)) {
+            Err(rustix::io::Errno::INTR) => continue,
+            other if left.is_zero() || other? == 0 => return Ok(false),
+            _ => {}
+        }
+        let mut heard = [0_u8; 64];
+        let (length, _) = recv(&socket, &mut heard[..], RecvFlags::empty())?;
+        // Whoever speaks from that address has it: sender's protocol address, at 14.
+        if length >= 28 && heard[8..14] != own && heard[14..18] == address.octets() {
+            return Ok(true);
+        }
+    }
 }
 
 /// Asks the guest's agent to hold all file systems still. Returns how many are held.

@@ -4,6 +4,7 @@
 
 mod guest;
 mod network;
+mod outlived;
 
 use std::{
     collections::BTreeSet,
@@ -27,6 +28,7 @@ use crate::{
 };
 
 pub(crate) use guest::ShutDownBy;
+use outlived::{Bounds, Outcome, answered};
 
 /// A QEMU process that is asked to end closes its disks first; then it is killed.
 const TERMINATE_PATIENCE: Duration = Duration::from_secs(10);
@@ -254,10 +256,18 @@ impl Vm {
     }
 
     /// Serves the machine's disks as they are now on a Unix socket, one export per disk target. With `since`, each export has
-    /// the dirty bitmap of what changed since that checkpoint. With `mark`, a checkpoint is made in the same instant.
+    /// the dirty bitmap of what changed since that checkpoint. With `mark`, a checkpoint is made in the same instant. To be called on
+    /// a connection of its own: if the machine's process ends meanwhile, libvirt may never answer.
     pub(crate) fn begin_backup(&self, backup: &Backup<'_>) -> Result<(), ProviderError> {
+        let (domain, job) = (self.domain.clone(), backup.xml());
         let checkpoint = backup.mark.map(|mark| checkpoint_xml(mark, backup.disks));
-        ffi::backup_begin(&self.domain, &backup.xml(), checkpoint.as_deref()).map_err(self.err("begin a backup of"))
+        // What can't be looked at is taken to live.
+        let lives = || !Pidfd::of_machine(&self.uuid).is_ok_and(|processes| processes.is_empty());
+        match answered(Bounds::default(), move || ffi::backup_begin(&domain, &job, checkpoint.as_deref()), lives) {
+            Outcome::Answered(answer) => answer.map_err(self.err("begin a backup of")),
+            Outcome::Outlived => Err(failed_with("begin a backup of", &self.name, "its process has ended, and libvirt does not answer".to_owned())),
+            Outcome::Lost(why) => Err(failed_with("begin a backup of", &self.name, why)),
+        }
     }
 
     /// The backup job that runs, as libvirt describes it.

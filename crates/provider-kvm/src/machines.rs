@@ -18,12 +18,17 @@ mod aside;
 mod bring_up;
 mod flat;
 mod isolation;
+mod kept_copies;
+mod neighbour;
 mod probe;
 mod records;
+mod shared;
 mod test_copy;
 
 pub(crate) use aside::{back as aside_back, forget as aside_forget};
 pub(crate) use bring_up::{checkpoint_name, discard, observe, recover, retire, start, started};
 pub(crate) use flat::flatten;
+pub(crate) use kept_copies::{files_of_copies, read_by_copies, sweep_copies};
 pub(crate) use records::{MachineRecord, dependent, records, sweep};
-pub(crate) use test_copy::{Copies, files_of_copies, networks_of_copies, owns_copy, read_by_copies, sweep_copies};
+pub(crate) use shared::{Networks, networks_of_copies};
+pub(crate) use test_copy::{Copies, owns_copy};

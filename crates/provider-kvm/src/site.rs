@@ -100,6 +100,8 @@ pub(crate) struct Host {
     pub(crate) guard: Arc<Guard>,
     pub(crate) hypervisor: Arc<Hypervisor>,
     pub(crate) run_dir: PathBuf,
+    /// Of copies.
+    pub(crate) networks: machines::Networks,
     items: Mutex<BTreeMap<ItemName, Arc<Item>>>,
 }
 
@@ -133,7 +135,7 @@ impl KvmSite {
         let freezer = Freezer::open(Kind::FileSystems, config.state_dir.join("frozen"), &config.libvirt_uri, guard.clone())?;
         let pauser = Freezer::open(Kind::Machine, config.state_dir.join("paused"), &config.libvirt_uri, guard.clone())?;
         let groups = Groups::open(config.state_dir.join("groups"), config.site.as_str(), guard.clone())?;
-        let host = Arc::new(Host { config, guard, hypervisor, run_dir, items: Mutex::default() });
+        let host = Arc::new(Host { config, guard, hypervisor, run_dir, networks: machines::Networks::default(), items: Mutex::default() });
         let tools = Arc::new(Tools {
             hypervisor: host.hypervisor.clone(),
             guard: host.guard.clone(),

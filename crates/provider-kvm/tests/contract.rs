@@ -122,6 +122,8 @@ cases! {
     points_that_a_copy_reads_are_not_dropped,
     a_real_failover_goes_on_beside_a_copy,
     a_stale_token_makes_and_removes_no_copy,
+    copies_of_a_plan_share_a_network_that_goes_with_the_last_of_them,
+    a_stranger_on_a_shared_network_keeps_the_next_copy_off,
     members_of_a_group_share_moments_and_take_points_of_their_own,
     a_member_that_is_off_holds_nobody,
     moments_are_never_named_twice_and_go_on_after_a_restart,

@@ -13,7 +13,7 @@ use std::{
 
 use lab::{End, GuestLab, Other, call, generation, other, runtime, token};
 use provider::{Call, GuestProgram, ObjectKind, PowerState, ProviderError, RecoverTest, RecoveredState, TestCopies, TestStarted, Whose};
-use recovery::{Check, Consistency, EffectToken, ItemName, PointId, ReplicationPolicy};
+use recovery::{Check, Consistency, EffectToken, ItemName, PointId, ReplicationPolicy, TestNetwork};
 use serde::{Deserialize, Serialize};
 
 /// A lab with a replicated guest, seen from the target's network.
@@ -41,7 +41,16 @@ async fn newest(lab: &GuestLab) -> PointId {
 }
 
 async fn recover(lab: &GuestLab, grant_epoch: i64, point: PointId) -> Result<provider::Recovered, ProviderError> {
-    let wanted = RecoverTest { item: lab.item(), generation: generation(grant_epoch), point };
+    recover_on(lab, grant_epoch, point, None).await
+}
+
+/// A network that the copies of a plan share.
+fn of_a_plan() -> Option<TestNetwork> {
+    Some("shop".parse().expect("it is a name"))
+}
+
+async fn recover_on(lab: &GuestLab, grant_epoch: i64, point: PointId, network: Option<TestNetwork>) -> Result<provider::Recovered, ProviderError> {
+    let wanted = RecoverTest { item: lab.item(), generation: generation(grant_epoch), point, network };
     lab.target().recover_test(&call(grant_epoch, 1, 1), wanted).await
 }
 
@@ -115,8 +124,9 @@ async fn from_within(lab: &GuestLab, grant_epoch: i64) {
         stream.read_to_string(&mut answer).expect("it is answered");
         answer
     });
-    // Beside it, checks are asked from another neighbour.
+    // Beside it, checks are asked from another neighbour, and the network is still seen to be isolated.
     answers(lab, grant_epoch, "status").await;
+    start(lab, grant_epoch).await.expect("the end of a link is known");
     assert!(asked.await.expect("it ends").contains(" 200 "), "the link carries");
     let closed = site.reach_copy(&item, generation, &lab.address.to_string(), 81).await.expect_err("nobody is there");
     assert!(closed.not_applied(), "{closed}");
@@ -264,7 +274,7 @@ fn the_process_that_is_stopped() {
     let (call, generation) = (Call::new(token, "late"), token.generation());
     let outcome = runtime().block_on(async {
         match point {
-            Some(point) => site.recover_test(&call, RecoverTest { item, generation, point }).await.map(|made| format!("{made:?}")),
+            Some(point) => site.recover_test(&call, RecoverTest { item, generation, point, network: of_a_plan() }).await.map(|made| format!("{made:?}")),
             None => site.start_test(&call, &item, generation).await.map(|started| format!("{started:?}")),
         }
     });
@@ -277,7 +287,7 @@ fn stopped_before(step: &str, lab: &GuestLab, (grant_epoch, seq, point): (i64, i
 }
 
 #[test]
-fn an_agent_that_dies_or_comes_late_at_any_step_leaves_nothing_that_cleaning_does_not_remove() {
+fn an_agent_that_dies_or_comes_late_at_any_step_of_a_plans_copy_leaves_nothing_that_cleaning_does_not_remove() {
     let case = "an_agent_that_dies_or_comes_late_at_any_step";
     in_the_targets_network(case, async |lab| {
         let (lab, _) = replicated(case, lab).await;
@@ -288,7 +298,7 @@ fn an_agent_that_dies_or_comes_late_at_any_step_leaves_nothing_that_cleaning_doe
             let order = match step {
                 "recover" => (grant_epoch, 1, Some(point)),
                 _ => {
-                    recover(&lab, grant_epoch, point).await.expect("the point is copied");
+                    recover_on(&lab, grant_epoch, point, of_a_plan()).await.expect("the point is copied");
                     (grant_epoch, 2, None)
                 }
             };

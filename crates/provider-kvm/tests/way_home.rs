@@ -2,24 +2,8 @@
 
 mod lab;
 
-use std::{fs, path::Path};
-
-use lab::{
-    circle::{Circle, Side},
-    requirements,
-};
-use provider::{Base, Compute, ReplicaStore, Replication};
-use sha2::{Digest, Sha256};
-
-fn run(case: &str, of: impl AsyncFnOnce(Circle)) {
-    let Some(sites) = requirements(case) else { return };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime starts");
-    runtime.block_on(of(Circle::new(sites, case)));
-}
-
-fn hash(path: &Path) -> String {
-    hex::encode(Sha256::digest(fs::read(path).expect("the image can be read")))
-}
+use lab::circle::{Circle, Side, hash, run};
+use provider::{Base, Compute, Replication};
 
 #[test]
 fn after_an_unplanned_failover_what_differs_is_sent_home() {
@@ -105,7 +89,7 @@ fn a_planned_circle_both_ways_ends_with_identical_disks() {
         c.same(&c.disk(Side::A), &c.disk(Side::B));
         c.machine(Side::B).start();
         c.commit(Side::B).await;
-        let left = files(&c, Side::B, "run.");
+        let left = c.files(Side::B, "run.");
         assert_eq!(left.len(), 1, "the base that a recovery had made is gone: {left:?}");
     });
 }
@@ -114,12 +98,6 @@ fn a_planned_circle_both_ways_ends_with_identical_disks() {
 fn running_disk_after_stop(c: &Circle, side: Side) -> std::path::PathBuf {
     c.machine(side).stop();
     c.disk(side)
-}
-
-fn files(c: &Circle, side: Side, start: &str) -> Vec<String> {
-    let dir = c.storage(side).join(&c.name);
-    let entries = fs::read_dir(dir).expect("the item has a directory").map(|e| e.expect("it can be listed").file_name());
-    entries.filter_map(|n| n.into_string().ok()).filter(|n| n.starts_with(start)).collect()
 }
 
 #[test]
@@ -249,54 +227,6 @@ fn flattening_neither_loses_nor_invents_what_was_written() {
 }
 
 #[test]
-fn dropping_the_replica_gives_the_old_machine_back_off() {
-    run("dropping_the_replica_gives_the_old_machine_back_off", async |c| {
-        c.machine(Side::A).write(1, 11);
-        c.protect(Side::A, Base::Empty).await;
-        c.point(Side::A);
-        c.unplanned(Side::A).await;
-        let (home, before) = (c.disk(Side::A), hash(&c.disk(Side::A)));
-        c.commit(Side::B).await;
-        c.reprotect(Side::B).await;
-        c.machine(Side::B).write(2, 22);
-        c.point(Side::B);
-        c.next_run();
-        c.site(Side::B).stop_replication(&c.call(), &c.item()).await.expect("replication stops");
-        for _ in 0..2 {
-            c.site(Side::A).drop_replica(&c.call(), &c.item()).await.expect("the replica is dropped");
-            assert_eq!((c.machine(Side::A).state().as_str(), c.machine(Side::A).autostarts()), ("shut off", false));
-        }
-        assert_eq!((c.disk(Side::A), hash(&home)), (home.clone(), before));
-        assert_eq!(files(&c, Side::A, "p"), [""; 0]);
-        // The way home is open again.
-        c.reprotect(Side::B).await;
-        c.point(Side::B);
-        assert!(!c.machine(Side::A).is_known());
-    });
-}
-
-#[test]
-fn nothing_is_built_on_a_machine_that_may_write() {
-    run("nothing_is_built_on_a_machine_that_may_write", async |c| {
-        c.protect(Side::A, Base::Empty).await;
-        c.point(Side::A);
-        c.unplanned(Side::A).await;
-        c.commit(Side::B).await;
-        c.next_run();
-        c.machine(Side::A).start();
-        let refused = c.prepare(Side::B, Base::OldMachine).await;
-        assert!(matches!(refused, Err(provider::ProviderError::NotFenced { .. })), "{refused:?}");
-        c.fence(Side::A).await;
-        c.protect(Side::B, Base::OldMachine).await;
-        c.point(Side::B);
-        let sync = c.site(Side::B).final_sync(&c.call(), &c.item(), std::sync::Arc::new(provider::Quiet)).await;
-        assert!(matches!(sync, Err(provider::ProviderError::StillRunning { .. })), "{sync:?}");
-        let twice = c.prepare(Side::B, Base::OldMachine).await;
-        assert!(twice.is_ok(), "{twice:?}");
-    });
-}
-
-#[test]
 fn a_first_copy_home_that_is_interrupted_again_and_again_ends_right() {
     run("a_first_copy_home_that_is_interrupted_again_and_again_ends_right", async |c| {
         for block in 1..=20 {
@@ -357,36 +287,6 @@ fn a_first_copy_home_that_is_interrupted_again_and_again_ends_right() {
 }
 
 #[test]
-fn a_whole_copy_home_puts_the_old_machine_aside_until_it_is_discarded() {
-    run("a_whole_copy_home_puts_the_old_machine_aside_until_it_is_discarded", async |c| {
-        c.machine(Side::A).write(1, 11);
-        c.protect(Side::A, Base::Empty).await;
-        c.point(Side::A);
-        c.unplanned(Side::A).await;
-        let (home, before) = (c.disk(Side::A), hash(&c.disk(Side::A)));
-        c.commit(Side::B).await;
-        c.next_run();
-        c.protect(Side::B, Base::Empty).await;
-        c.machine(Side::B).write(2, 22);
-        let point = c.point(Side::B);
-        c.unplanned(Side::B).await;
-        assert_eq!([1, 2].map(|block| c.machine(Side::A).read(block)), [11, 22]);
-        assert_ne!(c.disk(Side::A), home);
-        let generation = c.generation();
-        c.next_run();
-        for _ in 0..2 {
-            c.site(Side::A).discard(&c.call(), &c.item(), generation).await.expect("what came home is discarded");
-            assert_eq!((c.disk(Side::A), c.machine(Side::A).state().as_str()), (home.clone(), "shut off"));
-        }
-        assert!(!c.machine(Side::A).autostarts());
-        c.bring_up(Side::A, point).await;
-        c.commit(Side::A).await;
-        assert_eq!(files(&c, Side::A, "aside."), [""; 0]);
-        assert_eq!(hash(&home), before, "the old disk is not written");
-    });
-}
-
-#[test]
 fn a_last_point_that_could_not_be_sent_leaves_the_loop_as_it_was() {
     run("a_last_point_that_could_not_be_sent_leaves_the_loop_as_it_was", async |c| {
         c.machine(Side::A).write(1, 11);
@@ -415,30 +315,6 @@ fn a_last_point_that_could_not_be_sent_leaves_the_loop_as_it_was() {
         c.next_run();
         c.bring_up(Side::B, later).await;
         assert_eq!([1, 2, 3].map(|block| c.machine(Side::B).read(block)), [11, 22, 33]);
-    });
-}
-
-#[test]
-fn a_machine_that_was_retired_is_neither_started_nor_discarded() {
-    run("a_machine_that_was_retired_is_neither_started_nor_discarded", async |c| {
-        c.machine(Side::A).write(1, 11);
-        c.protect(Side::A, Base::Empty).await;
-        c.point(Side::A);
-        c.unplanned(Side::A).await;
-        let generation = c.generation();
-        let (site, item) = (c.site(Side::B), c.item());
-        let runs = site.retire(&c.call(), &item, generation).await;
-        assert!(matches!(runs, Err(provider::ProviderError::StillRunning { .. })), "{runs:?}");
-        c.commit(Side::B).await;
-        c.machine(Side::B).stop();
-        site.retire(&c.call(), &item, generation).await.expect("it is retired");
-        let started = site.start_machine(&c.call(), &item, generation).await.map(drop);
-        assert_eq!(started, Err(provider::ProviderError::NotRecovered { item: item.clone(), generation }));
-        let discarded = site.discard(&c.call(), &item, generation).await;
-        assert!(matches!(discarded, Err(provider::ProviderError::Platform { .. })), "{discarded:?}");
-        assert_eq!(files(&c, Side::B, "run.").len(), 1);
-        site.drop_replica(&c.call(), &item).await.expect("the replica is dropped");
-        assert_eq!(files(&c, Side::B, "run."), [""; 0], "with the replica goes what was kept for it");
     });
 }
 

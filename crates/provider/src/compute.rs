@@ -137,7 +137,7 @@ pub trait Compute: Send + Sync {
     ///
     /// # Errors
     /// `StaleToken`, `NoSuchReplica`, `NoSuchPoint`, `PointsWithdrawn`, `Superseded` (a newer generation is recovered),
-    /// `OlderMachine`, `Storage`.
+    /// `OlderMachine`, `NoNetwork` (what its network cards need is not there), `Storage`.
     async fn recover(&self, call: &Call, wanted: RecoverMachine) -> Result<Recovered, ProviderError>;
 
     /// Powers the recovered machine on, with changes counted from its first instruction; it will not start with the host.

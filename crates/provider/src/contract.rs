@@ -103,6 +103,8 @@ pub trait Lab: Send + Sync {
     async fn heed_shut_down(&self, end: End, heeds: bool);
     /// Makes the guest of the source machine refuse to freeze its file systems.
     async fn refuse_freeze(&self);
+    /// Connects something else to an isolated network of copies at the second site, or takes it away.
+    async fn stranger_on(&self, network: &str, there: bool);
     /// Ends the source's agent without warning and starts it again.
     async fn restart_source(&self);
     /// Ends the target's agent without warning and starts it again.
@@ -251,6 +253,8 @@ cases! {
     copies::points_that_a_copy_reads_are_not_dropped,
     copies::a_real_failover_goes_on_beside_a_copy,
     copies::a_stale_token_makes_and_removes_no_copy,
+    copies::copies_of_a_plan_share_a_network_that_goes_with_the_last_of_them,
+    copies::a_stranger_on_a_shared_network_keeps_the_next_copy_off,
     groups::members_of_a_group_share_moments_and_take_points_of_their_own,
     groups::a_member_that_is_off_holds_nobody,
     groups::moments_are_never_named_twice_and_go_on_after_a_restart,

@@ -53,6 +53,9 @@ pub enum ProviderError {
     /// Something could reach the copy or be reached by it; it was not started.
     #[error("network {network} is not isolated: {detail}")]
     NotIsolated { network: String, detail: String },
+    /// The machine's network cards would be connected to nothing; it was not made.
+    #[error("{machine} can't be started at this site, which lacks {missing}")]
+    NoNetwork { machine: String, missing: String },
     /// A check did not hold.
     #[error("{machine} does not serve: {detail}")]
     NotServing { machine: String, detail: String },
@@ -126,6 +129,7 @@ impl ProviderError {
             | Self::NotReplicated { .. }
             | Self::TestCopyExists { .. }
             | Self::NotIsolated { .. }
+            | Self::NoNetwork { .. }
             | Self::NoSuchMachine { .. }
             | Self::NoSuchReplica { .. }
             | Self::NoSuchPoint { .. }
@@ -157,6 +161,7 @@ impl ProviderError {
             | Self::NotReplicated { .. }
             | Self::TestCopyExists { .. }
             | Self::NotIsolated { .. }
+            | Self::NoNetwork { .. }
             | Self::NotServing { .. }
             | Self::NoSuchMachine { .. }
             | Self::NoSuchReplica { .. }
@@ -190,6 +195,7 @@ impl ProviderError {
             Self::NotReplicated { .. } => "not_replicated",
             Self::TestCopyExists { .. } => "test_copy_exists",
             Self::NotIsolated { .. } => "not_isolated",
+            Self::NoNetwork { .. } => "no_network",
             Self::NotServing { .. } => "not_serving",
             Self::NoSuchReplica { .. } => "no_such_replica",
             Self::NoSuchPoint { .. } => "no_such_point",
@@ -230,6 +236,7 @@ impl ProviderError {
             Self::NotReplicated { .. } => "protect or reprotect the item first",
             Self::TestCopyExists { .. } => "clean the earlier test failover first",
             Self::NotIsolated { .. } => "the copy was not started; take what is named off the network, or clean the test failover",
+            Self::NoNetwork { .. } => "make what is missing at this site, under the same name, and start it; then try again",
             Self::NotServing { .. } => "look at the machine's console; the check is asked again until its time is up",
             Self::NoSuchMachine { .. } => "check the machine's name and the site; `virsh list --all` shows what the host knows",
             Self::NoSuchReplica { .. } => "protect the item first, or check that this is its recovery site",

@@ -8,12 +8,12 @@
 //!
 //! Invariants: 1. The copy is named by its generation and is never mistaken for a recovered machine: `recover`, `discard` and
 //! `observe_machine` do not see it. 2. It is powered on only after its network was seen to reach nothing: no uplink, no address
-//! on the host, no port but the copy's own. 3. While it exists, nothing that it reads from is pruned. 4. After `clean_test` the
-//! inventory has nothing of it, whatever happened before.
+//! on the host, no port but those of the copies that share it. 3. While it exists, nothing that it reads from is pruned. 4. After
+//! `clean_test` the inventory has nothing of it, whatever happened before; a network that copies share goes with the last of them.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use recovery::{Check, Generation, ItemName, PointId};
+use recovery::{Check, Generation, ItemName, PointId, TestNetwork};
 use serde::{Deserialize, Serialize};
 
 use crate::{Call, ProviderError, Recovered, RecoveredState};
@@ -25,6 +25,10 @@ pub struct RecoverTest {
     /// Names everything that is made.
     pub generation: Generation,
     pub point: PointId,
+    /// The isolated network that it shares with the other copies of a plan: each host of a site has one of that name, which
+    /// reaches no other host. `None`: one that no other copy is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<TestNetwork>,
 }
 
 /// What was seen of the copy's network before the copy was powered on.
@@ -65,14 +69,14 @@ pub trait TestCopies: Send + Sync {
     /// `StaleToken`, `NotRecovered`, `NotIsolated`, `Platform`.
     async fn start_test(&self, call: &Call, item: &ItemName, generation: Generation) -> Result<TestStarted, ProviderError>;
 
-    /// Asks the running copy, from within its network. Returns what was asked and answered.
+    /// Asks the running copy, from within its network and under an address that nobody in it has. Returns what was asked and answered.
     ///
     /// # Errors
     /// `NotRecovered`, `NotServing` (with what did not hold), `Platform`.
     async fn check_test(&self, item: &ItemName, generation: Generation, checks: &[Check]) -> Result<String, ProviderError>;
 
     /// Removes the copy, whatever its generation up to this one, with its disks, its network and everything else that was made
-    /// for it. Twice is once.
+    /// for it. A network that it shares stays until the last copy on it is cleaned. Twice is once.
     ///
     /// # Errors
     /// `StaleToken`, `Platform`, `Storage`.

@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Check, ChosenPoint, Contradiction, Direction, Disk, FailoverKind, Fence, Generation, Group, Hold, ItemName, ItemRecord, ItemState, MainState,
-    OldMachine, Operation, PointChoice, PointId, Profile, ReplicationPolicy, RequestedPoint, Rest, Resync, Side, SiteName, Stand, Step, TestCopy,
+    OldMachine, Operation, PointChoice, PointId, Profile, ReplicationPolicy, RequestedPoint, Rest, Resync, Side, SiteName, SourceLeft, Stand, Step, TestCopy,
     TestFailover,
-    operation::gives_points_up,
+    operation::{allowed_operations, gives_points_up},
     profile::has,
 };
 
@@ -187,10 +187,27 @@ pub enum Fact {
         /// Why.
         reason: String,
     },
+    /// A failover was given up, and nobody could reach its source to give it back.
+    SourceNotGivenBack {
+        /// Where, why and when.
+        left: SourceLeft,
+    },
+    /// The source that was left behind goes on as before.
+    SourceGivenBack,
     /// The item is in this replication group, so defined; `None`: in none.
     Grouped {
         /// As all its members know it.
         group: Option<Group>,
+    },
+    /// The item is taken off the list; one of its name that is registered later begins anew.
+    Forgotten {
+        /// Who said so.
+        by: String,
+        /// When.
+        at: DateTime<Utc>,
+        /// Sites at which something of it may still lie.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        left_behind: Vec<SiteName>,
     },
 }
 
@@ -200,6 +217,8 @@ pub enum Fact {
 /// The fact does not fit the record.
 pub fn apply(record: Option<ItemRecord>, fact: &Fact) -> Result<ItemRecord, FactRefused> {
     if let Fact::ItemRegistered { name, primary, recovery, machine, policy, checks, profile } = fact {
+        // Whoever registers it again has not given its source back.
+        let source_left = record.as_ref().and_then(|old| old.source_left.clone());
         let state = registered_state(record, name)?;
         if primary == recovery {
             return Err(FactRefused::SameSite { name: name.clone(), site: primary.clone() });
@@ -228,9 +247,11 @@ pub fn apply(record: Option<ItemRecord>, fact: &Fact) -> Result<ItemRecord, Fact
             hold: None,
             contradiction: None,
             group: None,
+            forgotten: None,
+            source_left,
         });
     }
-    changed(record.ok_or(FactRefused::Unregistered)?, fact)
+    changed(record.filter(ItemRecord::is_known).ok_or(FactRefused::Unregistered)?, fact)
 }
 
 /// Applies `facts` in order to nothing.
@@ -247,7 +268,7 @@ pub fn fold<'a>(facts: impl IntoIterator<Item = &'a Fact>) -> Result<Option<Item
 
 /// A new registration starts over but never goes back behind a generation that objects on disk carry.
 fn registered_state(record: Option<ItemRecord>, name: &ItemName) -> Result<ItemState, FactRefused> {
-    let Some(old) = record else {
+    let Some(old) = record.filter(ItemRecord::is_known) else {
         return Ok(ItemState::new());
     };
     if old.name != *name {
@@ -266,15 +287,7 @@ fn changed(mut record: ItemRecord, fact: &Fact) -> Result<ItemRecord, FactRefuse
             return Err(FactRefused::InUse { name: name.clone(), state: record.state.main });
         }
         Fact::DisksFound { disks } => record.disks.clone_from(disks),
-        Fact::Moved { step } => {
-            let from = record.state.main;
-            record.state = moved(&record, *step)?;
-            (record.recovered_as, record.powered_on) = made_by(&record, from, *step);
-            if *step == (Step::Finish { operation: Operation::Undo }) || gives_failover_up(*step) {
-                (record.chosen, record.fence, record.requested) = (None, None, None);
-                record.state.old_machine = before_the_move(&record);
-            }
-        }
+        Fact::Moved { step } => return after_move(record, *step),
         Fact::Granted { generation } if *generation < record.state.generation => {
             return Err(FactRefused::Generation {
                 name: record.name,
@@ -323,7 +336,29 @@ fn changed(mut record: ItemRecord, fact: &Fact) -> Result<ItemRecord, FactRefuse
             record.state = resolved(&record, *rest, site)?;
             record.contradiction = None;
         }
+        Fact::SourceNotGivenBack { left } => {
+            side_of(&record, &left.site)?;
+            record.source_left = Some(left.clone());
+        }
+        Fact::SourceGivenBack => record.source_left = None,
         Fact::Grouped { group } => record.group = regrouped(&record, group.as_ref())?,
+        Fact::Forgotten { at, .. } => record.forgotten = Some(forgotten(&record, *at)?),
+    }
+    Ok(record)
+}
+
+fn after_move(mut record: ItemRecord, step: Step) -> Result<ItemRecord, FactRefused> {
+    let from = record.state.main;
+    record.state = moved(&record, step)?;
+    (record.recovered_as, record.powered_on) = made_by(&record, from, step);
+    if step == (Step::Finish { operation: Operation::Undo }) || gives_failover_up(step) {
+        (record.chosen, record.fence, record.requested) = (None, None, None);
+        record.state.old_machine = before_the_move(&record);
+        record.source_left = None;
+    }
+    // From here on the source is to stay as it is.
+    if step == Step::PowerOn {
+        record.source_left = None;
     }
     Ok(record)
 }
@@ -372,6 +407,18 @@ fn regrouped(record: &ItemRecord, asked: Option<&Group>) -> Result<Option<Group>
         return Err(FactRefused::NoMember { name, group: asked.name().clone() });
     }
     Ok(Some(asked.clone()))
+}
+
+/// An item that is in use, or that others count on, stays.
+fn forgotten(record: &ItemRecord, at: DateTime<Utc>) -> Result<DateTime<Utc>, FactRefused> {
+    let name = record.name.clone();
+    if let Some(group) = &record.group {
+        return Err(FactRefused::StillGrouped { name, group: group.name().clone() });
+    }
+    if !allowed_operations(&record.state, record.profile).contains(&Operation::Forget) {
+        return Err(FactRefused::InUse { name, state: record.state.main });
+    }
+    Ok(at)
 }
 
 /// Which recoveries made the source's machine and the one that was failed over to.
@@ -591,6 +638,26 @@ mod tests {
         let other = apply(Some(record.clone()), &group("shop", &["db1", "web"])).unwrap_err().to_string();
         assert_eq!(other, "replication group shop has no member db9");
         assert_eq!(apply(Some(record), &Fact::Grouped { group: None }).unwrap().group, None);
+    }
+
+    #[test]
+    fn an_item_is_forgotten_if_nothing_of_it_is_left_and_begins_anew_later() {
+        let forgotten = || Fact::Forgotten { by: "ada".to_owned(), at: DateTime::UNIX_EPOCH, left_behind: vec![] };
+        let granted = |grant_epoch| Fact::Granted { generation: Generation { era: 1, grant_epoch } };
+        let kept = Fact::Moved { step: Step::Fail { operation: Operation::Protect, stand: Stand::Kept } };
+        let never = [registered(), begin(Operation::Protect), granted(5), kept, forgotten()];
+        let record = fold(&never).unwrap().unwrap();
+        assert!(!record.is_known());
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<ItemRecord>(&text).unwrap(), record);
+        assert_eq!(apply(Some(record.clone()), &granted(6)).unwrap_err(), FactRefused::Unregistered);
+        assert_eq!(apply(Some(record.clone()), &forgotten()).unwrap_err(), FactRefused::Unregistered);
+        assert_eq!(apply(Some(record), &registered()).unwrap(), apply(None, &registered()).unwrap());
+        let left = Fact::Moved { step: Step::Fail { operation: Operation::Protect, stand: Stand::Left } };
+        let refused = fold(&[registered(), begin(Operation::Protect), left, forgotten()]).unwrap_err();
+        assert_eq!((refused.0, refused.1.to_string()), (3, "item db9 is registered and failed(protect), not unprotected".to_owned()));
+        let over = fold(&[registered(), begin(Operation::Protect), finish(Operation::Protect), begin(Operation::Unprotect), finish(Operation::Unprotect), forgotten()]);
+        assert!(!over.unwrap().unwrap().is_known());
     }
 
     #[test]

@@ -313,29 +313,44 @@ pub fn joinable(group: &Group, records: &[ItemRecord]) -> Result<(), GroupRefuse
     Ok(())
 }
 
-/// What keeps the members from having common moments, as far as their records say; `None` if nothing does.
+/// Why members have no common moments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Apart {
+    /// In words.
+    pub why: String,
+    /// Whether somebody has to look: a failover that is under way, or that waits for its commit or reprotect, ends without that.
+    pub amiss: bool,
+}
+
+/// What keeps the members from having common moments, as far as their records say; `None` if nothing does. Where a member runs is
+/// where its machine is active: a commit that is missing is no other site.
 #[must_use]
-pub fn apart(group: &Group, records: &[ItemRecord]) -> Option<String> {
+pub fn apart(group: &Group, records: &[ItemRecord]) -> Option<Apart> {
     let of_group: Vec<&ItemRecord> = group.members().iter().filter_map(|item| records.iter().find(|record| record.name == *item)).collect();
     let first = of_group.first()?;
-    if let Some(other) = of_group.iter().find(|record| record.source_site() != first.source_site()) {
-        return Some(format!(
-            "its members run at different sites: {} at {}, {} at {}; there is none until all run at one site and are protected there",
-            first.name,
-            first.source_site(),
-            other.name,
-            other.source_site()
-        ));
+    let resting: Vec<&&ItemRecord> = of_group.iter().filter(|record| record.state.main != MainState::Protected).collect();
+    let states = resting.iter().map(|record| format!("{} is {}", record.name, record.state.main)).collect::<Vec<_>>().join(", ");
+    if resting.iter().any(|record| record.state.main.busy_with().is_some()) {
+        return Some(Apart { why: format!("{states}; there is none until all are protected"), amiss: false });
     }
-    let resting = of_group.iter().find(|record| record.state.main != MainState::Protected)?;
-    Some(format!("item {} is {}", resting.name, resting.state.main))
+    if let Some(other) = of_group.iter().find(|record| record.active_site() != first.active_site()) {
+        let (a, at_a, b, at_b) = (&first.name, first.active_site(), &other.name, other.active_site());
+        let why = format!("its members run at different sites: {a} at {at_a}, {b} at {at_b}; there is none until all run at one site and are protected there");
+        return Some(Apart { why, amiss: true });
+    }
+    let waits = |record: &&&ItemRecord| matches!(record.state.main, MainState::CommitPending | MainState::Committed);
+    match resting.iter().all(waits) {
+        _ if resting.is_empty() => None,
+        true => Some(Apart { why: format!("all run at {}, and {states}; there is none until all are committed and reprotected", first.active_site()), amiss: false }),
+        false => Some(Apart { why: format!("{states}; there is none until all are protected"), amiss: true }),
+    }
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]
 mod tests {
     use super::*;
-    use crate::{Fact, Operation, Step, fold};
+    use crate::{Direction, Fact, Operation, Side, Step, fold};
 
     fn names(members: &[&str]) -> BTreeSet<ItemName> {
         members.iter().map(|item| item.parse().unwrap()).collect()
@@ -424,12 +439,34 @@ mod tests {
         let (db1, db2, mut away) = (member("db1", false), member("db2", false), member("db2", true));
         assert_eq!(joinable(&shop, &[db1.clone(), away.clone()]), Ok(()));
         assert_eq!(apart(&shop, &[db1.clone(), db2]), None);
+        let told = |why: &str, amiss| Some(Apart { why: why.to_owned(), amiss });
         assert_eq!(
-            apart(&shop, &[db1.clone(), away.clone()]).unwrap(),
-            "its members run at different sites: db1 at berlin, db2 at hamburg; there is none until all run at one site and are protected there"
+            apart(&shop, &[db1.clone(), away.clone()]),
+            told("its members run at different sites: db1 at berlin, db2 at hamburg; there is none until all run at one site and are protected there", true)
         );
-        (away.primary, away.recovery) = (db1.primary.clone(), db1.recovery.clone());
-        away.state.main = MainState::CommitPending;
-        assert_eq!(apart(&shop, &[db1, away]).unwrap(), "item db2 is commit pending");
+        away.state.main = MainState::Reprotecting;
+        assert_eq!(apart(&shop, &[db1.clone(), away]), told("db2 is reprotecting; there is none until all are protected", false));
+        let mut broken = member("db2", false);
+        broken.state.main = MainState::Failed { of: Operation::Resync, before: None };
+        assert_eq!(apart(&shop, &[db1, broken]), told("db2 is failed(resync); there is none until all are protected", true));
+    }
+
+    #[test]
+    fn members_that_run_at_one_site_are_not_apart_because_one_is_not_committed() {
+        let shop = group(&["db1", "db2"]);
+        let away = |name, main, direction| {
+            let mut record = ItemRecord { group: Some(shop.clone()), ..item(name, false) };
+            (record.state.main, record.state.active, record.state.direction) = (main, Side::Recovery, direction);
+            record
+        };
+        let committed = away("db1", MainState::Committed, Direction::Reverse);
+        let pending = away("db2", MainState::CommitPending, Direction::Forward);
+        let why = "all run at hamburg, and db1 is committed, db2 is commit pending; there is none until all are committed and reprotected";
+        assert_eq!(apart(&shop, &[committed.clone(), pending.clone()]), Some(Apart { why: why.to_owned(), amiss: false }));
+        let home = ItemRecord { group: Some(shop.clone()), ..item("db1", false) };
+        assert!(apart(&shop, &[home, pending]).unwrap().amiss, "half of a group has failed over");
+        let protected = away("db2", MainState::Protected, Direction::Reverse);
+        let why = "all run at hamburg, and db1 is committed; there is none until all are committed and reprotected";
+        assert_eq!(apart(&shop, &[committed, protected]), Some(Apart { why: why.to_owned(), amiss: false }));
     }
 }

@@ -105,6 +105,19 @@ name_type! {
 }
 
 name_type! {
+    /// Names an isolated network that copies for tests share: that of a plan.
+    TestNetwork, "test network", 63, "letters, digits, `.`, `_` and `-`",
+    |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+impl From<&PlanName> for TestNetwork {
+    /// By the plan and not by its run: copies that a run left which stopped, and those of the run that goes on with it, meet.
+    fn from(plan: &PlanName) -> Self {
+        Self(plan.0.clone())
+    }
+}
+
+name_type! {
     /// Names a secret that an agent keeps: a private key, a TSIG key, the value of a header.
     SecretName, "secret", 63, "letters, digits, `.`, `_` and `-`",
     |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')

@@ -3,11 +3,11 @@
 //! Invariants: 1. The record is written only by [`crate::apply`]. 2. It carries the version of its format; a reader refuses
 //! a newer one instead of guessing. 3. `primary` and `recovery` never change; where the machine runs is `state.active`.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{
-    Check, Consistency, Direction, Generation, Group, ItemName, MainState, PointChoice, PointId, Profile, ReplicationPolicy, Rest, SiteName, span::Span,
+    Check, Consistency, Direction, Generation, Group, ItemName, MainState, PointChoice, PointId, Profile, ReplicationPolicy, Rest, SiteName, profile::failback, span::Span,
 };
 
 /// One of an item's two sites.
@@ -198,6 +198,30 @@ pub struct Contradiction {
     pub before: Option<Rest>,
 }
 
+/// A failover was given up without its source being given back: nobody could reach it. No machine was started in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceLeft {
+    /// Where.
+    pub site: SiteName,
+    /// What was tried and what stood in the way, in words.
+    pub why: String,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+impl SourceLeft {
+    /// For people.
+    #[must_use]
+    pub fn told(&self, machine: &str) -> String {
+        format!(
+            "a failover was given up at {}, and {} could not be reached to give its source back: machine {machine} may be fenced there, or not \
+             be replicated. That is made good when the site answers; a failover, with --accept-unfenced if need be, or an undo does not wait for it",
+            self.at.format("%Y-%m-%d %H:%M:%S UTC"),
+            self.site
+        )
+    }
+}
+
 /// Why the target was allowed to start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
@@ -279,11 +303,23 @@ pub struct ItemRecord {
     /// The replication group that it is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<Group>,
+    /// When it was taken off the list: there is no such item any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forgotten: Option<DateTime<Utc>>,
+    /// Its source may be fenced by a failover that was given up. No machine was powered on since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_left: Option<SourceLeft>,
 }
 
 impl ItemRecord {
     /// The format that this build writes.
     pub const VERSION: u32 = 1;
+
+    /// Whether there is such an item; not, once it was forgotten.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.forgotten.is_none()
+    }
 
     /// The site where the machine runs.
     #[must_use]
@@ -308,6 +344,17 @@ impl ItemRecord {
         removable && expires_at.is_some_and(|at| at <= now)
     }
 
+    /// Whether such a copy is to be removed now, if its record changed last at `changed_at`: one whose removal has failed is tried again after
+    /// as long again as it has been in vain, an hour at most.
+    #[must_use]
+    pub fn copy_is_due(&self, changed_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        const LONGEST: TimeDelta = TimeDelta::hours(1);
+        let expires_at = self.test_copy.as_ref().and_then(|copy| copy.expires_at);
+        let failed = self.state.test_failover == TestFailover::Failed;
+        let waits = expires_at.filter(|_| failed).map_or(TimeDelta::zero(), |at| (changed_at - at).clamp(TimeDelta::zero(), LONGEST));
+        self.copy_has_expired(now) && now - changed_at >= waits
+    }
+
     /// The generation of the machine that a failover has started.
     #[must_use]
     pub fn running_generation(&self) -> Generation {
@@ -321,7 +368,23 @@ impl ItemRecord {
             return None;
         }
         let failed_over_at = self.requested.as_ref().map(|requested| requested.at).or(self.running_since)?;
-        Some(self.profile.change_until(failed_over_at))
+        Some(failed_over_at + self.change_window())
+    }
+
+    /// How long after a failover its point can be changed: as the policy says, else as the profile has it.
+    #[must_use]
+    pub fn change_window(&self) -> TimeDelta {
+        let said = self.policy.change_window_s().and_then(|window_s| i64::try_from(window_s).ok());
+        said.map_or_else(|| self.profile.change_window(), TimeDelta::seconds)
+    }
+
+    /// How it is replicated as it runs now: the way home of some profiles has a policy of its own.
+    #[must_use]
+    pub fn policy_in_force(&self) -> ReplicationPolicy {
+        match failback::policy(self.profile) {
+            Some(home) if self.state.direction == Direction::Reverse => home.of(&self.policy),
+            Some(_) | None => self.policy.clone(),
+        }
     }
 
     /// The site that data is replicated from.
@@ -366,6 +429,25 @@ mod tests {
 
     use super::*;
     use crate::{Fact, Step, fold};
+
+    #[test]
+    fn a_removal_that_fails_again_and_again_is_tried_less_and_less_often() {
+        let at = |s: i64| DateTime::UNIX_EPOCH + TimeDelta::seconds(s);
+        let mut record = tested(Some(at(100)));
+        assert!(!record.copy_is_due(at(0), at(99)) && record.copy_is_due(at(0), at(100)));
+        record.state.test_failover = TestFailover::Failed;
+        assert!(record.copy_is_due(at(50), at(100)), "what failed before that is no removal");
+        let mut tries = vec![];
+        let mut changed_at = at(50);
+        for s in (100..20_000).step_by(10) {
+            if record.copy_is_due(changed_at, at(s)) {
+                // The try takes five seconds, and fails.
+                changed_at = at(s + 5);
+                tries.push(s);
+            }
+        }
+        assert_eq!(tries, [100, 110, 130, 170, 250, 410, 730, 1_370, 2_650, 5_210, 8_820, 12_430, 16_040, 19_650]);
+    }
 
     fn tested(expires_at: Option<DateTime<Utc>>) -> ItemRecord {
         let operation = crate::Operation::Protect;

@@ -29,10 +29,10 @@ mod way_back;
 
 pub use check::{Check, InvalidCheck};
 pub use fact::{Fact, FactRefused, apply, fold};
-pub use group::{Group, GroupRefused, GroupStatus, InvalidGroup, LastMoment, apart, joinable};
-pub use ids::{CommandName, Consistency, EffectToken, Generation, GroupName, InvalidId, ItemName, PlanName, PointId, SecretName, SiteName};
+pub use group::{Apart, Group, GroupRefused, GroupStatus, InvalidGroup, LastMoment, apart, joinable};
+pub use ids::{CommandName, Consistency, EffectToken, Generation, GroupName, InvalidId, ItemName, PlanName, PointId, SecretName, SiteName, TestNetwork};
 pub use item::{
-    ChosenPoint, Contradiction, Disk, Fence, Hold, ItemRecord, ItemState, OldMachine, RequestedPoint, Resync, Side, TestCopy, TestFailover,
+    ChosenPoint, Contradiction, Disk, Fence, Hold, ItemRecord, ItemState, OldMachine, RequestedPoint, Resync, Side, SourceLeft, TestCopy, TestFailover,
 };
 pub use operation::{Operation, allowed_operations};
 pub use point::{GroupMoment, InvalidChoice, NoPoint, PointChoice, RecoveryPoint, common_points, resolve};

@@ -47,11 +47,13 @@ pub enum Operation {
     Cancel,
     /// Compare record and reality, and say which of them holds.
     Resolve,
+    /// Take it off the list: nothing of it is left to lose.
+    Forget,
 }
 
 impl Operation {
     /// Every operation, in the order of the life cycle.
-    pub const ALL: [Operation; 17] = [
+    pub const ALL: [Operation; 18] = [
         Operation::Protect,
         Operation::TestFailover,
         Operation::CleanTestFailover,
@@ -69,6 +71,7 @@ impl Operation {
         Operation::Unprotect,
         Operation::Cancel,
         Operation::Resolve,
+        Operation::Forget,
     ];
 
     /// The word used on the command line, in the API and in histories.
@@ -92,6 +95,7 @@ impl Operation {
             Operation::Unprotect => "unprotect",
             Operation::Cancel => "cancel",
             Operation::Resolve => "resolve",
+            Operation::Forget => "forget",
         }
     }
 }
@@ -117,10 +121,19 @@ impl FromStr for Operation {
 #[must_use]
 pub fn allowed_operations(item: &ItemState, profile: Profile) -> Vec<Operation> {
     let mut allowed = allowed_in(item.main, item);
+    if item.main.busy_with().is_none() && copy_can_go(item) {
+        allowed.push(Operation::CleanTestFailover);
+    }
     allowed.retain(|operation| has(profile, *operation, item) && !(item.held && gives_points_up(*operation)));
     allowed.sort_unstable();
     allowed.dedup();
     allowed
+}
+
+/// Whether there is a copy of a test failover that nobody is making or removing. It has objects and a pin of its own, named by its generation,
+/// and no other is touched: so it goes whatever has become of the item since, also where the item itself runs beside it now.
+fn copy_can_go(item: &ItemState) -> bool {
+    matches!(item.test_failover, TestFailover::Ready | TestFailover::Failed)
 }
 
 /// Whether points go with it: a held one keeps it from being begun.
@@ -135,7 +148,7 @@ fn holding(item: &ItemState) -> Operation {
 
 fn allowed_in(main: MainState, item: &ItemState) -> Vec<Operation> {
     match main {
-        MainState::Unprotected => vec![Operation::Protect],
+        MainState::Unprotected => vec![Operation::Protect, Operation::Forget],
         MainState::Seeding => vec![Operation::Cancel, Operation::Unprotect],
         MainState::Protected => protected(item),
         MainState::FailingOver { retreat: Retreat::Open, .. } => vec![Operation::Cancel],
@@ -176,10 +189,8 @@ fn protected(item: &ItemState) -> Vec<Operation> {
         Direction::Forward => Operation::PlannedFailover,
         Direction::Reverse => Operation::Failback,
     });
-    match item.test_failover {
-        TestFailover::None => allowed.push(Operation::TestFailover),
-        TestFailover::Ready | TestFailover::Failed => allowed.push(Operation::CleanTestFailover),
-        TestFailover::Running | TestFailover::Cleaning => {}
+    if item.test_failover == TestFailover::None {
+        allowed.push(Operation::TestFailover);
     }
     match item.resync {
         Resync::None | Resync::Needed => allowed.push(Operation::Resync),
@@ -226,6 +237,7 @@ mod tests {
                         | Operation::Release
                         | Operation::Cancel
                         | Operation::Resolve
+                        | Operation::Forget
                 );
                 assert!(!begins || !beside, "{operation} is beside the main state");
                 assert!(beside || begins == allowed.contains(&operation), "{main}: {operation}");
@@ -249,6 +261,16 @@ mod tests {
         item.test_failover = TestFailover::Ready;
         let allowed = allowed_operations(&item, Profile::Kvm);
         assert!(allowed.contains(&Operation::CleanTestFailover) && !allowed.contains(&Operation::TestFailover));
+    }
+
+    #[test]
+    fn a_copy_can_be_cleaned_in_every_state_in_which_nothing_is_under_way() {
+        for main in every_state() {
+            for (test_failover, there) in [(TestFailover::Ready, true), (TestFailover::Failed, true), (TestFailover::None, false), (TestFailover::Cleaning, false)] {
+                let allowed = allowed_operations(&ItemState { test_failover, ..in_state(main) }, Profile::Kvm);
+                assert_eq!(allowed.contains(&Operation::CleanTestFailover), there && main.busy_with().is_none(), "{main} {test_failover:?}");
+            }
+        }
     }
 
     #[test]

@@ -6,10 +6,13 @@
 //! Invariant: everything here is a function of the plan and of what it is given.
 
 pub mod action;
+mod asks;
 mod changes;
+mod extra;
 mod fit;
 mod forecast;
 mod mode;
+mod outline;
 mod reading;
 mod schema;
 mod spec;
@@ -18,14 +21,18 @@ mod steps;
 mod tests;
 mod timeline;
 mod together;
+mod warnings;
 
+pub use asks::{Asks, LeftOut, NOT_IN_A_TEST};
 pub use changes::{Change, changes};
-pub use fit::{Fit, fit};
+pub use extra::Extra;
+pub use fit::{Fit, fit, hindrances, undone};
 pub use forecast::{Forecast, Timed, forecast};
 pub use mode::{InvalidMode, Mode, OnError};
+pub use outline::{GroupOutline, Outline};
 pub use reading::{InvalidPlan, MOST_GROUPS, MOST_ITEMS_OF_GROUP, MOST_TEXT};
 pub use schema::schema;
-pub use spec::{Action, Approval, At, CommitPolicy, Does, Group, Manual, Member, Order, Plan, Silence, Then};
-pub use steps::{Lane, Stage, Step, StepKind, Unit, Work, action_key, member_key, place};
+pub use spec::{Action, Approval, At, CommitPolicy, Does, Group, Manual, Member, Order, Plan, Silence, Then, people};
+pub use steps::{InvalidWork, Lane, Stage, Step, StepKind, Unit, Work, action_key, member_key, place};
 pub use together::{NotTogether, together};
 pub use timeline::{StepRun, StepState, Timeline};

@@ -61,6 +61,14 @@ pub enum PointChoice {
     Exact(PointId),
 }
 
+impl PointChoice {
+    /// Whether what it means for a machine follows from the points of others.
+    #[must_use]
+    pub fn is_of_many(self) -> bool {
+        matches!(self, PointChoice::LatestMultiVmProcessed | PointChoice::LatestMultiVmAppConsistent)
+    }
+}
+
 /// Why no point can be recovered from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoPoint {

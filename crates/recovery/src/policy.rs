@@ -13,6 +13,8 @@ pub struct ReplicationPolicy {
     retention_window_s: u64,
     bandwidth_bytes_per_s: Option<u64>,
     app_consistent_interval_s: Option<u32>,
+    rpo_threshold_s: Option<u32>,
+    change_window_s: Option<u64>,
 }
 
 /// Why a policy is refused.
@@ -33,6 +35,12 @@ pub enum InvalidPolicy {
     /// A guest is not frozen more often than points are taken, nor more rarely than once a day.
     #[error("app-consistent points every {app_interval_s} s are outside {interval_s} s (one interval) to {} s", ReplicationPolicy::MAX_INTERVAL_S)]
     AppConsistent { app_interval_s: u32, interval_s: u32 },
+    /// A threshold below one interval would always be passed.
+    #[error("an RPO threshold of {threshold_s} s is outside {interval_s} s (one interval) to {} s", ReplicationPolicy::MAX_THRESHOLD_S)]
+    RpoThreshold { threshold_s: u32, interval_s: u32 },
+    /// A window that nobody can use, or for which points would be kept for ever.
+    #[error("a change window of {window_s} s is outside {} to {} s", ReplicationPolicy::MIN_CHANGE_WINDOW_S, ReplicationPolicy::MAX_CHANGE_WINDOW_S)]
+    ChangeWindow { window_s: u64 },
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -45,6 +53,10 @@ struct PolicyFields {
     bandwidth_bytes_per_s: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     app_consistent_interval_s: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rpo_threshold_s: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    change_window_s: Option<u64>,
 }
 
 impl ReplicationPolicy {
@@ -57,6 +69,13 @@ impl ReplicationPolicy {
     pub const MAX_WINDOW_S: u64 = 366 * 86_400;
     /// One block of 64 KiB a second.
     pub const MIN_BANDWIDTH_BYTES_PER_S: u64 = 65_536;
+
+    /// A week: what may be older than that needs no replication.
+    pub const MAX_THRESHOLD_S: u32 = 7 * 86_400;
+    /// A minute: another point has to be looked at first.
+    pub const MIN_CHANGE_WINDOW_S: u64 = 60;
+    /// A month: until then no point of a machine that was failed over goes.
+    pub const MAX_CHANGE_WINDOW_S: u64 = 31 * 86_400;
 
     /// Builds a policy.
     ///
@@ -80,7 +99,7 @@ impl ReplicationPolicy {
         if let Some(bytes_per_s) = bandwidth_bytes_per_s.filter(|b| *b < Self::MIN_BANDWIDTH_BYTES_PER_S) {
             return Err(InvalidPolicy::Bandwidth { bytes_per_s });
         }
-        Ok(Self { interval_s, retention_points, retention_window_s, bandwidth_bytes_per_s, app_consistent_interval_s: None })
+        Ok(Self { interval_s, retention_points, retention_window_s, bandwidth_bytes_per_s, app_consistent_interval_s: None, rpo_threshold_s: None, change_window_s: None })
     }
 
     /// The same with an app-consistent point at least every so many seconds; `None` takes none.
@@ -93,6 +112,29 @@ impl ReplicationPolicy {
             return Err(InvalidPolicy::AppConsistent { app_interval_s, interval_s });
         }
         Ok(Self { app_consistent_interval_s: every_s, ..self })
+    }
+
+    /// The same with an age from which the newest point counts as too old; `None` goes by the interval alone.
+    ///
+    /// # Errors
+    /// Less than an interval, or more than a week.
+    pub fn with_rpo_threshold(self, threshold_s: Option<u32>) -> Result<Self, InvalidPolicy> {
+        let interval_s = self.interval_s;
+        if let Some(threshold_s) = threshold_s.filter(|threshold| !(interval_s..=Self::MAX_THRESHOLD_S).contains(threshold)) {
+            return Err(InvalidPolicy::RpoThreshold { threshold_s, interval_s });
+        }
+        Ok(Self { rpo_threshold_s: threshold_s, ..self })
+    }
+
+    /// The same with another time after a failover in which its point can be changed; `None` goes by the profile.
+    ///
+    /// # Errors
+    /// Less than a minute, or more than a month.
+    pub fn with_change_window(self, window_s: Option<u64>) -> Result<Self, InvalidPolicy> {
+        if let Some(window_s) = window_s.filter(|window| !(Self::MIN_CHANGE_WINDOW_S..=Self::MAX_CHANGE_WINDOW_S).contains(window)) {
+            return Err(InvalidPolicy::ChangeWindow { window_s });
+        }
+        Ok(Self { change_window_s: window_s, ..self })
     }
 
     /// Seconds from the start of one point to the start of the next.
@@ -119,6 +161,18 @@ impl ReplicationPolicy {
         self.app_consistent_interval_s
     }
 
+    /// Age in seconds from which the newest point is too old; `None` if nobody has said.
+    #[must_use]
+    pub fn rpo_threshold_s(&self) -> Option<u32> {
+        self.rpo_threshold_s
+    }
+
+    /// Seconds after a failover in which its point can be changed; `None` as the profile has it.
+    #[must_use]
+    pub fn change_window_s(&self) -> Option<u64> {
+        self.change_window_s
+    }
+
     /// Greatest rate of the data stream in bytes per second; `None` is unlimited.
     #[must_use]
     pub fn bandwidth_bytes_per_s(&self) -> Option<u64> {
@@ -129,14 +183,17 @@ impl ReplicationPolicy {
 impl Default for ReplicationPolicy {
     /// A point every 5 s, 12 points over 72 h.
     fn default() -> Self {
-        Self { interval_s: 5, retention_points: 12, retention_window_s: 72 * 3600, bandwidth_bytes_per_s: None, app_consistent_interval_s: None }
+        Self { interval_s: 5, retention_points: 12, retention_window_s: 72 * 3600, bandwidth_bytes_per_s: None, app_consistent_interval_s: None, rpo_threshold_s: None, change_window_s: None }
     }
 }
 
 impl TryFrom<PolicyFields> for ReplicationPolicy {
     type Error = InvalidPolicy;
     fn try_from(f: PolicyFields) -> Result<Self, InvalidPolicy> {
-        Self::new(f.interval_s, f.retention_points, f.retention_window_s, f.bandwidth_bytes_per_s)?.with_app_consistent(f.app_consistent_interval_s)
+        Self::new(f.interval_s, f.retention_points, f.retention_window_s, f.bandwidth_bytes_per_s)?
+            .with_app_consistent(f.app_consistent_interval_s)?
+            .with_rpo_threshold(f.rpo_threshold_s)?
+            .with_change_window(f.change_window_s)
     }
 }
 
@@ -148,6 +205,8 @@ impl From<ReplicationPolicy> for PolicyFields {
             retention_window_s: p.retention_window_s,
             bandwidth_bytes_per_s: p.bandwidth_bytes_per_s,
             app_consistent_interval_s: p.app_consistent_interval_s,
+            rpo_threshold_s: p.rpo_threshold_s,
+            change_window_s: p.change_window_s,
         }
     }
 }
@@ -165,6 +224,9 @@ mod tests {
         assert_eq!(ReplicationPolicy::new(60, 12, 59, None), Err(InvalidPolicy::Window { window_s: 59, interval_s: 60 }));
         let often = ReplicationPolicy::default().with_app_consistent(Some(4));
         assert_eq!(often, Err(InvalidPolicy::AppConsistent { app_interval_s: 4, interval_s: 5 }));
+        let hasty = ReplicationPolicy::default().with_rpo_threshold(Some(4));
+        assert_eq!(hasty, Err(InvalidPolicy::RpoThreshold { threshold_s: 4, interval_s: 5 }));
+        assert_eq!(ReplicationPolicy::default().with_change_window(Some(59)), Err(InvalidPolicy::ChangeWindow { window_s: 59 }));
         assert_eq!(ReplicationPolicy::new(5, 12, 60, Some(1)), Err(InvalidPolicy::Bandwidth { bytes_per_s: 1 }));
     }
 
@@ -172,6 +234,8 @@ mod tests {
     fn a_policy_read_from_json_is_checked() {
         let text = serde_json::to_string(&ReplicationPolicy::default()).unwrap();
         assert_eq!(serde_json::from_str::<ReplicationPolicy>(&text).unwrap(), ReplicationPolicy::default());
+        let said = ReplicationPolicy::default().with_rpo_threshold(Some(900)).unwrap().with_change_window(Some(3_600)).unwrap();
+        assert_eq!(serde_json::from_str::<ReplicationPolicy>(&serde_json::to_string(&said).unwrap()).unwrap(), said);
         assert!(serde_json::from_str::<ReplicationPolicy>(r#"{"interval_s":5,"retention_points":200,"retention_window_s":60}"#).is_err());
     }
 }

@@ -23,7 +23,7 @@ pub mod sync;
 
 use std::{fmt, str::FromStr};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use operations::has;
@@ -73,12 +73,6 @@ impl Profile {
         }
     }
 
-    /// When the window closes in which another point may be chosen.
-    #[must_use]
-    pub fn change_until(self, failed_over_at: DateTime<Utc>) -> DateTime<Utc> {
-        failed_over_at + self.change_window()
-    }
-
     /// Whether it is that of an item of which nothing else is said.
     #[must_use]
     pub fn is_default(&self) -> bool {
@@ -116,8 +110,6 @@ mod tests {
     fn rule_10_another_point_may_be_chosen_for_24_hours_under_hyperv_and_for_72_elsewhere() {
         let hours = Profile::ALL.map(|profile| (profile.as_str(), profile.change_window().num_hours()));
         assert_eq!(hours, [("kvm", 72), ("vmware", 72), ("hyperv", 24), ("physical", 72)]);
-        let at = DateTime::UNIX_EPOCH;
-        assert_eq!(Profile::Hyperv.change_until(at), at + TimeDelta::hours(24));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 mod facts;
 mod item;
+mod people;
 mod plan;
 mod sites;
 mod verified;
@@ -18,7 +19,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use facts::{ActionsReport, AgentFacts, AgentReport, Capacity, Facts, ItemFacts, MachineNeeds, PlanFacts, ReplicationFacts, StepFacts};
+pub use facts::{Access, ActionsReport, AgentFacts, AgentReport, AskFacts, Capacity, Facts, ItemFacts, MachineNeeds, Networks, PlanFacts, ReplicationFacts, StepFacts};
 pub use item::judge_item;
 pub use plan::judge_plan;
 pub use verified::{Fingerprint, Verification, changes_since, fingerprint};
@@ -81,6 +82,13 @@ pub struct Finding {
 impl Finding {
     fn ok(check: &str, about: impl fmt::Display, what: impl Into<String>) -> Self {
         Self { check: check.to_owned(), about: about.to_string(), severity: Severity::Ok, what: what.into(), means: String::new(), next: String::new() }
+    }
+
+    /// A plan that stands in the database and that this build can't read.
+    #[must_use]
+    pub fn unreadable_plan(name: &str, why: &str) -> Self {
+        let next = format!("Apply it again: switchback plan apply -f FILE; or bring servers and workers to one version. (switchback plan remove {name} removes it.)");
+        Self::bad(Severity::Critical, "plan", name, [why.to_owned(), "It can't be carried out.".to_owned(), next])
     }
 
     fn bad(severity: Severity, check: &str, about: impl fmt::Display, [what, means, next]: [String; 3]) -> Self {

@@ -356,7 +356,8 @@ fn busy_state(operation: Operation) -> Option<MainState> {
         | Operation::Hold
         | Operation::Release
         | Operation::Cancel
-        | Operation::Resolve => None,
+        | Operation::Resolve
+        | Operation::Forget => None,
     }
 }
 

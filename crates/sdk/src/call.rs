@@ -50,13 +50,14 @@ pub struct Call<A: Activity> {
     queue: TaskQueue,
     input: Result<Value, String>,
     options: ActivityOptions,
+    grace: Option<Duration>,
     declared: PhantomData<A>,
 }
 
 impl<A: Activity> Call<A> {
     pub(crate) fn new(ctx: Context, queue: TaskQueue, activity: &A) -> Self {
         let input = serde_json::to_value(activity).map_err(|e| e.to_string());
-        Self { ctx, queue, input, options: A::options(), declared: PhantomData }
+        Self { ctx, queue, input, options: A::options(), grace: None, declared: PhantomData }
     }
 
     /// Longest wait until somebody claims it: how a dead site is noticed.
@@ -87,8 +88,15 @@ impl<A: Activity> Call<A> {
         self
     }
 
+    /// When the run is cancelled the call goes on for so long, and is only then asked to stop: for what is short if anybody answers.
+    #[must_use]
+    pub fn grace(mut self, time: Duration) -> Self {
+        self.grace = Some(time.min(LONGEST));
+        self
+    }
+
     async fn carried_out(self) -> Result<A::Output, CallError<A::Error>> {
-        let Self { ctx, queue, input, options, .. } = self;
+        let Self { ctx, queue, input, options, grace, .. } = self;
         if ctx.cancelled() {
             return Err(CallError::Cancelled);
         }
@@ -103,20 +111,48 @@ impl<A: Activity> Call<A> {
             grant: ctx.grant.clone(),
             compensation: ctx.compensating,
         });
-        read::<A>(outcome(&ctx, of).await)
+        read::<A>(outcome(&ctx, of, grace).await)
     }
 }
 
-async fn outcome(ctx: &Context, of: Seq) -> Outcome {
-    let mut asked_to_stop = false;
+/// How far a cancellation has come to a call.
+enum Asked {
+    NotYet,
+    /// It is asked to stop when this timer fires.
+    After(Seq),
+    ToStop,
+}
+
+async fn outcome(ctx: &Context, of: Seq, grace: Option<Duration>) -> Outcome {
+    let mut asked = Asked::NotYet;
     poll_fn(move |_| {
-        let finished = ctx.machine.borrow_mut().take_finished(of);
-        if let Some(outcome) = finished {
+        let mut machine = ctx.machine.borrow_mut();
+        if let Some(outcome) = machine.take_finished(of) {
+            if let Asked::After(timer) = asked
+                && !machine.take_fired(timer)
+            {
+                machine.command(Command::TimerCancelled { of: timer });
+            }
             return Poll::Ready(outcome);
         }
-        if ctx.cancelled() && !asked_to_stop {
-            asked_to_stop = true;
-            ctx.machine.borrow_mut().command(Command::ActivityCancelRequested { of });
+        drop(machine);
+        if !ctx.cancelled() {
+            return Poll::Pending;
+        }
+        let mut machine = ctx.machine.borrow_mut();
+        let now = match (&asked, grace) {
+            (Asked::NotYet, Some(grace)) => {
+                let due_at = machine.now + grace;
+                asked = Asked::After(machine.command(Command::TimerStarted { due_at, label: "until a cancelled call is asked to stop".into() }));
+                false
+            }
+            (Asked::NotYet, None) => true,
+            (Asked::After(timer), _) => machine.take_fired(*timer),
+            (Asked::ToStop, _) => false,
+        };
+        if now {
+            asked = Asked::ToStop;
+            machine.command(Command::ActivityCancelRequested { of });
         }
         Poll::Pending
     })

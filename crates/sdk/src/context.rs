@@ -73,6 +73,13 @@ impl Context {
         Self { shielded: true, ..self.clone() }
     }
 
+    /// The same context, whose calls end when somebody asks for the run to stop from now on; what was asked before is heard already, and
+    /// then they go on. For cleanup that waits for somebody who does not answer.
+    #[must_use]
+    pub fn until_cancelled(&self) -> Self {
+        Self { shielded: self.machine.borrow().cancel.is_some(), ..self.clone() }
+    }
+
     pub(crate) fn compensating(&self) -> Self {
         Self { shielded: true, compensating: true, ..self.clone() }
     }

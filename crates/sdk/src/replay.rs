@@ -120,16 +120,14 @@ impl<'a> Live<'a> {
             head = stored.hash;
             events.push(stored);
         };
-        let mut seen: BTreeSet<String> = history.events.iter().filter_map(|e| e.event.msg_key.clone()).collect();
-        let mut consumed = Vec::new();
-        for message in messages {
-            let key = message.key();
-            consumed.push(key.clone());
+        let mut seen: BTreeSet<&str> = history.events.iter().filter_map(|e| e.event.msg_key.as_deref()).collect();
+        let keys: Vec<String> = messages.iter().map(Message::key).collect();
+        for (message, key) in messages.iter().zip(&keys) {
             let inbound = message.clone().into_inbound();
-            if self.closed || !self.machine.borrow().awaits(&inbound) || !seen.insert(key.clone()) {
+            if self.closed || !self.machine.borrow().awaits(&inbound) || !seen.insert(key) {
                 continue;
             }
-            add(stamped(stamp, seq, Some(key), EventBody::Inbound(inbound.clone())));
+            add(stamped(stamp, seq, Some(key.clone()), EventBody::Inbound(inbound.clone())));
             let commands = self.deliver(seq, stamp.at, inbound)?;
             seq = seq.next();
             for command in commands {
@@ -137,7 +135,7 @@ impl<'a> Live<'a> {
                 seq = seq.next();
             }
         }
-        Ok(Turn { events, consumed })
+        Ok(Turn { events, consumed: keys })
     }
 
     /// Delivers one event and polls once; gives the commands that answer it.

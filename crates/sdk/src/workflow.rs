@@ -22,13 +22,26 @@ pub trait Workflow: 'static {
 pub(crate) type RunFuture = Pin<Box<dyn Future<Output = Result<Value, Failure>>>>;
 type Starter = Arc<dyn Fn(Context, Value) -> RunFuture + Send + Sync>;
 
-/// Workflows by name.
+/// Workflows by name, and the build that they are.
 #[derive(Clone, Default)]
 pub struct Registry {
+    build: Option<&'static str>,
     starters: BTreeMap<&'static str, Starter>,
 }
 
 impl Registry {
+    /// None yet, of a build with this name: at most 100 bytes.
+    #[must_use]
+    pub fn of_build(build: &'static str) -> Self {
+        Self { build: Some(build), ..Self::default() }
+    }
+
+    /// Its name; `None` where nobody tells builds apart.
+    #[must_use]
+    pub fn build(&self) -> Option<&'static str> {
+        self.build
+    }
+
     /// Adds a workflow.
     #[must_use]
     pub fn with<W: Workflow>(mut self) -> Self {

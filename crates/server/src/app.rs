@@ -14,12 +14,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use store::PgStore;
 use tokio::sync::{Notify, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
-use crate::{ca::Authority, problem::Refusal, routes, tally::Tally};
+use crate::{ca::Authority, hearing, problem::Refusal, routes, tally::Tally};
 
 /// Largest request: a report of a site with many points.
 const BODY_BYTES: usize = 8 << 20;
@@ -54,6 +55,7 @@ pub(crate) fn router(app: App) -> Router {
         .with_state(app)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(hearing::out))
         .layer(middleware::from_fn(traced))
 }
 
@@ -107,6 +109,24 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Queried<T> {
 pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     let bytes = if bytes.is_empty() { b"{}" } else { bytes };
     serde_json::from_slice(bytes).map_err(|error| Refusal::new(Code::InvalidRequest, format!("the request's body can't be read: {error}")))
+}
+
+/// Refuses what the database can't keep.
+pub(crate) fn storable(what: &str, value: &Value) -> Result<(), Refusal> {
+    if has_nul(value) {
+        let detail = format!("a text in {what} has the character NUL (\\0), which can't be kept; leave it out");
+        return Err(Refusal::new(Code::InvalidRequest, detail));
+    }
+    Ok(())
+}
+
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(values) => values.iter().any(has_nul),
+        Value::Object(fields) => fields.iter().any(|(key, value)| key.contains('\0') || has_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 /// A name or number in the path, read as what the route asks for.

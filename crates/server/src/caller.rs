@@ -2,7 +2,7 @@
 //!
 //! Invariant: a route that needs somebody takes him as an argument; without it there is nobody.
 
-use std::{fs, process::Command};
+use std::{collections::BTreeSet, fs, process::Command};
 
 use api::{Code, access::Role};
 use axum::{
@@ -92,6 +92,23 @@ fn from_name_service(uid: u32) -> Option<String> {
     named(&String::from_utf8_lossy(&output.stdout), uid)
 }
 
+/// Which of these names are users of this host, as histories would name them.
+pub(crate) fn users_of_this_host(names: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut found = listed(&fs::read_to_string("/etc/passwd").unwrap_or_default(), names);
+    found.extend(names.iter().filter(|name| name.strip_prefix("uid:").is_some_and(|uid| uid.parse::<u32>().is_ok())).cloned());
+    let others: Vec<&String> = names.difference(&found).collect();
+    if !others.is_empty()
+        && let Ok(output) = Command::new("getent").args(["passwd", "--"]).args(others).output()
+    {
+        found.extend(listed(&String::from_utf8_lossy(&output.stdout), names));
+    }
+    found
+}
+
+fn listed(passwd: &str, names: &BTreeSet<String>) -> BTreeSet<String> {
+    passwd.lines().filter_map(|line| line.split(':').next()).filter(|name| names.contains(*name)).map(str::to_owned).collect()
+}
+
 fn named(passwd: &str, uid: u32) -> Option<String> {
     let uid = uid.to_string();
     let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid))?;
@@ -108,6 +125,10 @@ mod tests {
         let passwd = "root:x:0:0::/root:/bin/sh\nada:x:1000:100::/home/ada:/bin/sh\n";
         assert_eq!(named(passwd, 1000).unwrap(), "ada");
         assert_eq!(named(passwd, 100), None);
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+        assert_eq!(listed(passwd, &names(&["ada", "x", "bob"])), names(&["ada"]));
+        let here = users_of_this_host(&names(&["root", "uid:7", "uid:x", "nobody-of-that-name"]));
+        assert_eq!(here, names(&["root", "uid:7"]));
     }
 
     #[test]

@@ -9,32 +9,33 @@
 //! is the same, and times of change are written where something has changed. 3. A drill is noted with the record that stands in its
 //! history, not with the one of now.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::{BTreeMap, BTreeSet}, time::Duration};
 
-use api::{Code, agent::ReplicationStatus, readiness::ReadinessView};
+use api::{Code, access::Role, agent::ReplicationStatus, readiness::ReadinessView};
 use chrono::{DateTime, Utc};
 use engine::RunStore;
 use recovery::{
     ItemName, ItemRecord, PlanName, alarms,
     readiness::{
-        AgentFacts, Facts, Finding, Fingerprint, ItemFacts, PlanFacts, ReplicationFacts, Severity, Verification, fingerprint, judge_item, judge_plan, worst,
+        Access, AgentFacts, Facts, Finding, Fingerprint, ItemFacts, PlanFacts, ReplicationFacts, Severity, Verification, fingerprint, judge_item, judge_plan, worst,
     },
 };
 use sdk::{Activity, Command, EventBody, History, Inbound, Outcome, RunId};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use store::{
-    items::{MachinesRow, PointRow, ReplicationRow},
+    items::{PointRow, ReplicationRow},
     plans::PlanRow,
-    readiness::{ReadinessRow, VerifiedRow},
+    readiness::{Judged, ReadinessRow, VerifiedRow},
 };
 use workflows::declared::LoadItem;
 
 use crate::{
     app::App,
+    caller::users_of_this_host,
     listen::stopped,
     problem::Refusal,
-    routes::{plan_of, point, record, seen_of},
+    routes::{by_item, of, plan_of, point, record, seen},
 };
 
 /// How often everything is judged: how late monitoring hears of it.
@@ -64,13 +65,15 @@ pub(crate) async fn keep_judging(app: App) {
 async fn judge_items(app: &App) -> Result<(), Refusal> {
     note_drills(app).await?;
     let facts = facts(app).await?;
-    let mut subjects = vec![];
-    for item in items(app, None).await? {
-        let subject = subject_of(&item.record.name);
-        keep(app, &subject, &judge_item(&item, &facts)).await?;
-        subjects.push(subject);
-    }
-    Ok(app.store.forget_readiness("item:", &subjects).await?)
+    let judged = items(app, None).await?.iter().map(|item| kept(subject_of(&item.record.name), &judge_item(item, &facts))).collect::<Result<Vec<_>, _>>()?;
+    keep_all(app, "item:", &judged).await
+}
+
+/// Keeps how all subjects of a kind stand, and forgets those that are none any more.
+async fn keep_all(app: &App, kind: &str, judged: &[Judged]) -> Result<(), Refusal> {
+    app.store.put_readiness(judged).await?;
+    let subjects: Vec<String> = judged.iter().map(|judged| judged.subject.clone()).collect();
+    Ok(app.store.forget_readiness(kind, &subjects).await?)
 }
 
 fn subject_of(item: &ItemName) -> String {
@@ -82,7 +85,7 @@ pub(crate) async fn item_now(app: &App, name: &ItemName) -> Result<Option<Readin
     note_drills(app).await?;
     let Some(item) = items(app, Some(name)).await?.pop() else { return Ok(None) };
     let findings = judge_item(&item, &facts(app).await?);
-    keep(app, &subject_of(name), &findings).await?;
+    app.store.put_readiness(&[kept(subject_of(name), &findings)?]).await?;
     stands(app, Some(&subject_of(name))).await.map(|mut all| all.pop())
 }
 
@@ -92,22 +95,23 @@ pub(crate) async fn plan_now(app: &App, name: &PlanName) -> Result<Option<Readin
     let Some(row) = app.store.plans(Some(name.as_str())).await?.pop() else { return Ok(None) };
     let subject = subject_of_plan(&row.name);
     let verified = app.store.verified(Some(&subject)).await?.remove(&subject);
-    keep(app, &subject, &judged(&row, verified, &items(app, None).await?, &facts(app).await?)?).await?;
+    let facts = with_people(facts(app).await?, std::slice::from_ref(&row)).await;
+    app.store.put_readiness(&[kept(subject.clone(), &judged(&row, verified, &items(app, None).await?, &facts)?)?]).await?;
     stands(app, Some(&subject)).await.map(|mut all| all.pop())
 }
 
 async fn judge_plans(app: &App) -> Result<(), Refusal> {
     note_plan_tests(app).await?;
-    let (facts, items) = (facts(app).await?, items(app, None).await?);
+    let (rows, items) = (app.store.plans(None).await?, items(app, None).await?);
+    let facts = with_people(facts(app).await?, &rows).await;
     let mut verified = app.store.verified(None).await?;
-    let mut subjects = vec![];
-    for row in app.store.plans(None).await? {
+    let mut all = vec![];
+    for row in &rows {
         let subject = subject_of_plan(&row.name);
         let last = verified.remove(&subject);
-        keep(app, &subject, &judged(&row, last, &items, &facts)?).await?;
-        subjects.push(subject);
+        all.push(kept(subject, &judged(row, last, &items, &facts)?)?);
     }
-    Ok(app.store.forget_readiness("plan:", &subjects).await?)
+    keep_all(app, "plan:", &all).await
 }
 
 fn subject_of_plan(plan: &str) -> String {
@@ -115,8 +119,24 @@ fn subject_of_plan(plan: &str) -> String {
 }
 
 fn judged(row: &PlanRow, verified: Option<VerifiedRow>, items: &[ItemFacts], facts: &Facts) -> Result<Vec<Finding>, Refusal> {
-    let plan = PlanFacts::of(&plan_of(row)?, &row.sha256, verified.map(verification).transpose()?);
+    // One that can't be read keeps nobody from judging the others.
+    let plan = match plan_of(row) {
+        Ok(plan) => PlanFacts::of(&plan, &row.sha256, verified.map(verification).transpose()?),
+        Err(Refusal(problem)) => return Ok(vec![Finding::unreadable_plan(&row.name, &problem.detail)]),
+    };
     Ok(judge_plan(&plan, items, facts))
+}
+
+/// With those among the people of these plans who are users of this host: they need no token.
+async fn with_people(mut facts: Facts, rows: &[PlanRow]) -> Facts {
+    let plans = rows.iter().filter_map(|row| plan_of(row).ok());
+    let names: BTreeSet<String> = plans.flat_map(|plan| plan.roles.into_values().flatten()).filter(|name| !facts.people.contains_key(name)).collect();
+    if !names.is_empty() {
+        // Asks other programs.
+        let found = tokio::task::spawn_blocking(move || users_of_this_host(&names)).await.unwrap_or_default();
+        facts.people.extend(found.into_iter().map(|name| (name, Access::Host)));
+    }
+    facts
 }
 
 /// Notes tests of plans that have passed since the last look, with the machines as they were found then.
@@ -156,7 +176,7 @@ fn view(row: ReadinessRow) -> Result<ReadinessView, Refusal> {
     })
 }
 
-async fn keep(app: &App, subject: &str, findings: &[Finding]) -> Result<(), Refusal> {
+fn kept(subject: String, findings: &[Finding]) -> Result<Judged, Refusal> {
     let mut counts: BTreeMap<Severity, u64> = Severity::ALL.into_iter().map(|severity| (severity, 0)).collect();
     for finding in findings {
         *counts.entry(finding.severity).or_default() += 1;
@@ -164,8 +184,7 @@ async fn keep(app: &App, subject: &str, findings: &[Finding]) -> Result<(), Refu
     let bad = findings.iter().filter(|finding| finding.severity != Severity::Ok);
     let mut marks: Vec<String> = bad.map(|finding| format!("{} {} {}", finding.severity, finding.check, finding.about)).collect();
     marks.sort();
-    let (counts, findings_json) = (written(&counts)?, written(&findings)?);
-    Ok(app.store.put_readiness(subject, worst(findings).as_str(), &counts, &marks, &findings_json).await?)
+    Ok(Judged { subject, severity: worst(findings).as_str(), counts: written(&counts)?, marks, findings: written(&findings)? })
 }
 
 async fn facts(app: &App) -> Result<Facts, Refusal> {
@@ -180,7 +199,12 @@ async fn facts(app: &App) -> Result<Facts, Refusal> {
             reported_at: row.reported_at,
         })
     });
+    let tokens = app.store.token_holders().await?.into_iter().map(|holder| {
+        let operates = holder.role.parse().is_ok_and(|role: Role| role >= Role::Operator);
+        (holder.name, if operates { Access::Operates } else { Access::Looks })
+    });
     Ok(Facts {
+        people: tokens.collect(),
         agents: agents.collect::<Result<_, Refusal>>()?,
         now: app.store.now().await?,
         build: env!("CARGO_PKG_VERSION").to_owned(),
@@ -190,17 +214,18 @@ async fn facts(app: &App) -> Result<Facts, Refusal> {
 
 async fn items(app: &App, name: Option<&ItemName>) -> Result<Vec<ItemFacts>, Refusal> {
     let wanted = name.map(ItemName::as_str);
-    let (points, replication, machines) = (app.store.points(wanted).await?, app.store.replication(wanted).await?, app.store.machines(wanted).await?);
+    let points = by_item(app.store.points(wanted).await?, |row| &row.item);
+    let replication = by_item(app.store.replication(wanted).await?, |row| &row.item);
+    let machines = by_item(app.store.machines(wanted).await?, |row| &row.item);
     let mut verified = app.store.verified(None).await?;
     let rows = app.store.items(wanted).await?;
     rows.into_iter().map(|row| {
         let record = record(&row.record)?;
         let verified = verified.remove(&subject_of(&record.name)).map(verification).transpose()?;
-        let seen = machines.iter().filter(|machines| machines.item == row.name).cloned().collect::<Vec<MachinesRow>>();
         Ok(ItemFacts {
-            points: points_of(&record, &points)?,
-            replication: replication_of(&record, &replication)?,
-            alarms: alarms(&record, row.running_since, &seen_of(&row, &seen)?),
+            points: points_of(&record, of(&points, &row.name))?,
+            replication: replication_of(&record, of(&replication, &row.name))?,
+            alarms: alarms(&record, row.running_since, &seen(of(&machines, &row.name))?),
             verified,
             record,
         })
@@ -209,12 +234,12 @@ async fn items(app: &App, name: Option<&ItemName>) -> Result<Vec<ItemFacts>, Ref
 }
 
 fn points_of(record: &ItemRecord, points: &[PointRow]) -> Result<Vec<recovery::RecoveryPoint>, Refusal> {
-    let ours = points.iter().filter(|row| row.item == record.name.as_str() && row.site == record.target_site().as_str());
+    let ours = points.iter().filter(|row| row.site == record.target_site().as_str());
     ours.map(point).collect()
 }
 
 fn replication_of(record: &ItemRecord, rows: &[ReplicationRow]) -> Result<Option<ReplicationFacts>, Refusal> {
-    let ours = rows.iter().find(|row| row.item == record.name.as_str() && row.site == record.source_site().as_str());
+    let ours = rows.iter().find(|row| row.site == record.source_site().as_str());
     let told = ours.map(|row| read::<ReplicationStatus>(row.status.clone())).transpose()?;
     Ok(told.map(|told| ReplicationFacts { phase: told.phase, last_error: told.last_error, app_error: told.app_error }))
 }

@@ -1,7 +1,7 @@
 //! Removes copies of test failovers that stayed as long as they were to: a clean-up is started for each, as a person would have done.
 //!
 //! Invariants: 1. Every worker looks, as often as it likes: a second run of the item is refused by the database. 2. A copy stays while another
-//! run has its item, and is looked at again; one whose removal failed is tried again, at every look.
+//! run has its item, and is looked at again; one whose removal failed is tried again, ever less often, at least once an hour.
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,7 +37,7 @@ async fn reap(store: &PgStore) -> Result<(), Box<dyn std::error::Error + Send + 
     let now = store.now().await?;
     for row in store.items(None).await? {
         let record: ItemRecord = serde_json::from_value(row.record)?;
-        if row.open_run.is_some() || !record.copy_has_expired(now) {
+        if row.open_run.is_some() || !record.copy_is_due(row.updated_at, now) {
             continue;
         }
         let start = Message::Start {

@@ -7,11 +7,7 @@
 //!
 //! Invariant: reports only start the look; what they said is asked again by the run, and recorded there.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use engine::{RunStore, StartRun, Started};
 use recovery::{ItemRecord, MainState, alarms};
@@ -21,7 +17,7 @@ use tokio::{sync::watch, time::Instant};
 use uuid::Uuid;
 use workflows::{Resolve, ResolveInput, item_workflow_id};
 
-use crate::{listen::stopped, routes::items::seen_of};
+use crate::{listen::stopped, routes::{by_item, of, seen}};
 
 /// Between two looks at the reports.
 const LOOK: Duration = Duration::from_secs(30);
@@ -48,12 +44,12 @@ pub(crate) async fn keep_looking(store: Arc<PgStore>, mut stop: watch::Receiver<
 type Since = BTreeMap<String, Instant>;
 
 async fn look(store: &PgStore, since: &mut Since) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let machines = store.machines(None).await?;
+    let machines = by_item(store.machines(None).await?, |row| &row.item);
     let mut standing = Since::new();
     for row in store.items(None).await? {
         let record: ItemRecord = serde_json::from_value(row.record.clone())?;
-        let Ok(seen) = seen_of(&row, &machines) else { continue };
-        let contradicted = record.state.main == MainState::Reconcile || !alarms(&record, row.running_since, &seen).is_empty();
+        let Ok(seen_now) = seen(of(&machines, &row.name)) else { continue };
+        let contradicted = record.state.main == MainState::Reconcile || !alarms(&record, row.running_since, &seen_now).is_empty();
         if !contradicted {
             continue;
         }

@@ -7,7 +7,10 @@ mod asked;
 mod drills;
 mod evidence;
 mod groups;
+mod held;
 pub(crate) mod items;
+mod plan_changes;
+mod plan_questions;
 mod plan_runs;
 mod plans;
 mod policies;
@@ -17,7 +20,7 @@ mod trigger_sources;
 mod triggers;
 mod schedules;
 
-pub(crate) use items::{point, record, seen_of};
+pub(crate) use items::{by_item, of, point, record, seen};
 pub(crate) use plans::plan_of;
 
 use api::{Code, access::VersionView};
@@ -83,9 +86,11 @@ pub(crate) fn table() -> Router<App> {
         .route("/v1/tasks/{run}/{seq}/discard", post(runs::discard_dead))
         .route("/v1/verify", post(access::verify_all))
         .route("/v1/sites", get(access::sites))
+        .route("/v1/builds", get(access::builds))
+        .route("/v1/builds/prefer", post(access::prefer_build))
         .route("/v1/agents", get(access::agents))
         .route("/v1/agents/tokens", post(access::enrolment_token))
-        .route("/v1/tokens", post(access::api_token))
+        .route("/v1/tokens", get(access::api_tokens).post(access::api_token))
         .route("/v1/triggers/{source}", post(triggers::take).get(triggers::not_taken).options(triggers::shake_hands))
         .route("/v1/trigger-sources", get(trigger_sources::list).post(trigger_sources::create))
         .route("/v1/trigger-sources/{source}/{change}", post(trigger_sources::change))
@@ -106,14 +111,15 @@ pub(crate) fn table() -> Router<App> {
 
 fn of_plans() -> Router<App> {
     Router::new()
-        .route("/v1/plans", get(plans::list).post(plans::apply))
-        .route("/v1/plans/diff", post(plans::diff))
+        .route("/v1/plans", get(plans::list).post(plan_changes::apply))
+        .route("/v1/plans/diff", post(plan_changes::diff))
         .route("/v1/plans/{plan}", get(plans::one))
         .route("/v1/plans/{plan}/readiness", get(readiness::of_plan))
         .route("/v1/plans/{plan}/runs", get(plans::runs))
         .route("/v1/plans/{plan}/durations/{work}", get(plan_runs::known_durations))
-        .route("/v1/plans/{plan}/remove", post(plans::remove))
+        .route("/v1/plans/{plan}/remove", post(plan_changes::remove))
         .route("/v1/plans/{plan}/{work}", post(plans::begin))
+        .route("/v1/plan-questions", get(plan_questions::list))
         .route("/v1/plan-runs/{run}", get(plan_runs::one))
         .route("/v1/plan-runs/{run}/answer", post(plan_runs::answer))
 }
@@ -146,6 +152,7 @@ async fn metrics(caller: Caller, State(app): State<App>) -> Result<Response, Ref
     text += &policies::gauges(&app).await?;
     text += &crate::readiness::gauges(&app).await?;
     text += &groups::gauges(&app).await?;
+    text += &plan_questions::gauges(&app).await?;
     for queue in app.store.queues().await? {
         let name = queue.queue.replace(['"', '\\', '\n'], "_");
         for (state, depth) in [("queued", queue.queued), ("claimed", queue.claimed), ("dead", queue.dead)] {

@@ -95,9 +95,12 @@ fn fold(folded: &mut BTreeMap<ItemName, ItemRecord>, differences: &mut Vec<Diffe
 async fn compare(store: &PgStore, folded: &BTreeMap<ItemName, ItemRecord>, view: &mut VerifyView) -> Result<(), Refusal> {
     let mut projected: BTreeMap<String, Value> = store.items(None).await?.into_iter().map(|row| (row.name, row.record)).collect();
     for (name, record) in folded {
-        view.items += 1;
         let row = projected.remove(name.as_str());
-        let same = row.as_ref().is_some_and(|row| serde_json::from_value::<ItemRecord>(row.clone()).is_ok_and(|read| read == *record));
+        if row.is_none() && !record.is_known() {
+            continue;
+        }
+        view.items += 1;
+        let same = record.is_known() && row.as_ref().is_some_and(|row| serde_json::from_value::<ItemRecord>(row.clone()).is_ok_and(|read| read == *record));
         if !same {
             let what = "the table differs from the histories".to_owned();
             view.differences.push(difference(Some(name.clone()), what, json(record), row));

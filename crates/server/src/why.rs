@@ -103,6 +103,7 @@ mod tests {
             started_at: at(0),
             closed_at: None,
             events: 3,
+            parent: None,
         }
     }
 

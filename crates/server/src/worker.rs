@@ -11,14 +11,14 @@ use engine::{
     adapters::{DriveTuning, PlainThreads, ThreadKeeper, run_scheduler, run_tasks, run_worker},
     schedule::Scheduler,
 };
-use sdk::{Lease, TaskQueue, WorkerId};
+use sdk::{Lease, Registry, TaskQueue, WorkerId};
 use store::{Limits, OpenError, PgStore};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use crate::{
     listen::stopped,
-    load_item, reaping, reconciling, waking,
+    giving_back, load_item, reaping, reconciling, waking,
     state_dir::{StateDir, StateDirError},
 };
 
@@ -26,6 +26,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks for work that no hint announced.
 const POLL: Duration = Duration::from_millis(50);
+/// Between two looks at which build is the newest: it changes when somebody upgrades.
+const BUILDS_LOOK: Duration = Duration::from_secs(10);
 
 /// How a worker is run.
 #[derive(Clone, Debug)]
@@ -59,6 +61,14 @@ pub enum WorkerError {
 /// # Errors
 /// [`WorkerError`]; nothing was claimed then.
 pub async fn work(options: WorkerOptions, stop: watch::Receiver<bool>) -> Result<(), WorkerError> {
+    work_on(options, workflows::registry(), stop).await
+}
+
+/// The same with these workflows, which may be others than the product's: then no process of the product may work on the same database.
+///
+/// # Errors
+/// As [`work`].
+pub async fn work_on(options: WorkerOptions, registry: Registry, stop: watch::Receiver<bool>) -> Result<(), WorkerError> {
     engine::trace::on_span(telemetry::adopt);
     let id = WorkerId(Uuid::now_v7());
     note(&options, id, None)?;
@@ -68,12 +78,14 @@ pub async fn work(options: WorkerOptions, stop: watch::Receiver<bool>) -> Result
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 8);
     let blocking = Arc::new(PlainThreads::start(threads)?);
     let tuning = Tuning { ttl: options.lease, ..Tuning::default() };
-    let worker = Worker::new(id, store.clone(), Arc::new(workflows::registry()), blocking, keeper, Box::new(Uuid::now_v7), tuning);
+    let worker = Worker::new(id, store.clone(), Arc::new(registry), blocking, keeper, Box::new(Uuid::now_v7), tuning);
+    let told = tokio::spawn(newer_build_told(store.clone(), stop.clone()));
     let (lease_changed, lease) = watch::channel(None);
     let wake = Arc::new(Notify::new());
     let watching = tokio::spawn(waking::keep_waking(store.clone(), Arc::new(Notify::new()), stop.clone()));
     let reaper = tokio::spawn(reaping::keep_reaping(store.clone(), stop.clone()));
     let reconciler = tokio::spawn(reconciling::keep_looking(store.clone(), stop.clone()));
+    let giver = tokio::spawn(giving_back::keep_giving_back(store.clone(), stop.clone()));
     let scheduler = tokio::spawn(run_scheduler(Scheduler::new(store.clone(), Box::new(Uuid::now_v7)), stop.clone()));
     let tasks = tokio::spawn(serve_tasks(store, lease, wake.clone(), stop.clone()));
     let on_lease = |lease: Option<Lease>| {
@@ -86,9 +98,32 @@ pub async fn work(options: WorkerOptions, stop: watch::Receiver<bool>) -> Result
         lease_changed.send_replace(lease);
     };
     run_worker(worker, wake, stop, DriveTuning { poll: POLL, ..DriveTuning::default() }, on_lease).await;
-    drop((tasks.await, watching.await, reaper.await, reconciler.await, scheduler.await));
+    drop((tasks.await, watching.await, reaper.await, reconciler.await, giver.await, scheduler.await, told.await));
     options.state_dir.forget_pid(&options.name);
     Ok(())
+}
+
+/// Says it when this build is not the one that runs are for: once, and again when that changes.
+async fn newer_build_told(store: Arc<PgStore>, mut stop: watch::Receiver<bool>) {
+    let mut said = None;
+    while !*stop.borrow() {
+        let newest = store.builds().await.ok().and_then(|builds| builds.into_iter().next());
+        let newer = newest.filter(|newest| newest.build != workflows::BUILD).map(|newest| newest.build);
+        if let Some(build) = newer.as_ref().filter(|_| newer != said) {
+            tracing::warn!(
+                ours = workflows::BUILD,
+                newest = build,
+                "this worker's build is not the newest: it goes on with runs of its own build or older ones, and takes no others. If it is to take all, \
+                 `switchback build prefer {}`; else stop it",
+                workflows::BUILD
+            );
+        }
+        said = newer;
+        tokio::select! {
+            () = tokio::time::sleep(BUILDS_LOOK) => {}
+            () = stopped(&mut stop) => {}
+        }
+    }
 }
 
 /// "PID worker ID epoch N": how somebody who reads a history finds the process that wrote it.

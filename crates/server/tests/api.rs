@@ -152,8 +152,9 @@ async fn bad_requests_are_refused_by_name() {
     assert_eq!(code(local.post::<Value>("/v1/runs", &json!({})).await), Code::UnknownPath, "another method");
     assert_eq!(code(local.get::<Value>("/v1/runs?open=maybe").await), Code::InvalidRequest);
     assert_eq!(code(local.get::<Value>("/v1/runs?colour=1").await), Code::InvalidRequest);
-    let huge = json!({ "from": "a".repeat(9 << 20) });
-    assert_eq!(code(local.post::<Value>("/v1/items/db9/protect", &huge).await), Code::InvalidRequest);
+    let huge = json!({ "from": "a".repeat(20 << 20) });
+    assert_eq!(code(local.post::<Value>("/v1/items/db9/protect", &huge).await), Code::InvalidRequest, "its reason is not lost");
+    assert_eq!(code(local.post::<Value>("/v1/nothing", &huge).await), Code::UnknownPath, "although nobody reads it");
     assert_eq!(code(local.get::<Value>("/v1/runs/0193a000-0000-7000-8000-000000000000").await), Code::UnknownRun);
     assert!(local.text("/problems/unknown-item").await.unwrap().contains("What to do"));
     assert_eq!(local.text("/readyz").await.unwrap(), "ready\n");

@@ -1,18 +1,13 @@
 //! What is answered beside the sites: records of items, drills out of the way, and every check.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use engine::{ActivityRegistry, Fault, Job, Perform, memory::MemoryStore};
 use recovery::{Check, ItemRecord};
-use serde_json::Value;
-use workflows::{
-    ITEM_PROJECTION, ItemChange,
-    declared::{DropDeadline, LoadItem, MakeWay, SetDeadline, SiteError, Way},
-};
+use workflows::declared::{DropDeadline, LoadItem, MakeWay, SetDeadline, SiteError, Way};
+
+use crate::seen::Seen;
 
 /// Everybody serves.
 pub(crate) struct Serves;
@@ -24,43 +19,29 @@ impl activities::Prober for Serves {
     }
 }
 
-/// Records as they were last looked at: of many machines not every fact can be looked at each time.
+/// Answers from what was recorded.
 #[derive(Clone)]
 struct BesideStore {
     store: MemoryStore,
-    records: Arc<Mutex<(usize, BTreeMap<String, Value>)>>,
+    seen: Arc<Mutex<Seen>>,
 }
 
 impl BesideStore {
     fn record(&self, item: &str) -> Option<ItemRecord> {
-        let mut kept = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        let (seen, records) = &mut *kept;
-        for (_, mut row) in self.store.projections_from(*seen) {
-            *seen += 1;
-            if let Some(name) = row.fact["item"].as_str().filter(|_| row.projection == ITEM_PROJECTION).map(str::to_owned) {
-                records.insert(name, row.fact["record"].take());
-            }
-        }
-        records.get(item).and_then(|record| serde_json::from_value(record.clone()).ok())
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.look(&self.store);
+        seen.records.get(item).cloned()
     }
 }
 
 /// The activities of the queue `server`.
-pub(crate) fn beside_store(store: &MemoryStore) -> ActivityRegistry {
-    let beside = BesideStore { store: store.clone(), records: Arc::default() };
+pub(crate) fn beside_store(store: &MemoryStore, seen: &Arc<Mutex<Seen>>) -> ActivityRegistry {
+    let beside = BesideStore { store: store.clone(), seen: seen.clone() };
     ActivityRegistry::default()
         .with::<LoadItem, _>(beside.clone())
         .with::<MakeWay, _>(beside.clone())
         .with::<SetDeadline, _>(beside.clone())
         .with::<DropDeadline, _>(beside)
-}
-
-/// An item's record as the facts of this world leave it.
-pub(crate) fn record(store: &MemoryStore, item: &str) -> Option<ItemRecord> {
-    store.last_fact(|row| {
-        let of_item = row.projection == ITEM_PROJECTION && row.fact["item"] == item;
-        of_item.then(|| serde_json::from_value::<ItemChange>(row.fact.clone()).ok()).flatten().map(|change| change.record)
-    })
 }
 
 #[async_trait]

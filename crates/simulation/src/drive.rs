@@ -4,48 +4,40 @@
 //! 2. It ends: after so much virtual time, or when nothing will ever happen any more, it says so.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    pin::pin,
-    sync::Arc,
-    task::{self, Poll},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
 use engine::{
-    ActivityRegistry, ClaimedTask, LeaseStore, RunState, RunStore, Shown, StartRun, Step, StoreError, StoreTasks, TaskRunner, TaskStore, Tuning, Verdict, Worker,
-    adapters::Inline,
-    memory::MemoryStore,
+    ActivityRegistry, ClaimedTask, RunStore, Shown, StartRun, Step, StoreError, StoreTasks, TaskRow, TaskRunner, TaskStore, Verdict, Worker,
+    memory::{MemoryStore, now},
     report,
-    worker::{Keeper, LeaseHealth},
 };
 use provider::sim::SimWorld;
-use recovery::plan::StepState;
-use sdk::{Applied, Failure, Lease, Message, RunId, Seq, WorkerId};
+use recovery::{
+    ItemName,
+    plan::Extra,
+};
+use sdk::{Applied, Failure, Lease, Message, RunId, Seq};
 use uuid::Uuid;
-use workflows::{PLAN_PROJECTION, PlanFact, PlanNote, Reply, answer_signal};
+use workflows::{Question as Asked, Reply, answer_signal};
 
-use crate::{Durations, Impossible, Supposed, durations};
+use crate::{
+    Durations, Impossible, Supposed, durations,
+    places::Places,
+    seen::{Open, Seen},
+};
 
+/// Name of the worker: its ids follow from it.
+const NAME: u64 = 0x7369_6d75_6c61_7465;
 /// Longest virtual time that is followed.
 const LONGEST: TimeDelta = TimeDelta::days(30);
 /// How often those who hold a task say that they live: well below every limit of silence.
 const BEAT: TimeDelta = TimeDelta::seconds(5);
-/// Leases that never run out while we look.
-const LEASE: Duration = Duration::from_secs(10 * 366 * 86_400);
 /// How often points are taken while time passes.
 const POINTS: TimeDelta = TimeDelta::seconds(5);
-
-/// Whoever keeps the lease of a worker that nobody can take it from.
-struct Unchallenged;
-
-impl Keeper for Unchallenged {
-    fn adopt(&self, _: Lease) {}
-    fn health(&self) -> LeaseHealth {
-        LeaseHealth::Fresh
-    }
-    fn forget(&self) {}
-}
 
 /// A task that somebody works on.
 struct Held {
@@ -65,37 +57,38 @@ pub(crate) struct Everybody {
     lease: Lease,
     registries: BTreeMap<String, TaskRunner>,
     held: BTreeMap<(RunId, Seq), Held>,
+    /// What is held, by when it is due.
+    due: BTreeSet<(DateTime<Utc>, RunId, Seq)>,
     beaten_at: DateTime<Utc>,
     points_at: DateTime<Utc>,
     first_asked: BTreeMap<(RunId, Seq), DateTime<Utc>>,
-    looked_at: usize,
-    open: Vec<(RunId, String, workflows::Question)>,
-    waiting: BTreeMap<String, DateTime<Utc>>,
-    started: u64,
-    rules: Rules,
+    /// Until when recoveries wait for what their platform does first.
+    extra_until: BTreeMap<(RunId, Seq), DateTime<Utc>>,
+    /// How long that is, milliseconds.
+    pub(crate) extra_ms: BTreeMap<ItemName, u64>,
+    /// What the runs have recorded.
+    pub(crate) seen: Arc<Mutex<Seen>>,
+    /// When each question will have been answered, by its run, its step and its time.
+    answers_due: BTreeMap<String, DateTime<Utc>>,
+    pub(crate) started: u64,
+    pub(crate) rules: Rules,
 }
 
 /// What is asked.
 #[derive(Default)]
 pub(crate) struct Rules {
-    pub(crate) plan: Option<recovery::plan::Plan>,
+    /// Nothing takes time without them.
+    pub(crate) places: Option<Places>,
+    /// What platforms do beside recovering machines.
+    pub(crate) extra: Extra,
     pub(crate) durations: Durations,
     pub(crate) supposed: Supposed,
     pub(crate) seed: u64,
 }
 
 impl Everybody {
-    pub(crate) fn new(store: MemoryStore, sites: SimWorld, registries: BTreeMap<String, ActivityRegistry>) -> Result<Self, StoreError> {
-        let mut turns = 0_u64;
-        let nonces = Box::new(move || {
-            turns += 1;
-            Uuid::from_u64_pair(0x7369_6d75_6c61_7465, turns)
-        });
-        let id = |which| WorkerId(Uuid::from_u64_pair(0x7369_6d75_6c61_7465, which));
-        let tuning = Tuning { ttl: LEASE, sweep_every: Duration::ZERO, release_after: LEASE, ..Tuning::default() };
-        let registry = Arc::new(workflows::registry());
-        let worker = Worker::new(id(u64::MAX), Arc::new(store.clone()), registry, Arc::new(Inline), Arc::new(Unchallenged), nonces, tuning);
-        let lease = now(store.open_lease(id(u64::MAX - 1), LEASE))?;
+    pub(crate) fn new(store: MemoryStore, sites: SimWorld, seen: Arc<Mutex<Seen>>, registries: BTreeMap<String, ActivityRegistry>) -> Result<Self, StoreError> {
+        let (worker, lease) = store.alone(workflows::registry(), NAME)?;
         let source = Arc::new(StoreTasks { store: Arc::new(store.clone()), lease });
         let registries = registries.into_iter().map(|(queue, registry)| (queue, TaskRunner { registry, source: source.clone() })).collect();
         let at = store.time();
@@ -105,12 +98,14 @@ impl Everybody {
             lease,
             registries,
             held: BTreeMap::new(),
+            due: BTreeSet::new(),
             beaten_at: at,
             points_at: at,
             first_asked: BTreeMap::new(),
-            looked_at: 0,
-            open: vec![],
-            waiting: BTreeMap::new(),
+            extra_until: BTreeMap::new(),
+            extra_ms: BTreeMap::new(),
+            seen,
+            answers_due: BTreeMap::new(),
             started: 0,
             rules: Rules::default(),
             store,
@@ -123,6 +118,11 @@ impl Everybody {
 
     pub(crate) fn time(&self) -> DateTime<Utc> {
         self.store.time()
+    }
+
+    /// What somebody here can carry out.
+    pub(crate) fn activities(&self) -> BTreeSet<&'static str> {
+        self.registries.values().flat_map(|runner| runner.registry.names()).collect()
     }
 
     /// Starts a run.
@@ -145,11 +145,11 @@ impl Everybody {
             if busy || moved {
                 continue;
             }
-            let states = self.store.run_states();
-            if let Some((run, _)) = states.iter().find(|(_, state)| *state == RunState::Suspended) {
+            let (open, aside) = self.store.open_runs();
+            if let Some(run) = aside {
                 return Err(Impossible::Endless(format!("run {run} would be set aside")));
             }
-            if states.iter().all(|(_, state)| *state != RunState::Open) {
+            if open == 0 {
                 return Ok(());
             }
             if self.store.time() - begins > LONGEST {
@@ -168,14 +168,44 @@ impl Everybody {
             if down.as_deref() == Some(row.queue.0.as_str()) {
                 continue; // nobody is there
             }
+            if self.extra_until(run, &row).is_some_and(|until| until > self.store.time()) {
+                continue;
+            }
             let Some(task) = self.store.claim(self.lease, run, row.seq)? else { continue };
             let (takes, not_yet) = self.takes(&task);
             let due = self.store.time() + takes;
             let fails = self.rules.supposed.fails(&row.activity, &row.input);
-            self.held.insert((run, row.seq), Held { task, due, fails, not_yet });
+            if let Some(before) = self.held.insert((run, row.seq), Held { task, due, fails, not_yet }) {
+                self.due.remove(&(before.due, run, row.seq)); // it outlived its limit, and is tried again
+            }
+            self.due.insert((due, run, row.seq));
             moved = true;
         }
         Ok(moved)
+    }
+
+    /// What a site does beside recovering a machine comes before its agent can; nothing where there is no such thing.
+    fn extra_until(&mut self, run: RunId, row: &TaskRow) -> Option<DateTime<Utc>> {
+        if !durations::is_recovery(&row.activity) {
+            return None;
+        }
+        let at = self.store.time();
+        if let Some(until) = self.extra_until.get(&(run, row.seq)) {
+            return Some(*until);
+        }
+        let item = row.input["item"].as_str()?.parse().ok()?;
+        let needed = self.rules.extra.needed(&item)?;
+        // A preparation that was measured has it in it.
+        let key = self.rules.places.as_ref().and_then(|places| durations::step_of(places, &row.activity, &row.input));
+        if key.is_some_and(|key| self.rules.durations.knows(&key)) {
+            return None;
+        }
+        let (least, most) = (needed.shortest.ms(), needed.longest.ms());
+        let ms = if self.rules.seed == 0 { most } else { least + durations::scaled(most - least, drawn(self.rules.seed, &format!("extra {item}"))) };
+        let until = at + TimeDelta::milliseconds(i64::try_from(ms).unwrap_or(0));
+        self.extra_until.insert((run, row.seq), until);
+        self.extra_ms.insert(item, ms);
+        Some(until)
     }
 
     /// How long this attempt takes, and whether another is needed: one that would outlive its limit is asked again, as a check is that
@@ -192,20 +222,22 @@ impl Everybody {
 
     /// Nothing takes time while the machines are brought where they are.
     fn takes_ms(&self, task: &ClaimedTask) -> u64 {
-        let Some(plan) = &self.rules.plan else { return 0 };
+        let Some(places) = &self.rules.places else { return 0 };
         let row = &task.task;
-        let draw = if self.rules.seed == 0 { 0.0 } else { draw(self.rules.seed, task) };
-        let key = durations::step_of(plan, &row.activity, &row.input);
+        let draw = if self.rules.seed == 0 { 0.0 } else { drawn(self.rules.seed, &format!("{} {} {}", row.activity, row.input, task.token.attempt)) };
+        let key = durations::step_of(places, &row.activity, &row.input);
         let times = self.rules.supposed.times(&row.activity, &row.queue.0, &row.input, key.as_deref());
-        self.rules.durations.of(plan, &row.activity, &row.input, draw).saturating_mul(times)
+        self.rules.durations.of(places, &row.activity, &row.input, draw).saturating_mul(times)
     }
 
     /// Carries out what is due.
     fn carry_out(&mut self) -> Result<bool, StoreError> {
         let at = self.store.time();
-        let due: Vec<(RunId, Seq)> = self.held.iter().filter(|(_, held)| held.due <= at).map(|(key, _)| *key).collect();
+        let mut due: Vec<(RunId, Seq)> = self.due.iter().take_while(|(due, ..)| *due <= at).map(|(_, run, seq)| (*run, *seq)).collect();
+        due.sort_unstable();
         for key in &due {
-            let Some(Held { task, fails, not_yet, .. }) = self.held.remove(key) else { continue };
+            let Some(Held { task, fails, not_yet, due }) = self.held.remove(key) else { continue };
+            self.due.remove(&(due, key.0, key.1));
             let runner = self.registries.get(task.task.queue.0.as_str());
             let verdict = match runner {
                 Some(_) if not_yet => Verdict::Failed(Failure { applied: Applied::No, ..Failure::retryable("not-yet", "it takes longer") }),
@@ -220,12 +252,19 @@ impl Everybody {
 
     /// People say yes, and that it is done, after a while; about a failed step they say to stop.
     fn people(&mut self) -> bool {
-        let notes = self.notes();
         let at = self.store.time();
         let mut moved = false;
-        for (run, step, question) in notes {
-            let since = *self.waiting.entry(format!("{run} {} {}", step, question.until)).or_insert(at);
-            if at < since + self.rules.durations.people().delta() {
+        let open = {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.look(&self.store);
+            seen.open.clone()
+        };
+        for Open { run, step, question } in open {
+            let due = match self.answers_due.entry(format!("{run} {step} {}", question.until)) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(new) => *new.insert(at + answered_after(&self.rules, &step, &question)),
+            };
+            if at < due {
                 continue;
             }
             let refuses = self.rules.supposed.fail_at.as_ref() == Some(&step);
@@ -242,30 +281,15 @@ impl Everybody {
         moved
     }
 
-    /// Questions that are open, by the newest notes.
-    fn notes(&mut self) -> Vec<(RunId, String, workflows::Question)> {
-        let rows = self.store.projections_from(self.looked_at);
-        self.looked_at += rows.len();
-        let mut open = std::mem::take(&mut self.open);
-        for (run, row) in rows.into_iter().filter(|(_, row)| row.projection == PLAN_PROJECTION) {
-            let Ok(PlanNote { fact: PlanFact::Step { step, question }, .. }) = serde_json::from_value(row.fact) else { continue };
-            open.retain(|(_, key, _)| *key != step.key);
-            if let Some(question) = question.filter(|_| step.state == StepState::Waiting) {
-                open.push((run, step.key, question));
-            }
-        }
-        self.open = open.clone();
-        open
-    }
-
     /// Lets time pass until something is due; false if nothing ever is.
     fn wait(&mut self) -> Result<bool, StoreError> {
         let at = self.store.time();
-        let tasks = self.held.values().map(|held| held.due).min();
-        let people = self.waiting.values().map(|since| *since + self.rules.durations.people().delta()).filter(|due| *due > at).min();
+        let tasks = self.due.first().map(|(due, ..)| *due);
+        let people = self.answers_due.values().copied().filter(|due| *due > at).min();
         // The engine's limits run out behind their time, not at it.
         let limits = self.store.next_due().map(|due| due + TimeDelta::milliseconds(1));
-        let Some(next) = [tasks, people, limits].into_iter().flatten().min() else { return Ok(false) };
+        let extra = self.extra_until.values().copied().filter(|until| *until > at).min();
+        let Some(next) = [tasks, people, limits, extra].into_iter().flatten().min() else { return Ok(false) };
         let beat = self.beaten_at + BEAT;
         let until = if self.held.is_empty() { next } else { next.min(beat) }.max(at + TimeDelta::milliseconds(1));
         self.store.advance((until - at).to_std().unwrap_or(Duration::from_millis(1)));
@@ -283,27 +307,25 @@ impl Everybody {
     }
 }
 
+/// How long people take to answer: what is asked about a failed step was not asked when the step took what is known of it.
+fn answered_after(rules: &Rules, step: &str, question: &Asked) -> TimeDelta {
+    let of_failure = question.choices.iter().any(|choice| choice == "retry");
+    let draw = if rules.seed == 0 { 0.0 } else { drawn(rules.seed, &format!("answer {step}")) };
+    let ms = rules.durations.answer_ms(Some(step).filter(|_| !of_failure), draw);
+    TimeDelta::milliseconds(i64::try_from(ms).unwrap_or(i64::MAX / 2))
+}
+
 /// As a site says that it does not work.
 fn supposed(task: &ClaimedTask) -> Failure {
     let name = &task.task.activity;
     Failure { applied: Applied::No, ..Failure::fatal("supposed", format!("it is supposed that {name} does not work")) }
 }
 
-/// Between 0 and 1, towards 0: of the seed, the activity and its place in the run.
+/// Between 0 and 1, towards 0: of the seed and of what it is drawn for.
 #[expect(clippy::cast_precision_loss, reason = "53 bits are enough for a draw")]
-fn draw(seed: u64, task: &ClaimedTask) -> f64 {
-    let text = format!("{seed} {} {} {}", task.task.activity, task.task.input, task.token.attempt);
+fn drawn(seed: u64, what: &str) -> f64 {
+    let text = format!("{seed} {what}");
     let (high, low) = Uuid::new_v5(&Uuid::nil(), text.as_bytes()).as_u64_pair();
     let uniform = ((high ^ low) >> 11) as f64 / (1_u64 << 53) as f64;
     uniform * uniform
-}
-
-/// Polls a future of the store in memory to its end: it yields, but waits for nobody.
-pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(value) = future.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop())) {
-            return value;
-        }
-    }
 }

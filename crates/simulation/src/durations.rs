@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use recovery::{ItemName, plan::Plan, span::Span};
+use recovery::span::Span;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::places::Places;
 
 /// What a step took in the past, milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +25,7 @@ pub struct Known {
 pub struct Durations {
     /// By the key of the step.
     pub steps: BTreeMap<String, Known>,
-    /// What people take to answer.
+    /// What people take to answer, whatever they took in the past.
     pub people: Option<Span>,
 }
 
@@ -50,8 +52,8 @@ const USUAL: [(&str, u64); 18] = [
 ];
 /// Of all others: a look, a record, a word.
 const OTHERS_MS: u64 = 50;
-/// What people take where nothing is said.
-const PEOPLE: Span = Span::seconds(60);
+/// What people take where nothing is said and nothing is known.
+pub const PEOPLE: Span = Span::seconds(60);
 
 /// The part of a step that takes its time; the others take what they usually do.
 fn main_part(word: &str, activity: &str) -> bool {
@@ -73,15 +75,19 @@ impl Durations {
         self.steps.contains_key(key)
     }
 
-    /// How long people take to answer.
-    pub(crate) fn people(&self) -> Span {
-        self.people.unwrap_or(PEOPLE)
+    /// How long people take to answer about a step, milliseconds: as is supposed; else as they took; else as they usually do.
+    pub(crate) fn answer_ms(&self, key: Option<&str>, draw: f64) -> u64 {
+        match (self.people, key.and_then(|key| self.steps.get(key))) {
+            (Some(people), _) => people.ms(),
+            (None, Some(known)) => drawn(known, draw),
+            (None, None) => PEOPLE.ms(),
+        }
     }
 
     /// How long an activity takes, milliseconds. `draw` is between 0 and 1: how far from the middle to the longest.
-    pub(crate) fn of(&self, plan: &Plan, activity: &str, input: &Value, draw: f64) -> u64 {
+    pub(crate) fn of(&self, places: &Places, activity: &str, input: &Value, draw: f64) -> u64 {
         let usual = usual(activity);
-        let key = key_of(plan, activity, input);
+        let key = key_of(places, activity, input);
         let known = key.as_ref().and_then(|(key, _)| self.steps.get(key));
         match (known, &key) {
             (Some(known), Some((_, others))) => drawn(known, draw).saturating_sub(*others),
@@ -90,31 +96,29 @@ impl Durations {
     }
 }
 
+/// What a platform does beside recovering some machines comes before these.
+pub(crate) fn is_recovery(activity: &str) -> bool {
+    main_part("prepare", activity)
+}
+
 fn usual(activity: &str) -> u64 {
     let named = if activity == "carry-out-once" { "carry-out" } else { activity };
     USUAL.iter().find(|(name, _)| *name == named).map_or(OTHERS_MS, |(_, ms)| *ms)
 }
 
 /// The step whose main part this is, and what its other parts usually take.
-fn key_of(plan: &Plan, activity: &str, input: &Value) -> Option<(String, u64)> {
-    if let Some(step) = input["context"]["step"].as_str() {
-        let places = [input["context"]["group"].as_str(), input["context"]["item"].as_str()];
-        let place = places.into_iter().flatten().collect::<Vec<_>>().join("/");
-        let stages = plan.stages(recovery::plan::Work::Unplanned);
-        let keys = stages.iter().flat_map(|stage| &stage.lanes).flat_map(|lane| &lane.units).flat_map(|unit| &unit.steps).map(|step| step.key.clone());
-        let mut fits = keys.filter(|key| key.starts_with(&place) && key.ends_with(&format!("/{step}")));
-        return fits.next().map(|key| (key, 0));
+fn key_of(places: &Places, activity: &str, input: &Value) -> Option<(String, u64)> {
+    if input["context"]["step"].is_string() {
+        return places.action(input).map(|key| (key.to_owned(), 0));
     }
-    let item: ItemName = input["item"].as_str()?.parse().ok()?;
-    let group = plan.groups.iter().find(|group| group.items.iter().any(|member| member.item == item))?;
     let words = [("prepare", usual("fence-machine") + usual("seal-replica") + usual("pin-point")), ("start", usual("start-machine")), ("commit", 0), ("reprotect", 0), ("undo", 0), ("clean-test-failover", 0)];
     let (word, others) = words.into_iter().find(|(word, _)| main_part(word, activity))?;
-    Some((format!("{}/{item}/{word}", group.name), others))
+    Some((places.member(input, word)?, others))
 }
 
 /// The step that an activity with this input is the main part of.
-pub(crate) fn step_of(plan: &Plan, activity: &str, input: &Value) -> Option<String> {
-    key_of(plan, activity, input).map(|(key, _)| key)
+pub(crate) fn step_of(places: &Places, activity: &str, input: &Value) -> Option<String> {
+    key_of(places, activity, input).map(|(key, _)| key)
 }
 
 fn drawn(known: &Known, draw: f64) -> u64 {
@@ -128,6 +132,6 @@ fn spread(usual: u64, draw: f64) -> u64 {
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "milliseconds of days fit, and the factor is 0 to 1")]
-fn scaled(ms: u64, draw: f64) -> u64 {
+pub(crate) fn scaled(ms: u64, draw: f64) -> u64 {
     (ms as f64 * draw.clamp(0.0, 1.0)) as u64
 }

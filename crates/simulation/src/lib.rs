@@ -7,20 +7,24 @@
 //!                                                        ─▶ timeline, critical path, what becomes of each machine
 //! ```
 //!
-//! Invariants: 1. Nothing here decides what a plan does: the workflows and the engine are those that ship. 2. One thread, no clock, no
-//! chance but the seed: equal questions get equal answers. 3. What is assumed is said.
+//! Invariants: 1. Nothing here decides what a plan does: the workflows and the engine are those that ship. 2. One thread for a world, no
+//! clock, no chance but the seed: equal questions get equal answers. 3. What is assumed is said.
 
 mod answers;
 mod drive;
 mod durations;
+mod many;
+mod places;
+mod seen;
 mod supposed;
 mod told;
 mod world;
 
-pub use durations::{Durations, Known};
+pub use durations::{Durations, Known, PEOPLE};
+pub use many::draws;
 pub use supposed::{InvalidSupposition, Slow, Supposed};
 pub use told::{Ending, Failing, Machine, Range, Told};
-pub use world::Inventory;
+pub use world::{Inventory, World};
 
 use recovery::plan::{Plan, Work};
 use workflows::PlanOptions;
@@ -58,9 +62,38 @@ pub enum Impossible {
         /// What there is.
         known: String,
     },
+    /// The plan has nothing at that site.
+    #[error("the plan has no site {site}; it moves machines from {from} to {to}")]
+    NoSuchSite {
+        /// As given.
+        site: recovery::SiteName,
+        /// Where its machines run normally.
+        from: recovery::SiteName,
+        /// Where they are recovered.
+        to: recovery::SiteName,
+    },
+    /// Nothing that the plan touches has that name.
+    #[error("nothing of the plan is called {what}, so nothing of it can be slow; there are {known}")]
+    NothingToSlow {
+        /// As given.
+        what: String,
+        /// What there is.
+        known: String,
+    },
     /// The simulated machines could not be brought where the real ones are.
     #[error("the simulated machines could not be brought where the real ones are: {0}")]
     NotThere(String),
+    /// It would take too long to let each step fail.
+    #[error(
+        "letting each of {steps} steps of {machines} machines fail would take hours; suppose one with --fail-at STEP, or simulate a plan of the same \
+         shape with fewer machines"
+    )]
+    TooMany {
+        /// Steps of the plan.
+        steps: usize,
+        /// Its machines.
+        machines: usize,
+    },
     /// It was not followed to its end.
     #[error("it was not followed to its end: {0}")]
     Endless(String),
@@ -74,36 +107,5 @@ pub enum Impossible {
 /// # Errors
 /// [`Impossible`].
 pub fn simulate(question: &Question) -> Result<Told, Impossible> {
-    supposed::check(question)?;
-    let mut world = world::built(question)?;
-    let began_at = world.time();
-    let root = world.start(question)?;
-    world.suppose(question);
-    world.until_ended()?;
-    told::told(question, &world, root, began_at)
-}
-
-/// The same with drawn durations, so many times: from the shortest to the longest.
-///
-/// # Errors
-/// [`Impossible`].
-pub fn range(question: &Question, draws: u64) -> Result<Range, Impossible> {
-    let seeds = (1..=draws).map(|seed| question.seed.wrapping_mul(1_000_003).wrapping_add(seed));
-    let totals: Result<Vec<u64>, Impossible> = seeds.map(|seed| Ok(simulate(&Question { seed, ..question.clone() })?.total_ms)).collect();
-    Ok(Range::of(totals?))
-}
-
-/// What becomes of the plan if each of its steps failed, one at a time.
-///
-/// # Errors
-/// [`Impossible`].
-pub fn each_failing(question: &Question) -> Result<Vec<Failing>, Impossible> {
-    let stages = question.plan.stages(question.work);
-    let steps = stages.iter().flat_map(|stage| &stage.lanes).flat_map(|lane| &lane.units).flat_map(|unit| &unit.steps);
-    let one = |step: &recovery::plan::Step| {
-        let supposed = Supposed { fail_at: Some(step.key.clone()), ..question.supposed.clone() };
-        let told = simulate(&Question { supposed, ..question.clone() })?;
-        Ok(Failing { step: step.key.clone(), ending: told.ending, why: told.why, total_ms: told.total_ms, machines: told.machines })
-    };
-    steps.map(one).collect()
+    World::of(question)?.told(question)
 }

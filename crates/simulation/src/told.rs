@@ -1,15 +1,16 @@
 //! What a simulation tells: how it ends, step by step, and what becomes of each machine.
 
+use std::{collections::BTreeMap, sync::PoisonError};
+
 use chrono::{DateTime, Utc};
 use recovery::{
-    ItemName, Rest, SiteName,
-    plan::{Forecast, StepRun, StepState, Timed, Timeline, Work},
+    ItemName, ItemRecord, Rest, SiteName,
+    plan::{Forecast, Step, StepKind, StepRun, StepState, Timed, Timeline, Work, forecast},
 };
 use sdk::{Command, EventBody, RunId};
 use serde::{Deserialize, Serialize};
-use workflows::{PLAN_PROJECTION, PlanFact, PlanNote};
 
-use crate::{Impossible, Question, answers::record, drive::Everybody};
+use crate::{Impossible, Question, drive::Everybody};
 
 /// How a plan would end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,30 +75,37 @@ pub struct Failing {
     pub machines: Vec<Machine>,
 }
 
-/// Totals of many simulations, milliseconds.
+/// Totals of many simulations, milliseconds: that with durations in the middle, and others with drawn ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
-    /// One in ten is shorter.
+    /// Of the shortest.
     pub low_ms: u64,
-    /// In the middle.
+    /// In the middle: half of them are not longer. What is to be expected.
     pub middle_ms: u64,
-    /// One in ten is longer.
+    /// Of the longest.
     pub high_ms: u64,
     /// So many.
     pub of: usize,
+    /// So many of them are longer than the plan allows; none if it allows any.
+    pub late: usize,
 }
 
 impl Range {
-    pub(crate) fn of(mut totals: Vec<u64>) -> Self {
+    pub(crate) fn of(mut totals: Vec<u64>, target_ms: Option<u64>) -> Self {
         totals.sort_unstable();
-        let at = |tenths: usize| totals.get((totals.len().saturating_sub(1)) * tenths / 10).copied().unwrap_or(0);
-        Self { low_ms: at(1), middle_ms: at(5), high_ms: at(9), of: totals.len() }
+        let (last, of) = (totals.len().saturating_sub(1), totals.len());
+        let at = |place: usize| totals.get(place).copied().unwrap_or(0);
+        let late = totals.iter().filter(|total| target_ms.is_some_and(|target| **total > target)).count();
+        Self { low_ms: at(0), middle_ms: at(last / 2), high_ms: at(last), of, late }
     }
 }
 
 pub(crate) fn told(question: &Question, world: &Everybody, root: RunId, began_at: DateTime<Utc>) -> Result<Told, Impossible> {
-    let timeline = Timeline { steps: steps(world, root) };
-    let Forecast { steps, total_ms: critical_path_ms } = timeline.critical_path(&question.plan, question.work);
+    let seen = std::mem::take(&mut *world.seen.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut steps: Vec<StepRun> = seen.steps.into_values().collect();
+    steps.sort_by(|one, other| (one.began_at, &one.key).cmp(&(other.began_at, &other.key)));
+    let timeline = Timeline { steps };
+    let Forecast { steps, total_ms: critical_path_ms } = laid(question, world, &timeline);
     let history = world.store.history(root)?;
     let ended_at = history.events.last().map_or(began_at, |last| last.event.at);
     let why = history.events.last().and_then(|last| match &last.event.body {
@@ -119,31 +127,33 @@ pub(crate) fn told(question: &Question, world: &Everybody, root: RunId, began_at
         critical_path_ms,
         rto_target_ms: question.plan.rto_target.map(|span| span.ms()),
         steps,
-        machines: machines(question, world),
+        machines: machines(question, seen.records),
         timeline,
         assumed,
     })
 }
 
-/// Each as it was last recorded.
-fn steps(world: &Everybody, root: RunId) -> Vec<StepRun> {
-    let mut known: std::collections::BTreeMap<String, StepRun> = std::collections::BTreeMap::new();
-    for (_, row) in world.store.projections_from(0).into_iter().filter(|(_, row)| row.projection == PLAN_PROJECTION) {
-        let Ok(note) = serde_json::from_value::<PlanNote>(row.fact) else { continue };
-        if let PlanFact::Step { step, .. } = note.fact
-            && note.root == root
-        {
-            known.insert(step.key.clone(), step);
+/// As long as they took, in the plan's order; what platforms did beside recovering machines is a step of its own.
+fn laid(question: &Question, world: &Everybody, timeline: &Timeline) -> Forecast {
+    let took: BTreeMap<&str, u64> = timeline.steps.iter().filter_map(|step| Some((step.key.as_str(), step.took_ms()?))).collect();
+    let takes = |step: &Step| {
+        let extra_ms = step.item.as_ref().and_then(|item| world.extra_ms.get(item)).copied();
+        match step.kind {
+            StepKind::Extra => extra_ms,
+            StepKind::Prepare => took.get(step.key.as_str()).map(|ms| ms.saturating_sub(extra_ms.unwrap_or(0))),
+            StepKind::Start | StepKind::Operate | StepKind::Action => took.get(step.key.as_str()).copied(),
         }
+    };
+    let mut stages = world.rules.extra.put_into(question.plan.stages(question.work), |key| !took.contains_key(key));
+    for unit in stages.iter_mut().flat_map(|stage| &mut stage.lanes).flat_map(|lane| &mut lane.units) {
+        unit.steps.retain(|step| takes(step).is_some());
     }
-    let mut steps: Vec<StepRun> = known.into_values().collect();
-    steps.sort_by(|one, other| (one.began_at, &one.key).cmp(&(other.began_at, &other.key)));
-    steps
+    forecast(&stages, |step| takes(step).unwrap_or(0))
 }
 
-fn machines(question: &Question, world: &Everybody) -> Vec<Machine> {
-    let of = |item: &ItemName| {
-        let record = record(&world.store, item.as_str());
+fn machines(question: &Question, mut records: BTreeMap<String, ItemRecord>) -> Vec<Machine> {
+    let mut of = |item: &ItemName| {
+        let record = records.remove(item.as_str());
         Machine {
             item: item.clone(),
             state: record.as_ref().map_or_else(|| Rest::Unprotected.to_string(), |record| record.state.main.to_string()),

@@ -2,7 +2,10 @@
 //!
 //! Invariant: they are brought there by the product's own workflows, so that nothing is there that could not be.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use chrono::DateTime;
 use engine::memory::{Faultless, MemoryStore};
@@ -11,8 +14,8 @@ use provider::{
     sim::{Clock, SimWorld},
 };
 use recovery::{
-    Direction, ItemName, ItemRecord, MainState, ReplicationPolicy, Side, TestFailover,
-    plan::Plan,
+    Direction, ItemName, ItemRecord, MainState, ReplicationPolicy, Side, SiteName, TestFailover,
+    plan::{Extra, Plan},
 };
 use sdk::RunId;
 use workflows::{
@@ -20,9 +23,12 @@ use workflows::{
 };
 
 use crate::{
-    Impossible, Question,
+    Impossible, Question, Told,
     answers::{Serves, beside_store},
     drive::{Everybody, Rules},
+    places::Places,
+    seen::Seen,
+    supposed, told,
 };
 
 /// The machines as they stand.
@@ -70,33 +76,93 @@ fn way(record: Option<&ItemRecord>) -> Vec<Way> {
     way
 }
 
-/// A world in which the machines of the plan stand as they do.
-pub(crate) fn built(question: &Question) -> Result<Everybody, Impossible> {
+/// A world in which the machines of a plan stand as they do. What is asked about it happens in worlds that are forked from it.
+pub struct World {
+    from: SiteName,
+    to: SiteName,
+    store: MemoryStore,
+    sites: SimWorld,
+    seen: Seen,
+    started: u64,
+    /// What agents and the server carry out there.
+    activities: BTreeSet<&'static str>,
+}
+
+impl World {
+    /// For questions about this plan and these machines.
+    ///
+    /// # Errors
+    /// [`Impossible::NotThere`] if the machines can't be brought where they are; [`Impossible::Engine`].
+    pub fn of(question: &Question) -> Result<Self, Impossible> {
+        supposed::check(question)?;
+        let everybody = built(question)?;
+        let activities = everybody.activities();
+        supposed::check_slow(question, &activities)?;
+        let Plan { from, to, .. } = question.plan.clone();
+        let seen = everybody.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // How they came there is of no interest any more.
+        everybody.store.forget_ended(&[]);
+        Ok(Self { from, to, store: everybody.store, sites: everybody.sites, seen, started: everybody.started, activities })
+    }
+
+    /// Follows a question about the plan and the machines of this world to its end.
+    ///
+    /// # Errors
+    /// [`Impossible`].
+    pub fn told(&self, question: &Question) -> Result<Told, Impossible> {
+        supposed::check(question)?;
+        supposed::check_slow(question, &self.activities)?;
+        let store = self.store.fork();
+        let sites = self.sites.fork(clock(&store));
+        let mut world = peopled([&self.from, &self.to], store, sites, self.seen.clone())?;
+        world.started = self.started;
+        let began_at = world.time();
+        let root = world.start(question)?;
+        world.suppose(question);
+        world.until_ended()?;
+        told::told(question, &world, root, began_at)
+    }
+}
+
+/// Sites live in the time of the store.
+fn clock(store: &MemoryStore) -> Clock {
+    let store = store.clone();
+    Clock::new(move || store.time())
+}
+
+fn built(question: &Question) -> Result<Everybody, Impossible> {
     let plan = &question.plan;
     let store = MemoryStore::new(DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default(), Arc::new(Faultless));
-    let clock_of = store.clone();
-    let sites = SimWorld::new(Clock::new(move || clock_of.time()));
+    let sites = SimWorld::new(clock(&store));
     sites.forget_networks();
+    let sizes: BTreeMap<&ItemName, u64> = question.inventory.records.iter().filter_map(|record| Some((&record.name, record.disks.first()?.size_bytes))).collect();
     for member in plan.members() {
-        let size = question.inventory.records.iter().find(|record| record.name == member.item).and_then(|record| record.disks.first()).map_or(1 << 20, |disk| disk.size_bytes);
+        let size = sizes.get(&member.item).copied().unwrap_or(1 << 20);
         sites.add_machine(&plan.from, member.item.as_str(), &[("vda", size.clamp(1 << 16, 1 << 40), "qcow2")]);
     }
-    let mut registries = BTreeMap::from([("server".to_owned(), beside_store(&store))]);
-    for site in [&plan.from, &plan.to] {
+    let mut everybody = peopled([&plan.from, &plan.to], store, sites, Seen::default())?;
+    everybody.bring(question)?;
+    Ok(everybody)
+}
+
+/// A world with its agents and its worker.
+fn peopled(ends: [&SiteName; 2], store: MemoryStore, sites: SimWorld, seen: Seen) -> Result<Everybody, Impossible> {
+    let seen = Arc::new(Mutex::new(seen));
+    let mut registries = BTreeMap::from([("server".to_owned(), beside_store(&store, &seen))]);
+    for site in ends {
         let here: Arc<dyn Site> = Arc::new(sites.site(site));
         let registry = activities::registry(here.clone(), Arc::new(Serves));
         let registry = activities::with_actions(registry, here, Arc::new(Serves), Arc::new(sites.actions(site)));
         registries.insert(format!("site:{site}"), registry);
     }
-    let mut everybody = Everybody::new(store, sites, registries)?;
-    everybody.bring(question)?;
-    Ok(everybody)
+    Ok(Everybody::new(store, sites, seen, registries)?)
 }
 
 impl Everybody {
     /// Brings each machine where it stands, all at the same time.
     fn bring(&mut self, question: &Question) -> Result<(), Impossible> {
-        let record = |item: &ItemName| question.inventory.records.iter().find(|record| record.name == *item);
+        let records: BTreeMap<&ItemName, &ItemRecord> = question.inventory.records.iter().map(|record| (&record.name, record)).collect();
+        let record = |item: &ItemName| records.get(item).copied();
         let ways: Vec<(ItemName, Vec<Way>)> = question.plan.members().map(|member| (member.item.clone(), way(record(&member.item)))).collect();
         let longest = ways.iter().map(|(_, way)| way.len()).max().unwrap_or(0);
         for place in 0..longest {
@@ -143,10 +209,12 @@ impl Everybody {
 
     /// From now on time passes, and things go wrong.
     pub(crate) fn suppose(&mut self, question: &Question) {
-        let Question { plan, durations, supposed, seed, .. } = question;
+        let Question { plan, work, durations, supposed, seed, .. } = question;
         if let Some(site) = &supposed.site_down {
             self.sites.set_down(site, true);
         }
-        self.rule(Rules { plan: Some(plan.clone()), durations: durations.clone(), supposed: supposed.clone(), seed: *seed });
+        let profiles = question.inventory.records.iter().map(|record| (record.name.clone(), record.profile)).collect();
+        let extra = Extra::of(plan, *work, &profiles);
+        self.rule(Rules { places: Some(Places::of(plan, *work)), extra, durations: durations.clone(), supposed: supposed.clone(), seed: *seed });
     }
 }

@@ -8,7 +8,7 @@ with found as materialized (
     order by r.started_at desc, r.run_id desc limit $4
 )
 select r.run_id, r.workflow, r.workflow_id, r.requested_by, r.trace, r.state, r.problem, r.owner, r.owner_epoch, r.epoch,
-       r.started_at, r.closed_at, e.events
+       r.started_at, r.closed_at, r.parent_run, e.events
 from found r
 cross join lateral (select count(*) as events from engine.events e where e.run_id = r.run_id) e
 order by r.started_at desc, r.run_id desc

@@ -14,6 +14,19 @@ use crate::{Lost, PgStore, pg::column, sql};
 /// SHA-256 of a secret or of a request.
 pub type Digest = [u8; 32];
 
+/// A build of which a worker has been.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildRow {
+    /// Its name.
+    pub build: String,
+    /// Since when it is known, or was preferred.
+    pub known_at: DateTime<Utc>,
+    /// Living workers.
+    pub workers: i64,
+    /// Open and suspended runs that it has claimed last.
+    pub open_runs: i64,
+}
+
 /// A site with its agents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteRow {
@@ -66,6 +79,19 @@ pub struct TokenHolder {
     pub name: String,
     /// `viewer`, `operator` or `admin`.
     pub role: String,
+}
+
+/// A bearer token, without what it is known by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiTokenRow {
+    /// Its name.
+    pub name: String,
+    /// `viewer`, `operator` or `admin`.
+    pub role: String,
+    /// Who made it.
+    pub created_by: String,
+    /// When.
+    pub created_at: DateTime<Utc>,
 }
 
 /// An agent to be registered.
@@ -142,6 +168,15 @@ impl PgStore {
         }
     }
 
+    /// All who have a bearer token.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn token_holders(&self) -> Result<Vec<TokenHolder>, Lost> {
+        let holder = |row: &Row| Ok(TokenHolder { name: column(row, "name")?, role: column(row, "role")? });
+        self.rows(&sql::TOKEN_HOLDERS, &[]).await?.iter().map(holder).collect()
+    }
+
     /// Whom a certificate names.
     ///
     /// # Errors
@@ -172,6 +207,17 @@ impl PgStore {
         self.rows(&sql::SITES, &[]).await?.iter().map(site).collect()
     }
 
+    /// All builds, the newest first.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn builds(&self) -> Result<Vec<BuildRow>, Lost> {
+        let build = |row: &Row| {
+            Ok(BuildRow { build: column(row, "build")?, known_at: column(row, "known_at")?, workers: column(row, "workers")?, open_runs: column(row, "open_runs")? })
+        };
+        self.rows(&sql::BUILDS, &[]).await?.iter().map(build).collect()
+    }
+
     /// All agents.
     ///
     /// # Errors
@@ -199,6 +245,22 @@ impl PgStore {
     /// The database does not answer.
     pub async fn add_api_token(&self, name: &str, role: &str, token: Digest, by: &str) -> Result<bool, Lost> {
         Ok(self.row(&sql::ADD_API_TOKEN, &[&name, &role, &&token[..], &by]).await?.is_some())
+    }
+
+    /// All bearer tokens, by name.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn api_tokens(&self) -> Result<Vec<ApiTokenRow>, Lost> {
+        let token = |row: &Row| {
+            Ok(ApiTokenRow {
+                name: column(row, "name")?,
+                role: column(row, "role")?,
+                created_by: column(row, "created_by")?,
+                created_at: column(row, "created_at")?,
+            })
+        };
+        self.rows(&sql::API_TOKENS, &[]).await?.iter().map(token).collect()
     }
 
     /// Whom a bearer token names.

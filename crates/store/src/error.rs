@@ -145,15 +145,17 @@ pub(crate) fn fenced_error(attempted: &'static str, lease: Lease, lost: Lost) ->
     }
 }
 
-/// For a batch of turns.
-pub(crate) fn commit_error(attempted: &'static str, lease: Lease, lost: Lost) -> CommitError {
+/// For a batch of turns. A turn that ends a run which has ended is one that was stored before, or somebody else has written its events:
+/// both are found out by asking who did. One without events can't be told from a new one, which would be wrong.
+pub(crate) fn commit_error(attempted: &'static str, lease: Lease, ends_with_events: bool, lost: Lost) -> CommitError {
     let Some(db) = said(&lost) else {
         return store_error(attempted, lost).into();
     };
     let of_events = db.schema() == Some("engine") && db.table().is_some_and(|table| table.starts_with("events"));
     match (db.code().code(), of_events) {
         ("SB002", _) => CommitError::Stale,
-        ("SB003", _) => CommitError::Bad(db.message().to_owned()),
+        ("SB004", _) if ends_with_events => CommitError::Taken,
+        ("SB003" | "SB004", _) => CommitError::Bad(db.message().to_owned()),
         ("23505", true) => CommitError::Taken,
         (code, _) if refuses_a_row(code) => CommitError::Bad(db.to_string()),
         _ => fenced_error(attempted, lease, lost).into(),

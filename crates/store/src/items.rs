@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     Lost, PgStore,
-    pg::column,
+    pg::{column, without_nul},
     runs::json,
     sql,
 };
@@ -109,17 +109,23 @@ impl PgStore {
     /// # Errors
     /// The database does not answer.
     pub async fn items(&self, name: Option<&str>) -> Result<Vec<ItemRow>, Lost> {
-        let item = |row: &Row| {
-            Ok(ItemRow {
-                name: column(row, "name")?,
-                record: column(row, "record")?,
-                version: column(row, "version")?,
-                updated_at: column(row, "updated_at")?,
-                running_since: column(row, "running_since")?,
-                open_run: column::<Option<Uuid>>(row, "open_run")?.map(RunId),
-            })
-        };
         self.rows(&sql::ITEMS, &[&name]).await?.iter().map(item).collect()
+    }
+
+    /// What names an item: plans, trigger policies and schedules, in words.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn naming_item(&self, item: &str) -> Result<Vec<String>, Lost> {
+        self.rows(&sql::NAMING_ITEM, &[&item]).await?.iter().map(|row| column(row, "named_by")).collect()
+    }
+
+    /// Those of these items that there are.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn items_named(&self, names: &[&str]) -> Result<Vec<ItemRow>, Lost> {
+        self.rows(&sql::ITEMS_NAMED, &[&names]).await?.iter().map(item).collect()
     }
 
     /// Points of one item, or all.
@@ -127,23 +133,15 @@ impl PgStore {
     /// # Errors
     /// The database does not answer.
     pub async fn points(&self, item: Option<&str>) -> Result<Vec<PointRow>, Lost> {
-        let point = |row: &Row| {
-            Ok(PointRow {
-                item: column(row, "item")?,
-                site: column(row, "site")?,
-                point: column(row, "point")?,
-                consistency: column(row, "consistency")?,
-                taken_at: column(row, "taken_at")?,
-                era: column(row, "era")?,
-                grant_epoch: column(row, "grant_epoch")?,
-                size_bytes: column(row, "size_bytes")?,
-                pinned: column(row, "pinned")?,
-                withdrawn: column(row, "withdrawn")?,
-                group_name: column(row, "group_name")?,
-                moment: column(row, "moment")?,
-            })
-        };
         self.rows(&sql::POINTS, &[&item]).await?.iter().map(point).collect()
+    }
+
+    /// Points of these items.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn points_named(&self, items: &[&str]) -> Result<Vec<PointRow>, Lost> {
+        self.rows(&sql::POINTS_NAMED, &[&items]).await?.iter().map(point).collect()
     }
 
     /// Members of one replication group, or of all.
@@ -200,7 +198,7 @@ impl PgStore {
     /// # Errors
     /// The database does not answer.
     pub async fn put_machines(&self, item: &str, site: &str, seen: Option<&Value>) -> Result<(), Lost> {
-        self.rows(&sql::PUT_MACHINES, &[&item, &site, &seen]).await.map(drop)
+        self.rows(&sql::PUT_MACHINES, &[&item, &site, &seen.map(without_nul)]).await.map(drop)
     }
 
     /// Replaces the points of an item at a site by what its journal lists now.
@@ -216,6 +214,34 @@ impl PgStore {
     /// # Errors
     /// The database does not answer.
     pub async fn put_replication(&self, item: &str, site: &str, status: Option<&Value>) -> Result<(), Lost> {
-        self.rows(&sql::PUT_REPLICATION, &[&item, &site, &status]).await.map(drop)
+        self.rows(&sql::PUT_REPLICATION, &[&item, &site, &status.map(without_nul)]).await.map(drop)
     }
+}
+
+fn item(row: &Row) -> Result<ItemRow, Lost> {
+    Ok(ItemRow {
+        name: column(row, "name")?,
+        record: column(row, "record")?,
+        version: column(row, "version")?,
+        updated_at: column(row, "updated_at")?,
+        running_since: column(row, "running_since")?,
+        open_run: column::<Option<Uuid>>(row, "open_run")?.map(RunId),
+    })
+}
+
+fn point(row: &Row) -> Result<PointRow, Lost> {
+    Ok(PointRow {
+        item: column(row, "item")?,
+        site: column(row, "site")?,
+        point: column(row, "point")?,
+        consistency: column(row, "consistency")?,
+        taken_at: column(row, "taken_at")?,
+        era: column(row, "era")?,
+        grant_epoch: column(row, "grant_epoch")?,
+        size_bytes: column(row, "size_bytes")?,
+        pinned: column(row, "pinned")?,
+        withdrawn: column(row, "withdrawn")?,
+        group_name: column(row, "group_name")?,
+        moment: column(row, "moment")?,
+    })
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use engine::{LeaseStore, StoreError};
 use sdk::{Lease, WorkerId};
 
-use crate::{Lost, PgStore, error::store_error, pg::column, sql};
+use crate::{Lost, PgStore, error::{fenced_error, store_error}, pg::column, sql};
 
 #[async_trait]
 impl LeaseStore for PgStore {
@@ -17,6 +17,18 @@ impl LeaseStore for PgStore {
             Ok(Lease { worker, epoch: column(&row, "epoch")? })
         };
         opened.await.map_err(|lost| store_error(query.attempted, lost))
+    }
+
+    async fn declare_build(&self, lease: Lease, build: &str) -> Result<(), StoreError> {
+        let query = &sql::DECLARE_BUILD;
+        let declared = self.rows(query, &[&lease.worker.0, &lease.epoch, &build]).await;
+        declared.map(drop).map_err(|lost| fenced_error(query.attempted, lease, lost))
+    }
+
+    async fn prefer_build(&self, build: &str) -> Result<bool, StoreError> {
+        let query = &sql::PREFER_BUILD;
+        let preferred = async { column(&self.one(query, &[&build]).await?, "known") };
+        preferred.await.map_err(|lost| store_error(query.attempted, lost))
     }
 
     async fn renew_lease(&self, lease: Lease, ttl: Duration) -> Result<bool, StoreError> {

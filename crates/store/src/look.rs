@@ -42,6 +42,8 @@ pub struct RunRow {
     pub closed_at: Option<DateTime<Utc>>,
     /// How many events it has.
     pub events: i64,
+    /// The run that started it, if one did.
+    pub parent: Option<RunId>,
 }
 
 /// An open task.
@@ -274,6 +276,7 @@ fn run_row(row: &Row) -> Result<RunRow, Lost> {
         started_at: column(row, "started_at")?,
         closed_at: column(row, "closed_at")?,
         events: column(row, "events")?,
+        parent: column::<Option<Uuid>>(row, "parent_run")?.map(RunId),
     })
 }
 

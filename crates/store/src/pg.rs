@@ -7,6 +7,7 @@
 use std::{sync::Mutex, time::Duration};
 
 use deadpool_postgres::{Object, Pool};
+use serde_json::Value;
 use tokio_postgres::{Client, Row, types::ToSql};
 
 use crate::{Lost, OpenError, migrate, pool::Target, sql::Query};
@@ -145,6 +146,23 @@ pub(crate) fn word<T: serde::Serialize>(value: &T) -> Option<String> {
         Ok(serde_json::Value::String(word)) => Some(word),
         _ => None,
     }
+}
+
+/// The database keeps no NUL: what others report is kept without.
+pub(crate) fn replace_nul(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains('\0') => *text = text.replace('\0', "\u{fffd}"),
+        Value::Array(values) => values.iter_mut().for_each(replace_nul),
+        Value::Object(fields) => fields.values_mut().for_each(replace_nul),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// The same value without NUL.
+pub(crate) fn without_nul(value: &Value) -> Value {
+    let mut value = value.clone();
+    replace_nul(&mut value);
+    value
 }
 
 /// JSON as the type it should be.

@@ -18,8 +18,8 @@ pub struct PlanRow {
     pub name: String,
     /// Counts its changes, from 1.
     pub version: i64,
-    /// As it was written.
-    pub text: String,
+    /// As it was written; not where many are read.
+    pub text: Option<String>,
     /// As it was read.
     pub plan: Value,
     /// SHA-256 of the text, lower-case hex.
@@ -74,6 +74,19 @@ pub struct PlanRunRow {
     pub failure: Option<String>,
 }
 
+/// An open run of a plan that has items which somebody wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldRow {
+    /// Of which plan.
+    pub plan: String,
+    /// Which.
+    pub root: RunId,
+    /// What is done; `None` if nothing was begun yet.
+    pub work: Option<String>,
+    /// Those that are wanted.
+    pub items: Vec<String>,
+}
+
 /// A step of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlanStepRow {
@@ -92,6 +105,25 @@ pub struct PlanStepRow {
     /// The run that did it.
     pub run: Option<RunId>,
     /// The run that asks people about it.
+    pub asked_by: Option<RunId>,
+    /// What it asks.
+    pub question: Option<Value>,
+}
+
+/// What a run of a plan asks people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanQuestionRow {
+    /// The plan's run.
+    pub root: RunId,
+    /// Of which plan.
+    pub plan: String,
+    /// What is done.
+    pub work: String,
+    /// With which version.
+    pub version: i64,
+    /// About which step.
+    pub key: String,
+    /// The run that waits for the answer.
     pub asked_by: Option<RunId>,
     /// What it asks.
     pub question: Option<Value>,
@@ -136,6 +168,8 @@ pub struct DeadlineRow {
     pub name: String,
     /// When.
     pub due_at: DateTime<Utc>,
+    /// What the run will be about.
+    pub workflow_id: String,
     /// In words.
     pub cause: String,
 }
@@ -150,12 +184,12 @@ impl PgStore {
         column(&self.one(&sql::APPLY_PLAN, &[name, text, plan, &&sha256[..], items, by]).await?, "version")
     }
 
-    /// Removes a plan; `false` if there is none.
+    /// Removes a plan; `false` if there is none, an open run is about `workflow_id`, or a deadline of that name has not come.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn remove_plan(&self, name: &str) -> Result<bool, Lost> {
-        column(&self.one(&sql::REMOVE_PLAN, &[&name]).await?, "removed")
+    pub async fn remove_plan(&self, name: &str, workflow_id: &str) -> Result<bool, Lost> {
+        column(&self.one(&sql::REMOVE_PLAN, &[&name, &workflow_id]).await?, "removed")
     }
 
     /// Plans, or one of them.
@@ -183,12 +217,38 @@ impl PgStore {
         self.rows(&sql::PLAN_RUNS, &[&plan, &root, &limit]).await?.iter().map(plan_run).collect()
     }
 
+    /// Open runs of plans, other than `but`, that have one of these items.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn plan_runs_over(&self, items: &[&str], but: Option<&str>) -> Result<Vec<HeldRow>, Lost> {
+        let held = |row: &Row| Ok(HeldRow { plan: column(row, "plan")?, root: RunId(column(row, "root")?), work: column(row, "work")?, items: column(row, "items")? });
+        self.rows(&sql::PLAN_RUNS_OVER, &[&items, &but]).await?.iter().map(held).collect()
+    }
+
+    /// The last run of a plan, or of each; those that were never carried out have none.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn last_plan_runs(&self, plan: Option<&str>) -> Result<Vec<PlanRunRow>, Lost> {
+        self.rows(&sql::LAST_PLAN_RUNS, &[&plan]).await?.iter().map(plan_run).collect()
+    }
+
     /// Steps of a plan's run, in the order in which they began.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn plan_steps(&self, root: RunId) -> Result<Vec<PlanStepRow>, Lost> {
         self.rows(&sql::PLAN_STEPS, &[&root.0]).await?.iter().map(plan_step).collect()
+    }
+
+    /// What runs of plans that have not ended ask people now, or what one of them asks.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn plan_questions(&self, root: Option<RunId>, limit: i64) -> Result<Vec<PlanQuestionRow>, Lost> {
+        let root = root.map(|run| run.0);
+        self.rows(&sql::PLAN_QUESTIONS, &[&root, &limit]).await?.iter().map(plan_question).collect()
     }
 
     /// What steps took in the last runs of a work.
@@ -232,7 +292,7 @@ impl PgStore {
     /// # Errors
     /// The database does not answer.
     pub async fn deadlines(&self, workflow_id: Option<&str>) -> Result<Vec<DeadlineRow>, Lost> {
-        let deadline = |row: &Row| Ok(DeadlineRow { name: column(row, "name")?, due_at: column(row, "due_at")?, cause: column(row, "cause")? });
+        let deadline = |row: &Row| Ok(DeadlineRow { name: column(row, "name")?, due_at: column(row, "due_at")?, workflow_id: column(row, "workflow_id")?, cause: column(row, "cause")? });
         self.rows(&sql::DEADLINES, &[&workflow_id]).await?.iter().map(deadline).collect()
     }
 
@@ -272,6 +332,18 @@ fn plan_run(row: &Row) -> Result<PlanRunRow, Lost> {
         began_at: column(row, "began_at")?,
         ended_at: column(row, "ended_at")?,
         failure: column(row, "failure")?,
+    })
+}
+
+fn plan_question(row: &Row) -> Result<PlanQuestionRow, Lost> {
+    Ok(PlanQuestionRow {
+        root: RunId(column(row, "root")?),
+        plan: column(row, "plan")?,
+        work: column(row, "work")?,
+        version: column(row, "version")?,
+        key: column(row, "key")?,
+        asked_by: column::<Option<Uuid>>(row, "asked_by")?.map(RunId),
+        question: column(row, "question")?,
     })
 }
 

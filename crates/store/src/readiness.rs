@@ -4,10 +4,19 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use sdk::RunId;
+use serde::Serialize;
 use serde_json::Value;
 use tokio_postgres::Row;
 
-use crate::{Lost, PgStore, pg::column, sql};
+use crate::{
+    Lost, PgStore,
+    pg::{column, without_nul},
+    runs::json,
+    sql,
+};
+
+/// Subjects that one statement keeps: what is found of one takes some KiB, and a statement some MiB then.
+const SUBJECTS_AT_ONCE: usize = 1_000;
 
 /// An agent and what it says of itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +72,21 @@ pub struct VerifiedRow {
     pub fingerprint: Value,
 }
 
+/// How a subject was found to stand.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Judged {
+    /// `item:NAME` or `plan:NAME`.
+    pub subject: String,
+    /// The worst of what was found.
+    pub severity: &'static str,
+    /// How much of each severity was found.
+    pub counts: Value,
+    /// What makes a change.
+    pub marks: Vec<String>,
+    /// What was found.
+    pub findings: Value,
+}
+
 /// How a subject stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadinessRow {
@@ -88,7 +112,7 @@ impl PgStore {
     /// # Errors
     /// The database does not answer.
     pub async fn put_agent_report(&self, name: &str, report: &Value) -> Result<(), Lost> {
-        self.rows(&sql::PUT_AGENT_REPORT, &[&name, report]).await.map(drop)
+        self.rows(&sql::PUT_AGENT_REPORT, &[&name, &without_nul(report)]).await.map(drop)
     }
 
     /// All agents with what they say of themselves.
@@ -163,12 +187,15 @@ impl PgStore {
         self.rows(&sql::VERIFIED, &[&subject]).await?.iter().map(verified).collect()
     }
 
-    /// Keeps how a subject stands. `marks` are what makes a change.
+    /// Keeps how subjects stand, each of which is named once. One statement keeps a thousand of them.
     ///
     /// # Errors
-    /// The database does not answer.
-    pub async fn put_readiness(&self, subject: &str, severity: &str, counts: &Value, marks: &[String], findings: &Value) -> Result<(), Lost> {
-        self.rows(&sql::PUT_READINESS, &[&subject, &severity, counts, &marks, findings]).await.map(drop)
+    /// The database does not answer; those before are kept.
+    pub async fn put_readiness(&self, judged: &[Judged]) -> Result<(), Lost> {
+        for some in judged.chunks(SUBJECTS_AT_ONCE) {
+            self.rows(&sql::PUT_READINESS, &[&without_nul(&json(&some)?)]).await?;
+        }
+        Ok(())
     }
 
     /// How one subject stands, or all.

@@ -20,6 +20,9 @@ macro_rules! queries {
 
 queries! {
     OPEN_LEASE = "open_lease", "opening a lease";
+    DECLARE_BUILD = "declare_build", "saying which build a worker is";
+    BUILDS = "builds", "listing builds";
+    PREFER_BUILD = "prefer_build", "preferring a build";
     RENEW_LEASE = "renew_lease", "renewing a lease";
     CLOSE_LEASE = "close_lease", "closing a lease";
     EXPIRE_LEASES = "expire_leases", "deleting expired leases";
@@ -44,7 +47,9 @@ queries! {
     GRANT_LOCKS = "grant_locks", "granting locks";
     EXPIRE_TASKS = "expire_tasks", "ending overdue tasks";
     ITEMS = "items", "reading items";
+    ITEMS_NAMED = "items_named", "reading items by name";
     POINTS = "points", "reading points";
+    POINTS_NAMED = "points_named", "reading points of some items";
     REPLICATION = "replication", "reading replication status";
     GROUPS = "groups", "reading replication groups";
     MACHINES = "machines", "reading where machines were seen";
@@ -69,6 +74,8 @@ queries! {
     ENROL_AGENT = "enrol_agent", "enrolling an agent";
     ADD_API_TOKEN = "add_api_token", "making a token";
     API_TOKEN = "api_token", "looking for a token";
+    API_TOKENS = "api_tokens", "listing tokens";
+    TOKEN_HOLDERS = "token_holders", "reading who has a token";
     BEGIN_REQUEST = "begin_request", "noting a request";
     END_REQUEST = "end_request", "keeping an answer";
     APPLY_POLICY = "apply_policy", "applying a trigger policy";
@@ -105,7 +112,11 @@ queries! {
     PLANS = "plans", "reading plans";
     PLAN_VERSION = "plan_version", "reading a version of a plan";
     PLAN_RUNS = "plan_runs", "reading runs of plans";
+    LAST_PLAN_RUNS = "last_plan_runs", "reading the last runs of plans";
+    PLAN_QUESTIONS = "plan_questions", "reading what plans ask people";
+    PLAN_RUNS_OVER = "plan_runs_over", "looking for plans that have an item";
     PLAN_STEPS = "plan_steps", "reading the steps of a plan's run";
+    NAMING_ITEM = "naming_item", "asking what names an item";
     PLAN_DURATIONS = "plan_durations", "asking how long steps take";
     FIRE_DEADLINES = "fire_deadlines", "starting what is due";
     SET_DEADLINE = "set_deadline", "setting a deadline";

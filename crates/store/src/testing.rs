@@ -3,6 +3,8 @@
 //! Invariants: 1. The cluster ends with the process that started it, however that ends: a shell that watches a pipe stops it and
 //! removes its files. 2. Only databases made here have a clock that can be moved.
 
+mod still;
+
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -14,6 +16,8 @@ use async_trait::async_trait;
 use engine::contract::StoreLab;
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
+
+pub use still::StillDatabase;
 
 use crate::{Limits, Lost, PgStore, cluster::Cluster, migrate, pg::column, pool::Target, sql};
 
@@ -110,6 +114,26 @@ impl TestDatabase {
             client.execute(point, &[&name, &site, &point_at]).await
         };
         assert!(put.await.is_ok_and(|rows| rows == 1), "item {name} was not put there");
+    }
+
+    /// How many runs there are, are open, and have ended otherwise than well or are set aside.
+    ///
+    /// # Panics
+    /// If the database does not answer.
+    pub async fn counted(&self) -> (i64, i64, i64) {
+        let count = "select count(*), count(*) filter (where state = 'open'), count(*) filter (where state not in ('open', 'completed')) from engine.runs";
+        let row = self.client().await.query_one(count, &[]).await.expect("runs can be counted");
+        (row.get(0), row.get(1), row.get(2))
+    }
+
+    /// How many events and turns were written.
+    ///
+    /// # Panics
+    /// If the database does not answer.
+    pub async fn written(&self) -> (i64, i64) {
+        let count = "select count(*), count(distinct (run_id, turn)) from engine.events";
+        let row = self.client().await.query_one(count, &[]).await.expect("events can be counted");
+        (row.get(0), row.get(1))
     }
 
     /// Moves the clock.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     PgStore,
     error::commit_error,
-    pg::{Params, word},
+    pg::{Params, replace_nul, word},
     sql,
 };
 
@@ -32,6 +32,7 @@ struct Columns<'a> {
 impl PgStore {
     pub(crate) async fn write_turns(&self, lease: Lease, turns: &[TurnWrite]) -> Result<(), CommitError> {
         let query = &sql::COMMIT_TURNS;
+        let with_events = turns.iter().any(|turn| turn.close.is_some() && !turn.events.is_empty());
         let events = columns(turns);
         let mut rest = rest(turns);
         replace_nul(&mut rest);
@@ -39,7 +40,7 @@ impl PgStore {
         let (worker, epoch) = (lease.worker.0, lease.epoch);
         let params: Params<'_> =
             &[&worker, &epoch, &runs, &seqs, &kinds, &bodies, &keys, &turns, &hashes, &consumed_runs, &consumed_keys, &rest];
-        self.rows(query, params).await.map(drop).map_err(|lost| commit_error(query.attempted, lease, lost))
+        self.rows(query, params).await.map(drop).map_err(|lost| commit_error(query.attempted, lease, with_events, lost))
     }
 }
 
@@ -75,7 +76,6 @@ fn rest(turns: &[TurnWrite]) -> Value {
         let closed = |close: &engine::Close| json!({"run": run, "state": state_word(&close.state), "problem": close.problem, "result": close.end});
         add("close", turn.close.iter().map(closed).collect());
         add("children", turn.children.iter().map(|child| child_row(run, child)).collect());
-        add("cancel_children", turn.cancel_children.iter().map(|told| json!({"run": run, "seq": told.of, "body": told.cancel})).collect());
         add("told", turn.told.iter().map(|told| told_row(run, told)).collect());
         add("tasks", turn.tasks.iter().map(|task| task_row(run, turn.run_epoch, task)).collect());
         add("cancel_tasks", turn.cancel_tasks.iter().map(|seq| json!({"run": run, "seq": seq})).collect());
@@ -88,15 +88,6 @@ fn rest(turns: &[TurnWrite]) -> Value {
     }
     lists.retain(|_, list| list.as_array().is_some_and(|rows| !rows.is_empty()));
     Value::Object(lists)
-}
-
-fn replace_nul(value: &mut Value) {
-    match value {
-        Value::String(text) if text.contains('\0') => *text = text.replace('\0', "\u{fffd}"),
-        Value::Array(values) => values.iter_mut().for_each(replace_nul),
-        Value::Object(fields) => fields.values_mut().for_each(replace_nul),
-        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
 }
 
 fn task_row(run: Uuid, run_epoch: i64, task: &TaskRow) -> Value {
@@ -127,7 +118,7 @@ fn told_row(run: Uuid, told: &engine::Told) -> Value {
         Kin::Parent => None,
         Kin::Child { of } => Some(of),
     };
-    json!({"run": run, "of": of, "key": told.signal.key(), "body": told.signal})
+    json!({"run": run, "of": of, "key": told.message.key(), "body": told.message})
 }
 
 fn child_row(run: Uuid, row: &ChildRow) -> Value {

@@ -48,6 +48,15 @@ async fn a_database_that_nobody_migrated_is_not_opened() {
     assert!(matches!(refused, OpenError::Older { found: 0, .. }), "{refused}");
 }
 
+/// A database that has run a migration refuses a build that carries another text of it, be it only another comment.
+#[tokio::test]
+async fn migrations_are_never_edited_afterwards() {
+    let database = TestDatabase::migrated().await;
+    let rows = database.client().await.query("select version, name, checksum from switchback_schema_history order by version", &[]).await.unwrap();
+    let lines: Vec<String> = rows.iter().map(|row| format!("V{} {} {}", row.get::<_, i32>(0), row.get::<_, String>(1), row.get::<_, String>(2))).collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
 #[tokio::test]
 async fn the_schema_that_all_migrations_give() {
     let database = TestDatabase::empty().await;

@@ -42,7 +42,6 @@ fn turn(run: RunId, run_epoch: i64) -> TurnWrite {
         release_locks: vec![],
         projections: vec![],
         children: vec![],
-        cancel_children: vec![],
         told: vec![],
         close: None,
     }
@@ -203,4 +202,13 @@ async fn a_suspended_run_that_is_resumed_is_claimed_again() {
     let again = lab.store.claim_runs(lease, 9).await.unwrap();
     assert_eq!((again[0].run, again[0].epoch), (run, epoch + 1));
     assert!(!lab.store.gauges().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_report_with_nul_in_it_is_kept_without() {
+    let lab = PgLab::new().await;
+    let store = &lab.store;
+    store.put_replication("db1", "a", Some(&json!({ "last_error": "a\0b", "all": ["c\0"] }))).await.unwrap();
+    let kept: Vec<_> = store.replication(Some("db1")).await.unwrap().into_iter().map(|row| row.status).collect();
+    assert_eq!(kept, [json!({ "last_error": "a\u{fffd}b", "all": ["c\u{fffd}"] })]);
 }

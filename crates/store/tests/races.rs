@@ -85,7 +85,6 @@ fn empty(run: RunId, run_epoch: i64, turn: Uuid) -> TurnWrite {
         release_locks: vec![],
         projections: vec![],
         children: vec![],
-        cancel_children: vec![],
         told: vec![],
         close: None,
     }

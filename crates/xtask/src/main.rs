@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod checkout_copy;
 mod demo;
 mod dist;
 mod guest;
@@ -10,6 +11,7 @@ mod paths;
 mod rules;
 mod setup;
 mod sh;
+mod sim;
 mod tidy;
 
 use std::process::ExitCode;
@@ -23,6 +25,7 @@ cargo xtask demo      a real machine fails over while its orchestrator is being 
 cargo xtask test      set-up, all tests, clippy, tidy
 cargo xtask setup     installs what demo and test need, after consent
 cargo xtask rules     breaks the code behind rules of recovery; their tests must notice
+cargo xtask sim       many simulated worlds in which things go wrong; nothing may be lost or doubled
 cargo xtask tidy      checks the limits of crates/STYLE.md
 cargo xtask dist      a tarball and a Debian package, proven to hold what they should
 cargo xtask lab       two libvirt sites on this machine, for trying things out
@@ -50,6 +53,7 @@ fn run() -> Result<()> {
         Some("setup") => setup::command(args),
         Some("test") => check::command(args),
         Some("rules") => rules::command(args),
+        Some("sim") => sim::command(args),
         Some("tidy") => tidy::command(args),
         Some("dist") => dist::command(args),
         Some("lab") => lab::command::run(args),
@@ -64,6 +68,7 @@ fn usage(task: Option<&str>) -> &'static str {
         Some("setup") => setup::USAGE,
         Some("test") => check::USAGE,
         Some("rules") => rules::USAGE,
+        Some("sim") => sim::USAGE,
         Some("dist") => dist::USAGE,
         Some("lab") => lab::command::USAGE,
         _ => USAGE,

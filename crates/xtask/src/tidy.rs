@@ -35,9 +35,10 @@ impl Place<'_> {
         Path::new(self.path).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default()
     }
 
-    /// Files that hold nothing but tests, by where they are. What suites share (`tests/src`) is code like any other.
+    /// Files that hold nothing but tests, by where they are. What suites share (`tests/src`) is code like any other, and so are benches.
     fn is_test(&self) -> bool {
-        !self.path.starts_with("tests/src/") && self.path.split('/').any(|part| part == "tests" || part == "tests.rs")
+        let code = ["tests/src/", "tests/benches/", "tests/chaos/src/"].iter().any(|start| self.path.starts_with(start));
+        !code && self.path.split('/').any(|part| part == "tests" || part == "tests.rs")
     }
 }
 

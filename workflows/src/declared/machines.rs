@@ -5,7 +5,7 @@ use recovery::{Check, Disk, Generation, ItemName, PointId, Profile};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CALL, COPY, UNDO, asking, declare};
+use super::{CALL, COPY, LONG, UNDO, asking, declare};
 
 /// A machine that can be protected.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -110,7 +110,7 @@ declare! {
         machine: String,
         /// How long the guest may take.
         patience_ms: u64,
-    } is "shut-down-machine", Idempotent, Prod, COPY => Fenced
+    } is "shut-down-machine", Idempotent, Prod, LONG => Fenced
 }
 
 declare! {

@@ -1,7 +1,7 @@
 //! What is asked of a site for a test failover.
 
 use chrono::{DateTime, Utc};
-use recovery::{Check, Generation, ItemName, PointId};
+use recovery::{Check, Generation, ItemName, PointId, TestNetwork};
 use serde::{Deserialize, Serialize};
 
 use super::{CALL, UNDO, asking, declare, machines::{Recovered, Served}};
@@ -48,6 +48,9 @@ declare! {
         generation: Generation,
         /// From this.
         point: PointId,
+        /// Shared with the other copies of a plan.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        network: Option<TestNetwork>,
     } is "recover-test", Probeable, Isolated, CALL => Recovered
 }
 

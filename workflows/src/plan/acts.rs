@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     ActionOrder, carry_out,
-    declared::{ActionResult, LoadItem},
-    tracked::server_queue,
+    declared::ActionResult,
+    tracked::record_of,
 };
 
 /// How long an agent may take to pick an action up: a site that is dead must not hold the plan.
@@ -49,8 +49,8 @@ pub(crate) async fn chain(kept: &Kept<'_>, stage: &Stage<'_>, actions: &[Action]
 async fn one(kept: &Kept<'_>, stage: &Stage<'_>, action: &Action, step: &StepRun) -> Result<String, Failure> {
     match action.does() {
         Ok(Does::Performed(performed)) => Ok(performed_by_agent(kept, stage, action, performed, step.attempts).await?.evidence),
-        Ok(Does::Manual(manual)) => asks::manual(kept.ctx, kept.book, step, (kept.people)(&manual.of), &manual).await,
-        Ok(Does::Approval(approval)) => asks::approval(kept.ctx, kept.book, step, (kept.people)(&approval.of), &approval).await,
+        Ok(Does::Manual(manual)) => asks::manual(kept.ctx, kept.book, step, kept.people(&manual.of), &manual).await,
+        Ok(Does::Approval(approval)) => asks::approval(kept.ctx, kept.book, step, kept.people(&approval.of), &approval).await,
         Err(kinds) => Err(Failure::fatal("invalid-plan", format!("action {} has {kinds} kinds", action.name))),
     }
 }
@@ -80,9 +80,7 @@ async fn machine(kept: &Kept<'_>, stage: &Stage<'_>, performed: &Performed) -> R
         Performed::Ssh(_) | Performed::Check(_) | Performed::Http(_) | Performed::Command(_) | Performed::Dns(_) => None,
     };
     let Some(item) = item else { return Ok(None) };
-    let record = kept.ctx.call(server_queue(), &LoadItem { item: item.clone() }).await?;
-    let unknown = || Failure::fatal("no-such-item", format!("no item is called {item}")).not_applied();
-    let record = record.ok_or_else(unknown)?;
+    let record = record_of(kept.ctx, item).await?;
     Ok(match stage.mode {
         Mode::Test => record.test_copy.map(|copy| copy.generation),
         Mode::Planned | Mode::Unplanned | Mode::Failback => Some(record.running_generation()),

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use recovery::{
-    ItemName, PointChoice, SiteName,
-    plan::{Member, Work},
+    ItemName, PlanName, PointChoice, SiteName,
+    plan::{Member, Mode},
 };
 use sdk::{Child, ChildError, Context, Failure, RunId};
 
@@ -43,49 +43,45 @@ macro_rules! each {
 
 /// How one machine takes part.
 pub(crate) struct Wanted<'a> {
+    pub(crate) plan: &'a PlanName,
     pub(crate) member: &'a Member,
-    pub(crate) work: Work,
+    pub(crate) mode: Mode,
     pub(crate) choice: PointChoice,
     pub(crate) options: &'a PlanOptions,
     /// It waits for the others before it is powered on.
     pub(crate) gate: bool,
+    /// Its point follows from those of others: it tells what it has, and is told which.
+    pub(crate) asks: bool,
 }
 
 impl Wanted<'_> {
-    /// Whether the point follows from those of other machines.
-    fn asks(&self) -> bool {
-        let of_many = matches!(self.choice, PointChoice::LatestMultiVmProcessed | PointChoice::LatestMultiVmAppConsistent);
-        let asked = self.work == Work::Failback && self.options.point.is_some();
-        of_many && (asked || matches!(self.work, Work::Test | Work::Unplanned))
-    }
-
     fn part(&self) -> Part {
         let serve_within_ms = self.member.budget.map(|budget| budget.ms());
-        Part { asks: self.asks() && self.gate, gate: self.gate, checks: self.member.checks.clone(), serve_within_ms }
+        let network = (self.mode == Mode::Test).then(|| self.plan.into());
+        Part { asks: self.asks, gate: self.gate, checks: self.member.checks.clone(), serve_within_ms, network }
     }
 
     /// Begins it.
     pub(crate) async fn begun(&self, ctx: &Context) -> Result<Moving, Failure> {
-        let (item, work, part) = (self.member.item.clone(), self.work, self.part());
+        let (item, choice, part) = (self.member.item.clone(), self.choice, self.part());
         let PlanOptions { accept_unfenced, fence_timeout_ms, shut_down_ms, try_shut_down, accept_loss, sync, .. } = self.options.clone();
-        // Once it is known that it may run, what it was recovered from is known as well.
-        let choice = if self.asks() && !self.gate { PointChoice::LatestProcessed } else { self.choice };
-        Ok(match work {
-            Work::Test => {
-                let input = TestFailoverInput { item: item.clone(), choice, checks: part.checks.clone(), ttl_ms: None, part: Part { checks: vec![], ..part } };
-                Moving::Test(way::begun(ctx, &item, &input, work).await?)
+        let goes_first = Some(self.mode).filter(|mode| *mode != Mode::Test);
+        Ok(match self.mode {
+            Mode::Test => {
+                let input = TestFailoverInput { item: item.clone(), choice, checks: part.checks.clone(), ttl_ms: self.options.ttl_ms, part: Part { checks: vec![], ..part } };
+                Moving::Test(way::begun(ctx, &item, &input, goes_first).await?)
             }
-            Work::Planned => {
+            Mode::Planned => {
                 let input = PlannedInput { item: item.clone(), shut_down_ms, sync: recovery::Sync::default(), choice: None, accept_loss: None, part };
-                Moving::Planned(way::begun(ctx, &item, &input, work).await?)
+                Moving::Planned(way::begun(ctx, &item, &input, goes_first).await?)
             }
-            Work::Failback => {
+            Mode::Failback => {
                 let input = PlannedInput { item: item.clone(), shut_down_ms, sync, choice: self.options.point.map(|_| choice), accept_loss, part };
-                Moving::Back(way::begun(ctx, &item, &input, work).await?)
+                Moving::Back(way::begun(ctx, &item, &input, goes_first).await?)
             }
-            Work::Unplanned | Work::CleanTest | Work::Commit | Work::Undo | Work::Reprotect => {
+            Mode::Unplanned => {
                 let input = FailoverInput { item: item.clone(), choice, accept_unfenced, fence_timeout_ms, shut_down_ms: try_shut_down.then_some(shut_down_ms), part };
-                Moving::Unplanned(way::begun(ctx, &item, &input, work).await?)
+                Moving::Unplanned(way::begun(ctx, &item, &input, goes_first).await?)
             }
         })
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use recovery::{ItemName, plan::Work};
+use recovery::{ItemName, plan::{Mode, Work}};
 use sdk::{Child, ChildError, ClosePolicy, Context, Failure, RunId, Workflow};
 use serde::Serialize;
 
@@ -20,28 +20,27 @@ const LOOKS: u32 = 120;
 /// Whether a run of this workflow ends when a real failover wants its item.
 #[must_use]
 pub fn makes_way(workflow: &str) -> bool {
-    [crate::TestFailover::NAME, crate::CleanTestFailover::NAME].contains(&workflow)
+    [crate::TestFailover::NAME, crate::CleanTestFailover::NAME, crate::GiveBack::NAME].contains(&workflow)
 }
 
-/// Begins it. A real failover ends a test failover of the item that is being made or removed.
-pub(crate) async fn begun<W: Workflow>(ctx: &Context, item: &ItemName, input: &W::Input, work: Work) -> Result<Child<W>, Failure>
+/// Begins it. What goes first, a real failover, ends a test failover of the item that is being made or removed.
+pub(crate) async fn begun<W: Workflow>(ctx: &Context, item: &ItemName, input: &W::Input, goes_first: Option<Mode>) -> Result<Child<W>, Failure>
 where
     W::Input: Serialize,
 {
-    let goes_first = matches!(work, Work::Planned | Work::Unplanned | Work::Failback);
     let mut looks = 0;
     loop {
-        match ctx.child::<W>(item_workflow_id(item), input, ClosePolicy::Cancel).await {
-            Ok(child) => return Ok(child),
-            Err(ChildError::AlreadyOpen(open)) if goes_first && looks < LOOKS => made_way(ctx, item, open, work).await?,
-            Err(why) => return Err(why.into()),
+        match (ctx.child::<W>(item_workflow_id(item), input, ClosePolicy::Cancel).await, goes_first) {
+            (Ok(child), _) => return Ok(child),
+            (Err(ChildError::AlreadyOpen(open)), Some(mode)) if looks < LOOKS => made_way(ctx, item, open, mode).await?,
+            (Err(why), _) => return Err(why.into()),
         }
         looks += 1;
     }
 }
 
-async fn made_way(ctx: &Context, item: &ItemName, open: RunId, work: Work) -> Result<(), Failure> {
-    let way = ctx.call(server_queue(), &MakeWay { item: item.clone(), run: open, work: work.to_string() }).await?;
+async fn made_way(ctx: &Context, item: &ItemName, open: RunId, mode: Mode) -> Result<(), Failure> {
+    let way = ctx.call(server_queue(), &MakeWay { item: item.clone(), run: open, work: Work::from(mode).to_string() }).await?;
     match way {
         Way::Free => Ok(()),
         Way::Drill => Ok(ctx.sleep(AGAIN).await?),

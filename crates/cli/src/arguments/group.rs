@@ -24,7 +24,7 @@ pub(crate) enum GroupCommand {
     },
     /// Lists groups, each with its last common moment.
     List,
-    /// Shows all that is known of a group.
+    /// Shows all that is known of a group. Exit code 6 if it has an alarm.
     Describe {
         /// Which one.
         name: GroupName,

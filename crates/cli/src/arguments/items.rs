@@ -43,6 +43,15 @@ pub(crate) struct Protect {
     /// Takes an app-consistent point that often: the guest agent quiets file systems and applications for a moment [default: never]
     #[arg(long, value_name = "TIME", value_parser = span::parse)]
     pub(crate) app_consistent_every: Option<Duration>,
+    /// Bytes per second of the line [default: without a limit]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) bandwidth: Option<u64>,
+    /// From which age of its newest point on the item is reported as critical [default: when many points are missing]
+    #[arg(long, value_name = "TIME", value_parser = span::parse)]
+    pub(crate) rpo_threshold: Option<Duration>,
+    /// How long after a failover its point can be changed [default: the profile's, 72h for kvm]
+    #[arg(long, value_name = "TIME", value_parser = span::parse)]
+    pub(crate) change_window: Option<Duration>,
     /// How a recovered machine is asked whether it serves: tcp:HOST:PORT, http://HOST:PORT/path, ssh:HOST:PORT, rdp:HOST:PORT, or
     /// guest:PROGRAM ARGUMENT … (run by the guest's agent, must exit with 0); may be repeated.
     #[arg(long, value_name = "CHECK")]
@@ -213,6 +222,17 @@ pub(crate) struct ReleasePoint {
     pub(crate) waiting: Waiting,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ForgetItem {
+    /// Which item.
+    pub(crate) item: ItemName,
+    /// What a site still keeps of it stays there: nobody could remove it when the item was unprotected.
+    #[arg(long)]
+    pub(crate) leave_behind: bool,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+}
+
 /// What is not named stays as it is.
 #[derive(Debug, Args)]
 pub(crate) struct ChangePolicy {
@@ -233,6 +253,12 @@ pub(crate) struct ChangePolicy {
     /// Takes an app-consistent point that often; 0s takes none.
     #[arg(long, value_name = "TIME", value_parser = span::parse)]
     pub(crate) app_consistent_every: Option<Duration>,
+    /// From which age of its newest point on the item is reported as critical; 0s goes by the interval alone.
+    #[arg(long, value_name = "TIME", value_parser = span::parse)]
+    pub(crate) rpo_threshold: Option<Duration>,
+    /// How long after a failover its point can be changed; 0s goes by the profile.
+    #[arg(long, value_name = "TIME", value_parser = span::parse)]
+    pub(crate) change_window: Option<Duration>,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
 }

@@ -6,12 +6,13 @@ use clap::{Args, Subcommand};
 use recovery::{PlanName, PointChoice};
 use sdk::RunId;
 
-use super::{Location, ShuttingDown, Sync, Waiting, run_id};
+use super::{Location, ShuttingDown, Sync, Waiting};
 use crate::span;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PlanCommand {
-    /// Keeps a plan, or changes it: the same text again changes nothing.
+    /// Keeps a plan, or changes it, and shows what that changes: the same text again changes nothing. A run that carries it out goes on
+    /// with the version with which it began.
     Apply {
         /// YAML; `-` is standard input.
         #[arg(short, long)]
@@ -37,27 +38,14 @@ pub(crate) enum PlanCommand {
     },
     /// Prints the JSON Schema of plans, for editors.
     Schema,
-    /// Forgets a plan. Its versions and histories stay; no machine is touched.
+    /// Forgets a plan. Its versions and histories stay; no machine is touched. Refused while copies of a test failover are up, or its
+    /// commit policy is still to judge a failover.
     Remove {
         /// Which.
         plan: PlanName,
     },
-    /// Starts copies of all machines on isolated networks; production and replication do not notice.
-    TestFailover(PlanFromPoint),
-    /// Removes the copies of a test failover.
-    CleanTestFailover(PlanOnly),
-    /// Moves all machines to the recovery site without loss. Stops at the first error.
-    PlannedFailover(PlanShutDown),
-    /// Runs all machines at the recovery site, from recovery points. What a plan that stopped has done is left alone when it is run again.
-    Failover(PlanFailover),
-    /// Moves all machines back to the primary site without loss.
-    Failback(PlanFailback),
-    /// Accepts the failover of all machines; their points go.
-    Commit(PlanOnly),
-    /// Gives the failover of all machines up: what they have written is discarded, and their sources run again.
-    Undo(PlanUndo),
-    /// Replicates all committed machines in the other direction.
-    Reprotect(PlanReprotect),
+    #[command(flatten)]
+    Work(PlanWork),
     /// Tells what a plan would do and how long it would take. Nothing real is touched.
     Simulate(Box<super::Simulate>),
     /// Lists the runs of a plan, newest first.
@@ -73,16 +61,17 @@ pub(crate) enum PlanCommand {
         #[arg(long)]
         all: bool,
     },
-    /// Shows a run step by step, what it asks people, and its clock.
+    /// Shows a run step by step, what it asks people, and its clock. Exit code 0 while it goes on and when it has ended well, 6 if a step
+    /// has failed or the run stopped; of `--wait`, 1 if it stopped.
     Status {
         /// Which run.
-        #[arg(value_parser = run_id)]
+        #[arg(value_parser = plan_run)]
         run: RunId,
     },
     /// Answers what a run asks: a manual step, an approval, or what to do about a step that failed.
     Answer {
         /// Which run.
-        #[arg(value_parser = run_id)]
+        #[arg(value_parser = plan_run)]
         run: RunId,
         /// done, failed, approve, deny, retry, skip or stop: what the question offers.
         choice: String,
@@ -93,6 +82,34 @@ pub(crate) enum PlanCommand {
         #[arg(long)]
         reason: Option<String>,
     },
+}
+
+/// What is done with the machines of a plan.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PlanWork {
+    /// Starts copies of all machines on isolated networks; production and replication do not notice.
+    TestFailover(PlanTest),
+    /// Removes the copies of a test failover.
+    CleanTestFailover(PlanOnly),
+    /// Moves all machines to the recovery site without loss. Stops at the first error.
+    PlannedFailover(PlanShutDown),
+    /// Runs all machines at the recovery site, from recovery points. What a plan that stopped has done is left alone when it is run again.
+    Failover(PlanFailover),
+    /// Moves all machines back to the primary site without loss.
+    Failback(PlanFailback),
+    /// Accepts the failover of all machines; their points go.
+    Commit(PlanOnly),
+    /// Gives the failover of all machines up: what they have written is discarded, and their sources run again.
+    Undo(PlanUndo),
+    /// Replicates all committed machines in the other direction.
+    Reprotect(PlanReprotect),
+}
+
+fn plan_run(text: &str) -> Result<RunId, String> {
+    text.parse().map_err(|error| {
+        let plan = text.parse::<PlanName>().map_or_else(|_| "PLAN".to_owned(), |plan| plan.to_string());
+        format!("that is no id of a run ({error}); `switchback plan runs {plan}` lists those of a plan")
+    })
 }
 
 #[derive(Debug, Args)]
@@ -113,6 +130,15 @@ pub(crate) struct PlanFromPoint {
     pub(crate) point: Option<PointChoice>,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanTest {
+    #[command(flatten)]
+    pub(crate) from: PlanFromPoint,
+    /// The copies are removed after so long, if nobody has done that.
+    #[arg(long, value_name = "TIME", default_value = "14d", value_parser = span::parse)]
+    pub(crate) ttl: Duration,
 }
 
 #[derive(Debug, Args)]

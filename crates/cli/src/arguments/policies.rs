@@ -56,15 +56,16 @@ pub(crate) enum PolicyCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct Approve {
-    /// The evaluation's run, or the policy; without it: what is asked now.
+    /// The evaluation's run or the policy, or the run of a plan or the plan, if it asks for exactly one approval; without it: what is
+    /// asked now.
     pub(crate) what: Option<String>,
-    /// Says no: nothing is started for these alerts.
+    /// Says no: nothing is started for these alerts, or the plan's step fails.
     #[arg(long)]
     pub(crate) deny: bool,
     /// Kept in the history.
     #[arg(long)]
     pub(crate) reason: Option<String>,
-    /// Only if it is still this time of asking, as the list says: a policy that has changed since is asked about again.
+    /// Only if it is still this time of a policy's asking, as the list says: one that has changed since is asked about again.
     #[arg(long, value_name = "NUMBER")]
     pub(crate) round: Option<u32>,
     #[command(flatten)]

@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use anyhow::Result;
 use api::{
     Client, ClientError, Code,
-    access::{AgentView, EnrolmentTokenCreated, EnrolmentTokenRequest, TokenCreated, TokenRequest, VerifyView, VersionView},
+    access::{AgentView, BuildView, EnrolmentTokenCreated, EnrolmentTokenRequest, PreferBuild, TokenCreated, TokenRequest, TokenView, VerifyView, VersionView},
     items::Listed,
 };
 use serde::Serialize;
 
 use super::look::missing;
 use crate::{
-    arguments::{AgentCommand, Output, TokenCommand},
+    arguments::{AgentCommand, BuildCommand, Output, TokenCommand},
     exit, output,
     output::{or_dash, table},
 };
@@ -43,6 +43,26 @@ fn enrolment_words(created: &EnrolmentTokenCreated) -> String {
     )
 }
 
+pub(super) async fn build(client: &Client, output: Output, command: BuildCommand) -> Result<ExitCode> {
+    let builds: Listed<BuildView> = match command {
+        BuildCommand::List => client.get("/v1/builds").await?,
+        BuildCommand::Prefer { build } => client.post("/v1/builds/prefer", &PreferBuild { build }).await?,
+    };
+    output::answer(output, &builds, |builds| {
+        let rows = builds.items.iter().map(|build| {
+            [
+                build.build.clone(),
+                if build.newest { "all runs" } else { "its own runs" }.to_owned(),
+                build.workers.to_string(),
+                build.open_runs.to_string(),
+                build.known_at.format("%Y-%m-%d %H:%M:%S").to_string(),
+            ]
+        });
+        table(["BUILD", "CARRIES ON", "WORKERS", "OPEN RUNS", "KNOWN SINCE (UTC)"], rows, "no worker has been here yet")
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
 pub(super) async fn agents(client: &Client, output: Output, name: Option<&str>) -> Result<ExitCode> {
     let mut agents: Listed<AgentView> = client.get("/v1/agents").await?;
     if let Some(name) = name {
@@ -71,9 +91,24 @@ pub(super) async fn agents(client: &Client, output: Output, name: Option<&str>) 
 }
 
 pub(super) async fn token(client: &Client, output: Output, command: TokenCommand) -> Result<ExitCode> {
-    let TokenCommand::Create { name, role } = command;
+    let (name, role) = match command {
+        TokenCommand::Create { name, role } => (name, role),
+        TokenCommand::List => return tokens(client, output).await,
+    };
     let created: TokenCreated = client.post("/v1/tokens", &TokenRequest { name, role }).await?;
     output::answer(output, &created, |created| created.token.clone())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn tokens(client: &Client, output: Output) -> Result<ExitCode> {
+    let tokens: Listed<TokenView> = client.get("/v1/tokens").await?;
+    output::answer(output, &tokens, |tokens| {
+        let rows = tokens.items.iter().map(|token| {
+            let TokenView { name, role, created_by, created_at } = token;
+            [name.clone(), role.to_string(), created_at.format("%Y-%m-%d %H:%M:%S").to_string(), created_by.clone()]
+        });
+        table(["TOKEN", "ROLE", "MADE AT (UTC)", "BY"], rows, "there are no tokens; `switchback token create` makes one")
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use api::{
     Client,
-    items::{ChangePolicyRequest, HoldRequest, ReleaseRequest, ResolveRequest},
+    items::{ChangePolicyRequest, ForgetRequest, HoldRequest, ReleaseRequest, ResolveRequest},
 };
 use recovery::{
-    Profile, Rest,
+    ItemName, Profile, Rest,
     plan::Mode,
     profile::{
         connect::{Access, When, checklist},
@@ -17,15 +17,43 @@ use recovery::{
 };
 use serde_json::{Value, json};
 
-use super::items::begin;
+use super::items::{asked, begin};
 use crate::{
-    arguments::{ChangePolicy, HoldPoint, Holds, Output, ReleasePoint, ResolveItem},
+    arguments::{ChangePolicy, ForgetItem, HoldPoint, Holds, Output, ReleasePoint, ResolveItem},
     output,
+    wait::{self, Ended},
 };
 
 pub(super) async fn hold(client: &Client, output: Output, arguments: HoldPoint) -> Result<ExitCode> {
     let request = HoldRequest { point: arguments.point, reason: arguments.reason };
     begin(client, output, &arguments.item, "hold", &request, arguments.waiting).await
+}
+
+pub(super) async fn forget(client: &Client, output: Output, arguments: ForgetItem) -> Result<ExitCode> {
+    let ForgetItem { item, leave_behind, waiting } = arguments;
+    let request = ForgetRequest { leave_behind };
+    if !waiting.wait {
+        return begin(client, output, &item, "forget", &request, waiting).await;
+    }
+    let run = asked(client, &format!("/v1/items/{item}/forget"), &request).await?.run;
+    wait::for_verdict(client, output, run, waiting, |ended| (gone(&item, ended), ended.exit_code())).await
+}
+
+/// What is gone, and who still counts on it.
+fn gone(item: &ItemName, ended: &Ended) -> String {
+    let Some(output) = ended.output.as_ref().filter(|_| ended.exit_code() == 0) else {
+        return wait::sentence(&format!("forget of {item}"), ended);
+    };
+    let list = |name: &str| output[name].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
+    let mut text = format!("item {item} is forgotten, with what sites and drills have said of it; its histories stay");
+    let (left, named) = (list("left_behind"), list("named_by"));
+    if !left.is_empty() {
+        text += &format!("\nwhat is left of it at {left} stays there");
+    }
+    if !named.is_empty() {
+        text += &format!("\nit is still named by {named}: change that, or protect {item} again");
+    }
+    text
 }
 
 pub(super) async fn release(client: &Client, output: Output, arguments: ReleasePoint) -> Result<ExitCode> {
@@ -40,6 +68,8 @@ pub(super) async fn change_policy(client: &Client, output: Output, arguments: Ch
         retention_window_s: arguments.retention_window.map(|window| window.as_secs()),
         bandwidth_bytes_per_s: arguments.bandwidth,
         app_consistent_interval_s: arguments.app_consistent_every.map(seconds).transpose()?,
+        rpo_threshold_s: arguments.rpo_threshold.map(seconds).transpose()?,
+        change_window_s: arguments.change_window.map(|window| window.as_secs()),
     };
     begin(client, output, &arguments.item, "change-policy", &request, arguments.waiting).await
 }

@@ -57,8 +57,8 @@ fn verdict(what: &str, drilled: &Drilled, ended: &Ended) -> String {
         text += &format!("  {}\n", visible(why));
     }
     let measured = |actual: Option<u64>, target: Option<u64>| {
-        let actual = actual.map_or_else(|| "not measured".to_owned(), ms);
-        target.map_or_else(|| actual.clone(), |target| format!("{actual}, {} allowed", ms(target)))
+        let actual = actual.map_or_else(|| "not measured".to_owned(), span::took);
+        target.map_or_else(|| actual.clone(), |target| format!("{actual}, {} allowed", span::took(target)))
     };
     let tested = drilled.tested.as_ref();
     let left = match &drilled.left_behind {
@@ -82,9 +82,5 @@ fn verdict(what: &str, drilled: &Drilled, ended: &Ended) -> String {
 }
 
 fn stages(stages: &[Stage]) -> String {
-    stages.iter().map(|stage| format!("{} {}", stage.name, ms(stage.took_ms))).collect::<Vec<_>>().join(", ")
-}
-
-fn ms(ms: u64) -> String {
-    span::words(i64::try_from(ms).unwrap_or(i64::MAX))
+    stages.iter().map(|stage| format!("{} {}", stage.name, span::took(stage.took_ms))).collect::<Vec<_>>().join(", ")
 }

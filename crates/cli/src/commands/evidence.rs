@@ -171,7 +171,7 @@ fn summary(report: &evidence::Report) -> String {
     let mut known = vec![("report", report.report_id.clone()), ("requested", format!("{} by {}", report.requested.at, report.requested.by))];
     for recovery in &report.recoveries {
         let figure = |figure: evidence::report::Against| {
-            let told = |ms: Option<u64>| ms.map_or_else(|| "-".to_owned(), |ms| span::words(i64::try_from(ms).unwrap_or(i64::MAX)));
+            let told = |ms: Option<u64>| ms.map_or_else(|| "-".to_owned(), span::took);
             let kept = figure.kept.map_or("", |kept| if kept { ", kept" } else { ", MISSED" });
             format!("{} (target {}{kept})", told(figure.actual_ms), told(figure.target_ms))
         };

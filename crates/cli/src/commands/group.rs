@@ -72,8 +72,8 @@ async fn begin(client: &Client, output: Output, path: &str, request: &impl Seria
     wait::for_end(client, output, accepted.run, waiting, what).await
 }
 
-/// Degraded if a group has no common moments: then its members are recovered at different times.
-async fn list(client: &Client, output: Output) -> Result<ExitCode> {
+/// A list is what it is: alarms stand in it, and `describe` of one group ends by them.
+pub(super) async fn list(client: &Client, output: Output) -> Result<ExitCode> {
     let groups: Listed<GroupView> = client.get("/v1/groups").await?;
     output::answer(output, &groups, |groups| {
         let rows = groups.items.iter().map(|view| {
@@ -86,20 +86,24 @@ async fn list(client: &Client, output: Output) -> Result<ExitCode> {
             rows,
             "there are no replication groups",
         );
-        groups.items.iter().flat_map(|view| &view.alarms).fold(shown, |shown, alarm| format!("{shown}\nALARM {}", output::visible(alarm)))
+        groups.items.iter().flat_map(told).fold(shown, |shown, line| format!("{shown}\n{}", output::visible(&line)))
     })?;
-    Ok(verdict(&groups.items))
+    Ok(ExitCode::SUCCESS)
 }
 
-async fn describe(client: &Client, output: Output, name: &GroupName) -> Result<ExitCode> {
+/// Degraded if the group has no common moments: then its members are recovered at different times.
+pub(super) async fn describe(client: &Client, output: Output, name: &GroupName) -> Result<ExitCode> {
     let view: GroupView = client.get(&format!("/v1/groups/{name}")).await?;
     output::answer(output, &view, described)?;
-    Ok(verdict(std::slice::from_ref(&view)))
+    Ok(if view.alarms.is_empty() { ExitCode::SUCCESS } else { exit::DEGRADED.into() })
 }
 
-fn verdict(views: &[GroupView]) -> ExitCode {
-    let alarming = views.iter().any(|view| !view.alarms.is_empty());
-    if alarming { exit::DEGRADED.into() } else { ExitCode::SUCCESS }
+/// What is alarming; otherwise why there is no common moment now.
+fn told(view: &GroupView) -> Vec<String> {
+    if view.alarms.is_empty() {
+        return view.why_none.iter().map(|why| format!("{} has no common moment now: {why}", view.group.name())).collect();
+    }
+    view.alarms.iter().map(|alarm| format!("ALARM {alarm}")).collect()
 }
 
 fn described(view: &GroupView) -> String {

@@ -27,10 +27,12 @@ const SHUT_DOWN: std::time::Duration = std::time::Duration::from_secs(120);
 const REPEATS: u32 = 3;
 
 pub(super) async fn protect(client: &Client, output: Output, arguments: Protect) -> Result<ExitCode> {
-    let interval_s = u32::try_from(arguments.interval.as_secs()).unwrap_or(u32::MAX);
-    let policy = ReplicationPolicy::new(interval_s, arguments.retention_points, arguments.retention_window.as_secs(), None);
-    let app_consistent = arguments.app_consistent_every.map(|every| u32::try_from(every.as_secs()).unwrap_or(u32::MAX));
-    let policy = policy.and_then(|policy| policy.with_app_consistent(app_consistent));
+    let seconds = |time: std::time::Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    let policy = ReplicationPolicy::new(seconds(arguments.interval), arguments.retention_points, arguments.retention_window.as_secs(), arguments.bandwidth);
+    let policy = policy.and_then(|policy| {
+        let policy = policy.with_app_consistent(arguments.app_consistent_every.map(seconds))?.with_rpo_threshold(arguments.rpo_threshold.map(seconds))?;
+        policy.with_change_window(arguments.change_window.map(|window| window.as_secs()))
+    });
     let policy = match policy {
         Ok(policy) => policy,
         Err(error) => {

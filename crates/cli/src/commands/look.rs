@@ -13,7 +13,7 @@ use api::{
 use recovery::{Fence, ItemName, ItemRecord, MainState, OldMachineSeen, Rest, TestFailover};
 use sdk::RunId;
 
-use super::access;
+use super::{access, group, plan};
 use crate::{
     arguments::{Described, Kind, Output, QueueCommand, Waiting},
     event, output,
@@ -112,6 +112,10 @@ pub(super) async fn get(client: &Client, output: Output, kind: Kind, name: Optio
         (Kind::Items, Some(name)) => return describe(client, output, Described::Item, name).await,
         (Kind::Runs, Some(name)) => return describe(client, output, Described::Run, name).await,
         (Kind::Runs, None) => return runs(client, output, None, false).await,
+        (Kind::Plans, Some(name)) => return describe(client, output, Described::Plan, name).await,
+        (Kind::Plans, None) => return plan::list(client, output).await,
+        (Kind::Groups, Some(name)) => return describe(client, output, Described::Group, name).await,
+        (Kind::Groups, None) => return group::list(client, output).await,
         (Kind::Agents, name) => return access::agents(client, output, name).await,
         (Kind::Items, None) => {
             let items: Listed<ItemView> = client.get("/v1/items").await?;
@@ -195,6 +199,8 @@ pub(super) async fn describe(client: &Client, output: Output, kind: Described, n
             let view: RunView = client.get(&format!("/v1/runs/{run}")).await?;
             output::answer(output, &view, described_run)?;
         }
+        Described::Plan => return plan::describe(client, output, &name.parse()?).await,
+        Described::Group => return group::describe(client, output, &name.parse()?).await,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -203,7 +209,7 @@ fn described_item(item: &ItemView) -> String {
     let record = &item.record;
     let allowed: Vec<&str> = item.allowed_operations.iter().map(|operation| operation.as_str()).collect();
     let disks: Vec<String> = record.disks.iter().map(|disk| format!("{} ({})", disk.name, span::size(disk.size_bytes))).collect();
-    let policy = &record.policy;
+    let policy = record.policy_in_force();
     let mut known = vec![
         ("item", record.name.to_string()),
         ("state", item.state.clone()),
@@ -221,6 +227,8 @@ fn described_item(item: &ItemView) -> String {
         ("newest point", or_dash(item.newest_point.as_ref().map(|point| format!("{} taken {}", point.id, point.taken_at)))),
         ("run", or_dash(item.open_run)),
     ];
+    known.extend(policy.rpo_threshold_s().map(|age| ("RPO threshold", span::seconds(age.into()))));
+    known.extend(policy.change_window_s().map(|window| ("change window", span::seconds(window))));
     if let Some(group) = &record.group {
         known.push(("group", format!("{}, see `switchback group describe {}`", group.name(), group.name())));
     }

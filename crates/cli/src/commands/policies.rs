@@ -1,13 +1,13 @@
-//! Trigger policies, approvals and kill switches.
+//! Trigger policies and kill switches.
 
 use std::{collections::BTreeMap, io::Read, path::Path, process::ExitCode};
 
 use anyhow::{Context, Result, bail};
 use api::{
-    Client, ClientError, Code, Problem,
+    Client,
     items::Listed,
     policies::{
-        ApplyPolicy, GiveApproval, KillSwitchView, PolicyChanged, PolicyView, Tried, TryDelivery, TurnKillSwitch, VoteTaken,
+        ApplyPolicy, KillSwitchView, PolicyChanged, PolicyView, Tried, TryDelivery, TurnKillSwitch,
     },
     runs::{HistoryView, RunView},
 };
@@ -15,11 +15,10 @@ use recovery::trigger::{Mode, TriggerPolicy};
 use sdk::RunId;
 use serde::Serialize;
 
-use super::explained;
+use super::{approve::people, explained};
 use crate::{
-    arguments::{Approve, KillSwitchCommand, Output, PolicyCommand},
+    arguments::{KillSwitchCommand, Output, PolicyCommand},
     output::{self, or_dash, visible},
-    wait,
 };
 
 /// Largest file that is sent: the server reads no more.
@@ -175,58 +174,6 @@ async fn test(client: &Client, output: Output, file: &Path, source: String, head
         lines.join("\n")
     })?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// What is asked now.
-async fn questions(client: &Client) -> Result<Vec<PolicyView>> {
-    let policies: Listed<PolicyView> = client.get("/v1/trigger-policies").await?;
-    Ok(policies.items.into_iter().filter(|view| view.asks.is_some()).collect())
-}
-
-pub(super) async fn approve(client: &Client, output: Output, arguments: Approve) -> Result<ExitCode> {
-    let Approve { what, deny, reason, round, waiting } = arguments;
-    let Some(what) = what else {
-        let asked = questions(client).await?;
-        output::answer(output, &asked, |asked| {
-            let rows = asked.iter().filter_map(|view| {
-                let question = view.asks.as_ref()?;
-                let until = question.until.format("%Y-%m-%d %H:%M:%S").to_string();
-                let agreed = question.agreed.join(", ");
-                Some([view.name.to_string(), question.round.to_string(), view.item.to_string(), people(&question.by, question.need), agreed, until, or_dash(view.open_run)])
-            });
-            output::table(["POLICY", "ROUND", "FAILOVER OF", "ASKS", "AGREED", "UNTIL (UTC)", "RUN"], rows, "nobody is asked anything now")
-        })?;
-        return Ok(ExitCode::SUCCESS);
-    };
-    let run = match what.parse::<RunId>() {
-        Ok(run) => run,
-        Err(_) => {
-            let view: PolicyView = client.get(&format!("/v1/trigger-policies/{what}")).await?;
-            let Some(run) = view.open_run else {
-                let detail = format!("no alert is being looked at by policy {what}, so it asks nobody; see `switchback trigger explain {what}`");
-                return Err(ClientError::Problem(Box::new(Problem::new(Code::NotNow, detail))).into());
-            };
-            run
-        }
-    };
-    let vote: VoteTaken = client.post(&format!("/v1/runs/{run}/approval"), &GiveApproval { approve: !deny, reason, round }).await?;
-    if waiting.wait {
-        return wait::for_end(client, output, run, waiting, "the evaluation").await;
-    }
-    output::answer(output, &vote, |vote| {
-        let agreed = vote.question.agreed.len() + usize::from(!vote.question.agreed.contains(&vote.by));
-        let follows = match vote.question.need.saturating_sub(agreed) {
-            _ if !vote.approve => "nothing is started for these alerts; new ones are looked at again".to_owned(),
-            0 => "that is enough: the failover starts if all rules still hold".to_owned(),
-            more => format!("{more} more must agree by {}", vote.question.until.format("%H:%M:%SZ")),
-        };
-        format!("{} {}; {follows}; `switchback trigger explain {}`", vote.by, if vote.approve { "agrees" } else { "denies" }, vote.run)
-    })?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn people(by: &[String], need: usize) -> String {
-    if by.is_empty() { format!("{need} of all operators") } else { format!("{need} of {}", by.join(", ")) }
 }
 
 #[derive(Serialize)]

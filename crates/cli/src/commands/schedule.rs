@@ -91,9 +91,9 @@ fn described(view: &ScheduleView) -> String {
     facts(&[
         ("schedule", view.name.clone()),
         ("calendar", format!("{cron} in {zone}")),
-        ("jitter", span::words(i64::try_from(*jitter_ms).unwrap_or(i64::MAX))),
+        ("jitter", span::took(*jitter_ms)),
         ("overlap", word(serde_json::to_value(overlap))),
-        ("catch-up", format!("{} within {}", word(serde_json::to_value(catch_up_runs)), span::words(i64::try_from(*catch_up_ms).unwrap_or(i64::MAX)))),
+        ("catch-up", format!("{} within {}", word(serde_json::to_value(catch_up_runs)), span::took(*catch_up_ms))),
         ("clock change", format!("left out: {}; repeated: {}", word(serde_json::to_value(missing_hour)), word(serde_json::to_value(repeated_hour)))),
         ("starts", format!("{} as {}, with {}", view.workflow, view.workflow_id, view.input)),
         ("next", next),

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sdk::{Failure, Outcome, TaskQueue};
+use sdk::{Failure, Outcome, TaskQueue, join::JOIN_LIMIT};
 use tokio::{sync::Notify, sync::watch, task::JoinSet};
 
 use crate::{
@@ -17,13 +17,14 @@ use crate::{
 pub struct DriveTuning {
     /// Longest time between looks when nothing wakes us: bounds the delay of work that no hint announced.
     pub poll: Duration,
-    /// Most tasks carried out at the same time by one runner: bounds memory and the load on the platform.
+    /// Most tasks carried out at the same time by one runner: bounds memory. The load on the platform is bounded by those who ask; as
+    /// many as a run may ask for at once must not wait for each other.
     pub tasks: usize,
 }
 
 impl Default for DriveTuning {
     fn default() -> Self {
-        Self { poll: Duration::from_millis(100), tasks: 64 }
+        Self { poll: Duration::from_millis(100), tasks: JOIN_LIMIT }
     }
 }
 
@@ -97,6 +98,8 @@ pub async fn run_tasks(runner: TaskRunner, queues: Vec<TaskQueue>, done: Arc<Not
     let mut running = JoinSet::new();
     let mut failures = 0_u32;
     while !*stop.borrow() {
+        // All that have ended leave: one for each look would end in one claim for each task.
+        while running.try_join_next().is_some() {}
         let room = u32::try_from(tuning.tasks.saturating_sub(running.len())).unwrap_or(0).min(32);
         let claimed = if room == 0 { Ok(Vec::new()) } else { runner.source.claim(&queues, room).await };
         let pause = match claimed {

@@ -5,7 +5,7 @@ use sdk::{ChildEnd, ClosePolicy, Kin, Lease, Message, Parent, RunId, Seq};
 use serde_json::json;
 
 use super::{StoreLab, scenes::*};
-use crate::{ChildCancel, ChildRow, RunStore, Started, StartRun, Store, Told};
+use crate::{ChildRow, RunStore, Started, StartRun, Store, Told};
 
 /// A wish for a child at seq 1 of `parent`.
 fn wish(parent: RunId, child: RunId, about: &str, close: ClosePolicy) -> ChildRow {
@@ -85,15 +85,15 @@ pub(super) async fn the_end_of_a_parent_stops_the_children_that_end_with_it_and_
 pub(super) async fn a_child_is_told_to_stop_once_however_often_it_is_asked(lab: &impl StoreLab) {
     let (store, child) = (lab.store(), new_run());
     let (lease, mut hand) = parent_of(store.as_ref(), child, "child", ClosePolicy::Leave).await;
-    let told = || ChildCancel { of: Seq(1), cancel: Message::Cancel { by: "run".into(), reason: "enough".into() } };
+    let told = || Told { to: Kin::Child { of: Seq(1) }, message: Message::Cancel { by: "run".into(), reason: "enough".into() } };
     let mut write = hand.turn(Message::ChildStarted { of: Seq(1) }, vec![]);
-    write.cancel_children = vec![told(), told()];
+    write.told = vec![told(), told()];
     store.commit_turns(lease, &[write]).await.unwrap();
     assert_eq!(inbox_keys(store.as_ref(), child).await, ["start", "cancel"]);
 }
 
 fn word(name: &str, to: Kin) -> Told {
-    Told { to, signal: Message::Signal { name: name.into(), key: "run:2".into(), body: json!({"n": 1}), by: "run".into() } }
+    Told { to, message: Message::Signal { name: name.into(), key: "run:2".into(), body: json!({"n": 1}), by: "run".into() } }
 }
 
 pub(super) async fn parent_and_child_tell_each_other_once_and_who_has_ended_hears_nothing(lab: &impl StoreLab) {
@@ -104,26 +104,22 @@ pub(super) async fn parent_and_child_tell_each_other_once_and_who_has_ended_hear
     let down = word("go", Kin::Child { of: Seq(1) });
     write.told = vec![down.clone(), down.clone(), word("nobody", Kin::Parent), word("never", Kin::Child { of: Seq(9) })];
     store.commit_turns(lease, &[write]).await.unwrap();
-    assert_eq!(messages(store.as_ref(), child).await[1..], [down.signal]);
+    assert_eq!(&messages(store.as_ref(), child).await[1..], std::slice::from_ref(&down.message));
 
     let claimed = store.claim_runs(lease, 100).await.unwrap().into_iter().find(|claimed| claimed.run == child).unwrap();
     let mut younger = Hand::new(lease, claimed);
     let (up, mut write) = (word("ready", Kin::Parent), younger.turn(start_message("child"), vec![]));
     write.told = vec![up.clone()];
     store.commit_turns(lease, &[write]).await.unwrap();
-    assert_eq!(messages(store.as_ref(), parent).await, std::slice::from_ref(&up.signal));
+    assert_eq!(messages(store.as_ref(), parent).await, std::slice::from_ref(&up.message));
 
-    let mut write = hand.turn(up.signal, vec![]);
+    let mut write = hand.turn(up.message, vec![]);
     write.close = completed();
     store.commit_turns(lease, &[write]).await.unwrap();
-    let mut write = younger.turn(down_again(), vec![]);
+    let mut write = younger.turn(down.message, vec![]);
     write.told = vec![word("late", Kin::Parent)];
     store.commit_turns(lease, &[write]).await.unwrap();
     assert!(messages(store.as_ref(), parent).await.is_empty(), "who has ended hears nothing");
-}
-
-fn down_again() -> Message {
-    word("go", Kin::Parent).signal
 }
 
 pub(super) async fn a_run_may_start_its_own_successor_in_the_turn_that_ends_it(lab: &impl StoreLab) {

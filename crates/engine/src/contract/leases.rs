@@ -45,6 +45,15 @@ pub(super) async fn a_fenced_worker_can_claim_write_and_release_nothing(lab: &im
     assert_eq!(store.load_history(run).await.unwrap().events.len(), 0);
 }
 
+pub(super) async fn nobody_releases_what_is_not_theirs(lab: &impl StoreLab) {
+    let store = lab.store();
+    let (lease, claimed) = owning(store.as_ref(), "a").await;
+    let other = store.open_lease(worker(), TTL).await.unwrap();
+    store.release_runs(other, &[claimed.run]).await.unwrap();
+    let kept: Vec<_> = store.owned_runs(lease).await.unwrap().into_iter().map(|run| (run.run, run.epoch)).collect();
+    assert_eq!(kept, [(claimed.run, claimed.epoch)]);
+}
+
 pub(super) async fn runs_of_a_deleted_lease_are_claimed_by_another_with_a_higher_epoch(lab: &impl StoreLab) {
     let store = lab.store();
     let (_, before) = owning(store.as_ref(), "a").await;

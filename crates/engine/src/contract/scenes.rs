@@ -84,8 +84,7 @@ impl Hand {
             release_locks: vec![],
             projections: vec![],
             children: vec![],
-            cancel_children: vec![],
-        told: vec![],
+            told: vec![],
             close: None,
         }
     }

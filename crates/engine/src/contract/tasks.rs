@@ -47,6 +47,21 @@ pub(super) async fn a_late_result_counts_as_long_as_nobody_has_begun_again(lab: 
     assert_eq!(store.complete_task(hand.claimed.run, Seq(1), 1, &done()).await.unwrap(), Reported::Accepted);
 }
 
+pub(super) async fn an_older_attempt_queues_nothing_and_sets_nothing_aside(lab: &impl StoreLab) {
+    let store = lab.store();
+    let (hand, _) = with_task(store.as_ref(), options(3)).await;
+    let run = hand.claimed.run;
+    claim_one(store.as_ref(), hand.lease).await.unwrap();
+    let failure = Failure::retryable("busy", "the disk is busy").not_applied();
+    assert_eq!(store.retry_task(run, Seq(1), 1, &failure, Duration::ZERO, false).await.unwrap(), Reported::Accepted);
+    lab.advance(SECOND).await;
+    let second = claim_one(store.as_ref(), hand.lease).await.unwrap();
+    assert_eq!(store.retry_task(run, Seq(1), 1, &failure, Duration::ZERO, true).await.unwrap(), Reported::Refused);
+    assert_eq!(store.bury_task(run, Seq(1), 1, &failure).await.unwrap(), Reported::Refused);
+    assert_eq!(store.task(run, Seq(1)).await.unwrap().map(|task| task.token), Some(second.token), "the second goes on");
+    assert_eq!(store.complete_task(run, Seq(1), 2, &done()).await.unwrap(), Reported::Accepted);
+}
+
 pub(super) async fn a_retry_waits_for_its_delay(lab: &impl StoreLab) {
     let store = lab.store();
     let (hand, _) = with_task(store.as_ref(), options(3)).await;

@@ -31,6 +31,18 @@ pub(super) async fn a_turn_sent_twice_is_taken_and_names_its_writer(lab: &impl S
     assert_eq!(store.writer_of(run, Seq(1)).await.unwrap(), None);
 }
 
+/// Its answer may have been lost: whoever sent it must hear that it was stored, and not that it is wrong.
+pub(super) async fn a_turn_that_ends_its_run_and_is_sent_twice_is_taken(lab: &impl StoreLab) {
+    let store = lab.store();
+    let (lease, claimed) = owning(store.as_ref(), "a").await;
+    let run = claimed.run;
+    let mut write = Hand::new(lease, claimed).turn(start_message("a"), vec![]);
+    write.close = completed();
+    store.commit_turns(lease, std::slice::from_ref(&write)).await.unwrap();
+    assert!(matches!(store.commit_turns(lease, std::slice::from_ref(&write)).await, Err(CommitError::Taken)));
+    assert_eq!(store.writer_of(run, Seq(0)).await.unwrap(), Some(Writer { lease, turn: write.turn }));
+}
+
 pub(super) async fn a_batch_with_one_taken_turn_stores_nothing(lab: &impl StoreLab) {
     let store = lab.store();
     let (lease, first) = owning(store.as_ref(), "a").await;

@@ -1,9 +1,9 @@
 //! Children in the store in memory: how they are started, and what their parents hear.
 
-use sdk::{ClosePolicy, Kin, Message, Parent, RunId};
+use sdk::{ChildEnd, ClosePolicy, Kin, Message, Parent, RunId};
 
 use super::{MemoryRun, State};
-use crate::{ChildCancel, ChildRow, Close, RunState, StartRun, Started, Told};
+use crate::{ChildRow, RunState, StartRun, Started, TurnWrite};
 
 impl State {
     pub(super) fn start_child(&mut self, parent: RunId, row: &ChildRow) {
@@ -21,16 +21,12 @@ impl State {
         self.tell(parent, answer);
     }
 
-    pub(super) fn cancel_child(&mut self, parent: RunId, row: &ChildCancel) {
-        if let Some(child) = self.kin(parent, Kin::Child { of: row.of }) {
-            self.tell(child, row.cancel.clone());
-        }
-    }
-
-    pub(super) fn tell_kin(&mut self, run: RunId, told: &Told) {
-        if let Some(relative) = self.kin(run, told.to) {
-            self.tell(relative, told.signal.clone());
-        }
+    /// The words of a batch, by whom they are for and by key, as Postgres inserts them.
+    pub(super) fn tell_all_kin(&mut self, turns: &[TurnWrite]) {
+        let words = turns.iter().flat_map(|turn| turn.told.iter().map(|told| (turn.run, told)));
+        let mut words: Vec<(RunId, Message)> = words.filter_map(|(run, told)| Some((self.kin(run, told.to)?, told.message.clone()))).collect();
+        words.sort_by_cached_key(|(relative, message)| (*relative, message.key()));
+        words.into_iter().for_each(|(relative, message)| self.tell(relative, message));
     }
 
     pub(super) fn kin(&self, run: RunId, kin: Kin) -> Option<RunId> {
@@ -40,12 +36,19 @@ impl State {
         }
     }
 
-    /// Tells the parent of a run that has ended, and asks those of its children to stop that end with it.
-    pub(super) fn ended(&mut self, run: RunId, close: &Close) {
-        let Some(end) = &close.end else { return };
-        if let Some((parent, _)) = self.runs.get(&run).and_then(|ended| ended.parent) {
-            self.tell(parent.run, Message::ChildClosed { of: parent.seq, end: end.clone() });
-        }
+    /// What the turns of a batch that end their runs leave behind: nothing of the run, a message to its parent, and to those of its
+    /// children that end with it that they are to stop.
+    pub(super) fn end_all(&mut self, turns: &[TurnWrite]) {
+        let ends: Vec<(RunId, &ChildEnd)> = turns.iter().filter_map(|turn| Some((turn.run, turn.close.as_ref()?.end.as_ref()?))).collect();
+        ends.iter().for_each(|(run, _)| self.clear(*run));
+        let parent = |(run, end): &(RunId, &ChildEnd)| Some((self.runs.get(run)?.parent?.0, (*end).clone()));
+        let mut closed: Vec<(Parent, ChildEnd)> = ends.iter().filter_map(parent).collect();
+        closed.sort_by_key(|(parent, _)| (parent.run, parent.seq));
+        closed.into_iter().for_each(|(parent, end)| self.tell(parent.run, Message::ChildClosed { of: parent.seq, end }));
+        ends.iter().for_each(|(run, _)| self.stop_children(*run));
+    }
+
+    fn stop_children(&mut self, run: RunId) {
         let with_it = |child: &MemoryRun| child.parent.is_some_and(|(_, close)| close == ClosePolicy::Cancel);
         let children = Self::of_run(&self.children, run, sdk::Seq(0)).into_iter().filter_map(|place| self.children.get(&place).copied());
         let children: Vec<RunId> = children.filter(|child| self.runs.get(child).is_some_and(with_it)).collect();
@@ -56,7 +59,7 @@ impl State {
     }
 
     /// A message to a run that is open; others hear nothing any more.
-    fn tell(&mut self, run: RunId, message: Message) {
+    pub(super) fn tell(&mut self, run: RunId, message: Message) {
         let open = self.runs.get(&run).is_some_and(|run| matches!(run.state, RunState::Open | RunState::Suspended));
         if open {
             self.post(run, message);

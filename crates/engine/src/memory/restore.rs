@@ -76,6 +76,7 @@ impl State {
             workflow: workflow.clone(),
             parent: parent.map(|parent| (parent, self.close_policy(parent))),
             owner: None,
+            build: None,
             epoch: history.events.last().map_or(0, |last| last.event.run_epoch),
             state: run_state,
             failure,
@@ -156,21 +157,16 @@ impl State {
                 self.post(history.run, Message::ChildClosed { of: row.seq, end });
             }
         }
-        for row in &wanted.cancel_children {
-            let told = |run: &MemoryRun| run.parent.is_some_and(|(parent, _)| parent == Parent { run: history.run, seq: row.of }) && run.msg_keys.contains("cancel");
-            if !self.runs.values().any(told) {
-                self.cancel_child(history.run, row);
-            }
-        }
     }
 
     /// What relatives were told and had not heard yet.
     fn restore_words(&mut self, history: &History) {
         for told in turns::wanted(history).told {
-            let key = told.signal.key();
-            let heard = self.kin(history.run, told.to).and_then(|kin| self.runs.get(&kin)).is_none_or(|run| run.msg_keys.contains(&key));
+            let key = told.message.key();
+            let Some(relative) = self.kin(history.run, told.to) else { continue };
+            let heard = self.runs.get(&relative).is_none_or(|run| run.msg_keys.contains(&key));
             if !heard {
-                self.tell_kin(history.run, &told);
+                self.tell(relative, told.message);
             }
         }
     }

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use sdk::{ClosePolicy, Failure, Hash, Lease, Message, Parent, RunId, Seq, WorkerId};
 use serde_json::Value;
 
+use super::limbo::Limbo;
 use crate::{
     ProjectionRow, RunState, StoreError, TaskRow, Writer,
     schedule::{Recorded, Schedule},
@@ -23,6 +24,8 @@ pub struct MemoryRun {
     pub parent: Option<(Parent, ClosePolicy)>,
     /// Owner's lease.
     pub owner: Option<Lease>,
+    /// Which build has claimed it last.
+    pub build: Option<String>,
     /// Run epoch.
     pub epoch: i64,
     /// How it stands.
@@ -66,11 +69,16 @@ impl MemoryTask {
     }
 }
 
+#[derive(Clone)]
 pub(crate) struct State {
     pub(crate) now: DateTime<Utc>,
     pub(crate) changes: u64,
     pub(crate) era: i64,
     pub(crate) leases: BTreeMap<Lease, DateTime<Utc>>,
+    /// What workers say they are.
+    pub(crate) builds_of: BTreeMap<Lease, String>,
+    /// Known builds, the newest with the highest number.
+    pub(crate) builds: BTreeMap<String, u64>,
     pub(crate) last_epoch: BTreeMap<WorkerId, i64>,
     pub(crate) runs: BTreeMap<RunId, MemoryRun>,
     /// Open runs by what they are about.
@@ -90,6 +98,11 @@ pub(crate) struct State {
     pub(crate) schedules: BTreeMap<String, Schedule>,
     pub(crate) schedule_versions: i64,
     pub(crate) firings: BTreeMap<(String, DateTime<Utc>), Recorded>,
+    pub(crate) limbo: Vec<Limbo>,
+    /// How many batches landed from there.
+    pub(crate) landed: u64,
+    /// Runs that were claimed from a lease that was gone.
+    pub(crate) takeovers: u64,
 }
 
 impl State {
@@ -99,6 +112,8 @@ impl State {
             changes: 0,
             era: 1,
             leases: BTreeMap::new(),
+            builds_of: BTreeMap::new(),
+            builds: BTreeMap::new(),
             last_epoch: BTreeMap::new(),
             runs: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -115,6 +130,9 @@ impl State {
             schedules: BTreeMap::new(),
             schedule_versions: 0,
             firings: BTreeMap::new(),
+            limbo: Vec::new(),
+            landed: 0,
+            takeovers: 0,
         }
     }
 
@@ -136,9 +154,10 @@ impl State {
     }
 
     pub(crate) fn expire_leases(&mut self, ours: Lease) -> Vec<Lease> {
-        let expired: Vec<Lease> = self.leases.iter().filter(|(l, at)| **l != ours && **at < self.now).map(|(l, _)| *l).collect();
+        let expired: Vec<Lease> = self.leases.iter().filter(|(l, at)| **l != ours && **at < self.now && !self.in_flight_under(**l)).map(|(l, _)| *l).collect();
         for lease in &expired {
             self.leases.remove(lease);
+            self.builds_of.remove(lease);
             self.changes += 1;
         }
         expired
@@ -172,6 +191,7 @@ impl State {
             [waiting.then_some(t.not_before), t.queue_deadline.filter(|_| t.attempt == 0), t.abandoned_at(), t.total_deadline, t.attempt_deadline, t.beat_deadline]
         });
         let schedules = self.schedules.values().filter(|schedule| !self.waits(schedule)).map(|schedule| schedule.next.due_at);
-        tasks.flatten().chain(self.timers.values().copied()).chain(schedules).filter(|at| *at >= self.now).min()
+        let limbo = self.limbo.iter().map(|batch| batch.lands_at);
+        tasks.flatten().chain(self.timers.values().copied()).chain(schedules).chain(limbo).filter(|at| *at >= self.now).min()
     }
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sdk::{Grant, History, Lease, Message, RunId, Seq};
 
-use super::{MemoryRun, MemoryStore, State};
+use super::{MemoryRun, MemoryStore, State, lost};
 use crate::{ClaimedRun, CommitError, InboxRow, RunState, RunStore, Sent, StartRun, Started, StoreError, Sweeps, TurnWrite, Writer};
 
 #[async_trait]
@@ -19,7 +19,11 @@ impl RunStore for MemoryStore {
         self.atomic("claim_runs", |s| s.claim_runs(lease, limit)).await
     }
     async fn owned_runs(&self, lease: Lease) -> Result<Vec<ClaimedRun>, StoreError> {
-        self.atomic("owned_runs", |s| s.owned_runs(lease)).await
+        self.atomic("owned_runs", |s| {
+            s.land_sent_under(lease);
+            s.owned_runs(lease)
+        })
+        .await
     }
     async fn load_history(&self, run: RunId) -> Result<History, StoreError> {
         self.atomic("load_history", |s| s.load_history(run)).await
@@ -28,7 +32,18 @@ impl RunStore for MemoryStore {
         self.atomic("read_inbox", |s| Ok(s.read_inbox(runs))).await
     }
     async fn commit_turns(&self, lease: Lease, turns: &[TurnWrite]) -> Result<(), CommitError> {
-        self.atomic("commit_turns", |s| s.commit_turns(lease, turns)).await
+        let late = self.faults.late();
+        self.atomic("commit_turns", |s| {
+            s.land_writers_of(&turns.iter().map(|turn| turn.run).collect());
+            match late {
+                Some(after) => {
+                    s.leave_in_limbo(lease, turns, s.now + after);
+                    Err(lost("commit_turns").into())
+                }
+                None => s.commit_turns(lease, turns),
+            }
+        })
+        .await
     }
     async fn writer_of(&self, run: RunId, seq: Seq) -> Result<Option<Writer>, StoreError> {
         self.atomic("writer_of", |s| Ok(s.writer_of(run, seq))).await
@@ -69,6 +84,7 @@ impl State {
             workflow: workflow.clone(),
             parent: None,
             owner: None,
+            build: None,
             epoch: 0,
             state: RunState::Open,
             failure: None,
@@ -94,19 +110,27 @@ impl State {
 
     fn claim_runs(&mut self, lease: Lease, limit: u32) -> Result<Vec<ClaimedRun>, StoreError> {
         self.fence(lease)?;
+        let build = self.builds_of.get(&lease).cloned();
         let free = |id: &RunId, run: &MemoryRun| {
             run.state == RunState::Open
+                && self.may_carry_on(build.as_deref(), run.build.as_deref())
                 && match run.owner {
                     Some(owner) => !self.leases.contains_key(&owner),
                     None => self.has_messages(*id),
                 }
         };
-        let ids: Vec<RunId> = self.runs.iter().filter(|(id, run)| free(id, run)).map(|(id, _)| *id).take(limit as usize).collect();
+        // Of those that have not ended: there are many more that have.
+        let open = self.open.values().filter_map(|id| Some((id, self.runs.get(id)?)));
+        let mut ids: Vec<RunId> = open.filter(|(id, run)| free(id, run)).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids.truncate(limit as usize);
         let mut claimed = Vec::new();
         for id in ids {
             if let Some(run) = self.runs.get_mut(&id) {
+                self.takeovers += u64::from(run.owner.is_some());
                 run.owner = Some(lease);
                 run.epoch += 1;
+                run.build = build.clone().or(run.build.take());
                 self.changes += 1;
                 claimed.push(ClaimedRun { run: id, epoch: run.epoch });
             }
@@ -155,7 +179,7 @@ impl State {
         Ok(())
     }
 
-    fn commit_turns(&mut self, lease: Lease, turns: &[TurnWrite]) -> Result<(), CommitError> {
+    pub(super) fn commit_turns(&mut self, lease: Lease, turns: &[TurnWrite]) -> Result<(), CommitError> {
         self.fence(lease)?;
         for turn in turns {
             self.check(turn)?;
@@ -163,15 +187,20 @@ impl State {
         for turn in turns {
             self.apply(lease, turn);
         }
+        // In this order a run may start its own successor in the turn that ends it.
+        turns.iter().for_each(|turn| turn.children.iter().for_each(|row| self.start_child(turn.run, row)));
+        self.tell_all_kin(turns);
+        self.end_all(turns);
         self.changes += 1;
         Ok(())
     }
 
     /// All that could refuse the turn, before anything is written.
-    fn check(&self, turn: &TurnWrite) -> Result<(), CommitError> {
+    pub(super) fn check(&self, turn: &TurnWrite) -> Result<(), CommitError> {
         let run = self.runs.get(&turn.run).ok_or_else(|| CommitError::Bad("no such run".into()))?;
-        if turn.close.is_some() && turn.events.is_empty() && !matches!(run.state, RunState::Open | RunState::Suspended) {
-            return Err(CommitError::Bad(format!("run {} has ended", turn.run)));
+        if turn.close.is_some() && !matches!(run.state, RunState::Open | RunState::Suspended) {
+            let ended = CommitError::Bad(format!("run {} has ended", turn.run));
+            return Err(if turn.events.is_empty() { ended } else { CommitError::Taken });
         }
         for event in &turn.events {
             let place = usize::try_from(event.seq.0).unwrap_or(usize::MAX);
@@ -223,14 +252,6 @@ impl State {
             self.free_locks(turn.run, Some(*seq));
         }
         self.projections.extend(turn.projections.iter().map(|row| (turn.run, row.clone())));
-        // In this order a run may start its own successor in the turn that ends it.
-        turn.children.iter().for_each(|row| self.start_child(turn.run, row));
-        turn.cancel_children.iter().for_each(|row| self.cancel_child(turn.run, row));
-        turn.told.iter().for_each(|told| self.tell_kin(turn.run, told));
-        if let Some(close) = turn.close.as_ref().filter(|close| close.end.is_some()) {
-            self.clear(turn.run);
-            self.ended(turn.run, close);
-        }
     }
 
     fn consume(&mut self, run: RunId, keys: &[String]) {
@@ -244,7 +265,7 @@ impl State {
         }
     }
 
-    fn clear(&mut self, run: RunId) {
+    pub(super) fn clear(&mut self, run: RunId) {
         for place in Self::of_run(&self.tasks, run, Seq(0)) {
             self.tasks.remove(&place);
         }
@@ -270,7 +291,9 @@ impl State {
     }
 
     fn fire_timers(&mut self, limit: u32) -> u32 {
-        let due: Vec<(RunId, Seq)> = self.timers.iter().filter(|(_, at)| **at <= self.now).map(|(k, _)| *k).take(limit as usize).collect();
+        let mut due: Vec<(RunId, Seq)> = self.timers.iter().filter(|(_, at)| **at <= self.now).map(|(k, _)| *k).collect();
+        due.sort_by_key(|key| (self.timers.get(key).copied(), *key));
+        due.truncate(limit as usize);
         for (run, of) in &due {
             self.timers.remove(&(*run, *of));
             self.post(*run, Message::TimerDue { of: *of });
@@ -280,10 +303,10 @@ impl State {
 
     fn grant_locks(&mut self, limit: u32) -> u32 {
         let mut granted = 0;
-        for id in self.lock_requests.keys().copied().collect::<Vec<_>>() {
-            if granted == limit {
-                break;
-            }
+        // As many as are looked at in one go: of those whose resources were free before.
+        let free = |resource: &String| self.locks.get(resource).is_none_or(|(_, holder)| holder.is_none());
+        let candidates = self.lock_requests.iter().filter(|(_, (_, _, resources))| resources.iter().all(free)).map(|(id, _)| *id);
+        for id in candidates.take(limit as usize).collect::<Vec<_>>() {
             let Some((run, seq, resources)) = self.lock_requests.get(&id).cloned() else { continue };
             if resources.iter().any(|r| self.locks.get(r).is_some_and(|(_, holder)| holder.is_some())) {
                 continue;

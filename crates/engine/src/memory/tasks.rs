@@ -113,8 +113,10 @@ impl State {
 
     fn claim_tasks(&mut self, lease: Lease, queues: &[TaskQueue], limit: u32) -> Result<Vec<ClaimedTask>, StoreError> {
         let ours = |task: &MemoryTask| queues.contains(&task.row.queue) && self.claimable(task);
-        let wanted: Vec<(RunId, Seq)> = self.tasks.iter().filter(|(_, task)| ours(task)).map(|(k, _)| *k).take(limit as usize).collect();
-        self.claim(lease, wanted)
+        let mut wanted: Vec<(DateTime<Utc>, (RunId, Seq))> = self.tasks.iter().filter(|(_, task)| ours(task)).map(|(k, task)| (task.not_before, *k)).collect();
+        wanted.sort_unstable();
+        wanted.truncate(limit as usize);
+        self.claim(lease, wanted.into_iter().map(|(_, key)| key).collect())
     }
 
     fn claim(&mut self, lease: Lease, wanted: Vec<(RunId, Seq)>) -> Result<Vec<ClaimedTask>, StoreError> {
@@ -128,6 +130,7 @@ impl State {
                 task.attempt += 1;
                 task.holder = Some(lease);
                 task.last_sign = now;
+                task.detail = None;
                 let limits = task.row.options.timeouts;
                 task.attempt_deadline = Some(now + Duration::from_millis(limits.start_to_close_ms));
                 task.beat_deadline = limits.heartbeat_ms.map(|ms| now + Duration::from_millis(ms));

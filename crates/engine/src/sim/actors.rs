@@ -149,12 +149,15 @@ impl Agent {
     }
 
     async fn at(&self, task: &ClaimedTask, moment: Moment) -> Option<Failure> {
-        match self.switch.intervenes(task, moment) {
-            Intervention::None => None,
-            Intervention::Fail(failure) => Some(failure),
-            Intervention::Crash => {
-                self.switch.throw();
-                std::future::pending().await
+        loop {
+            match self.switch.intervenes(task, moment) {
+                Intervention::None => return None,
+                Intervention::Fail(failure) => return Some(failure),
+                Intervention::Wait => rest(&self.store, &self.idle).await,
+                Intervention::Crash => {
+                    self.switch.throw();
+                    return std::future::pending().await;
+                }
             }
         }
     }

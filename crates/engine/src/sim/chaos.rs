@@ -1,8 +1,11 @@
 //! Chance from a seed, and the faults it decides.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use crate::{ClaimedTask, memory::Faults};
@@ -16,6 +19,38 @@ pub struct Chaos {
     pub pause_per_mille: u64,
     /// Lost answers for each call of the store, before or after the write.
     pub lose_per_mille: u64,
+    /// Batches of turns that lose their answer and land later.
+    pub late_per_mille: u64,
+    /// Moves of the store's clock, back or far ahead, for each time that it moves.
+    pub jump_per_mille: u64,
+    /// Most faults of all these together; `None`: no limit.
+    pub at_most: Option<u64>,
+}
+
+/// Longest that a batch without a sender lasts: the store's own limit for a statement, and beyond the life of a lease.
+const LATE_MS: u64 = 15_000;
+
+/// How many faults may still strike.
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    spent: AtomicU64,
+    most: AtomicU64,
+}
+
+impl Budget {
+    pub(super) fn allows(&self, most: Option<u64>) {
+        self.most.store(most.map_or(u64::MAX, |most| most.saturating_add(self.spent.load(Ordering::SeqCst))), Ordering::SeqCst);
+    }
+
+    /// Whether a fault that chance wants may strike. Chance is asked first, so that a smaller budget leaves all before it as it was.
+    pub(super) fn grants(&self, wanted: bool) -> bool {
+        wanted && self.spent.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |spent| (spent < self.most.load(Ordering::SeqCst)).then_some(spent + 1)).is_ok()
+    }
+
+    /// How many have struck.
+    pub(super) fn spent(&self) -> u64 {
+        self.spent.load(Ordering::SeqCst)
+    }
 }
 
 /// SplitMix64: small, and the same everywhere.
@@ -68,6 +103,8 @@ pub enum Intervention {
     None,
     /// Its process dies.
     Crash,
+    /// It does not go on; asked again when something has changed.
+    Wait,
     /// It fails in this way instead of what it would have done, or instead of what it did.
     Fail(sdk::Failure),
 }
@@ -142,17 +179,23 @@ impl CrashSwitch {
 pub(super) struct SeededFaults {
     rng: Mutex<Rng>,
     lose_per_mille: AtomicU64,
+    late_per_mille: AtomicU64,
+    budget: Arc<Budget>,
     switch: CrashSwitch,
     lost: AtomicU64,
 }
 
 impl SeededFaults {
-    pub(super) fn new(seed: u64, chaos: Chaos, switch: CrashSwitch) -> Self {
-        Self { rng: Mutex::new(Rng::new(seed ^ 0xFA17)), lose_per_mille: AtomicU64::new(chaos.lose_per_mille), switch, lost: AtomicU64::new(0) }
+    pub(super) fn new(seed: u64, chaos: Chaos, budget: Arc<Budget>, switch: CrashSwitch) -> Self {
+        let rng = Mutex::new(Rng::new(seed ^ 0xFA17));
+        let faults = Self { rng, lose_per_mille: AtomicU64::default(), late_per_mille: AtomicU64::default(), budget, switch, lost: AtomicU64::new(0) };
+        faults.chaos(chaos);
+        faults
     }
 
     pub(super) fn chaos(&self, chaos: Chaos) {
         self.lose_per_mille.store(chaos.lose_per_mille, Ordering::SeqCst);
+        self.late_per_mille.store(chaos.late_per_mille, Ordering::SeqCst);
     }
 
     pub(super) fn lost(&self) -> u64 {
@@ -160,7 +203,8 @@ impl SeededFaults {
     }
 
     fn loses(&self) -> bool {
-        let lost = self.rng.lock().is_ok_and(|mut rng| rng.strikes(self.lose_per_mille.load(Ordering::SeqCst)));
+        let wanted = self.rng.lock().is_ok_and(|mut rng| rng.strikes(self.lose_per_mille.load(Ordering::SeqCst)));
+        let lost = self.budget.grants(wanted);
         if lost {
             self.lost.fetch_add(1, Ordering::SeqCst);
         }
@@ -174,5 +218,11 @@ impl Faults for SeededFaults {
     }
     fn after(&self, call: &'static str) -> bool {
         self.switch.strikes(call, true) || self.loses()
+    }
+    fn late(&self) -> Option<Duration> {
+        let mut rng = self.rng.lock().ok()?;
+        let wanted = rng.strikes(self.late_per_mille.load(Ordering::SeqCst));
+        let after = Duration::from_millis(if wanted { rng.below(LATE_MS)? } else { 0 });
+        self.budget.grants(wanted).then_some(after)
     }
 }

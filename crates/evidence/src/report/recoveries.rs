@@ -162,10 +162,13 @@ pub(super) fn of(bundle: &Bundle, history: &History) -> Option<Recovery> {
     let point = point(history, &changes, input, requested_at);
     let seen = Seen::of(history, &changes);
     let rto = Against::new(asked("rto_target_ms").or(stated.rto_target_ms), seen.rto_ms);
-    let loses = kind != Kind::Planned;
+    let loses = kind != Kind::Planned || seen.accepted_loss.is_some();
     let lost_ms = if loses { seen.rpo_ms.or(point.age_ms) } else { seen.rpo_ms.map(|_| 0) };
     let rpo = Against::new(asked("rpo_target_ms").or(stated.rpo_target_ms), lost_ms.filter(|_| point.used.is_some()));
-    let data_loss = words::data_loss(kind, &record.name, &point, seen.running_since.is_some());
+    let data_loss = match &seen.accepted_loss {
+        Some((by, statement)) if seen.running_since.is_some() => format!("Agreed to by {by}: {statement}."),
+        Some(_) | None => words::data_loss(kind, &record.name, &point, seen.running_since.is_some()),
+    };
     Some(Recovery {
         run: history.run,
         item: record.name.clone(),
@@ -203,6 +206,7 @@ struct Seen {
     serves: Option<bool>,
     rto_ms: Option<u64>,
     rpo_ms: Option<u64>,
+    accepted_loss: Option<(String, String)>,
 }
 
 impl Seen {
@@ -216,6 +220,7 @@ impl Seen {
                 Fact::UnfencedAccepted { by, reason, at } => {
                     seen.fence = Some(FenceShown { proven: false, words: reason.clone(), accepted_by: Some(by.clone()), at: *at });
                 }
+                Fact::LossAccepted { by, statement } => seen.accepted_loss = Some((by.clone(), statement.clone())),
                 Fact::MachineRunning { at, .. } => seen.running_since = Some(*at),
                 Fact::Measured { rto_actual_ms, rpo_actual_ms } => {
                     (seen.rto_ms, seen.rpo_ms) = (Some(*rto_actual_ms), Some(*rpo_actual_ms));
@@ -237,10 +242,12 @@ impl Seen {
                 | Fact::PolicyChanged { .. }
                 | Fact::Held { .. }
                 | Fact::Released { .. }
-                | Fact::LossAccepted { .. }
                 | Fact::Contradicted { .. }
                 | Fact::Resolved { .. }
-                | Fact::Grouped { .. } => {}
+                | Fact::SourceNotGivenBack { .. }
+                | Fact::SourceGivenBack
+                | Fact::Grouped { .. }
+                | Fact::Forgotten { .. } => {}
             }
         }
         let gave = |name: &str| output(history).and_then(|output| output.get(name));
@@ -304,7 +311,7 @@ pub(super) fn items(bundle: &Bundle) -> Vec<ItemShown> {
         machine: record.machine.clone(),
         primary: record.primary.clone(),
         recovery: record.recovery.clone(),
-        interval_s: record.policy.interval_s(),
+        interval_s: record.policy_in_force().interval_s(),
         state_before,
         state_after: record.state.main.to_string(),
         runs_at: record.active_site().clone(),

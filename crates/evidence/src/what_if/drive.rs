@@ -9,25 +9,20 @@
 
 use std::{
     collections::BTreeMap,
-    pin::pin,
     sync::Arc,
-    task::{self, Poll},
     time::Duration,
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
 use engine::{
-    ClaimedTask, LeaseStore, RunState, RunStore, Step, StoreError, TaskStore, Tuning, Verdict, Worker,
-    adapters::Inline,
-    memory::{Faultless, MemoryStore},
+    ClaimedTask, RunState, RunStore, Step, StoreError, TaskStore, Verdict, Worker,
+    memory::{Faultless, MemoryStore, now},
     report,
-    worker::{Keeper, LeaseHealth},
 };
 use recovery::{Generation, ItemRecord};
-use sdk::{Activity, Applied, EventBody, Failure, Grant, History, Inbound, Lease, Message, Outcome as Ended, Registry, RunId, Seq, WorkerId};
+use sdk::{Activity, Applied, EventBody, Failure, Grant, History, Inbound, Lease, Message, Outcome as Ended, Registry, RunId, Seq};
 use serde::Serialize;
 use serde_json::Value;
-use uuid::Uuid;
 use workflows::{
     ITEM_PROJECTION, ItemChange,
     declared::{LoadItem, SiteError},
@@ -37,6 +32,8 @@ use workflows::{
 use super::{Outcome, WhatIf, answers::Answers, samples::sample};
 use crate::{Bundle, report::recoveries::answers};
 
+/// Name of the worker: its ids follow from it.
+const NAME: u64 = 0x7768_6174_2d69_6600;
 /// Rounds of the worker: a run of the product takes some hundred.
 const MOST_ROUNDS: u32 = 200_000;
 /// Virtual time that is followed: the longest limit of a step of ours is an hour, copying may take days.
@@ -45,8 +42,6 @@ const LONGEST: TimeDelta = TimeDelta::days(30);
 const ASSUMED: TimeDelta = TimeDelta::seconds(1);
 /// How often those who hold a task say that they live: well below every limit of silence.
 const BEAT: TimeDelta = TimeDelta::seconds(3);
-/// Leases that never run out while we look.
-const LEASE: Duration = Duration::from_secs(10 * 366 * 86_400);
 
 /// An answer that nobody has recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -64,17 +59,6 @@ pub(super) struct Driven {
     pub(super) histories: Vec<History>,
     pub(super) assumed: Vec<Assumed>,
     pub(super) open: Option<String>,
-}
-
-/// Whoever keeps the lease of a worker that nobody can take it from.
-struct Unchallenged;
-
-impl Keeper for Unchallenged {
-    fn adopt(&self, _: Lease) {}
-    fn health(&self) -> LeaseHealth {
-        LeaseHealth::Fresh
-    }
-    fn forget(&self) {}
 }
 
 /// A task that somebody works on.
@@ -101,15 +85,7 @@ pub(super) fn on(bundle: &Bundle, past: &[History], registry: &Registry, what_if
     let begins = past.iter().filter_map(|history| history.events.last()).map(|last| last.event.at).max().unwrap_or(DateTime::UNIX_EPOCH);
     let store = MemoryStore::new(begins, Arc::new(Faultless));
     store.restore(past, &granted_before(bundle, past));
-    let mut turns = 0_u64;
-    let nonces = Box::new(move || {
-        turns += 1;
-        Uuid::from_u64_pair(0x7768_6174_2d69_6600, turns)
-    });
-    let id = |which| WorkerId(Uuid::from_u64_pair(0x7768_6174_2d69_6600, which));
-    let tuning = Tuning { ttl: LEASE, sweep_every: Duration::ZERO, release_after: LEASE, ..Tuning::default() };
-    let worker = Worker::new(id(u64::MAX), Arc::new(store.clone()), Arc::new(registry.clone()), Arc::new(Inline), Arc::new(Unchallenged), nonces, tuning);
-    let lease = now(store.open_lease(id(u64::MAX - 1), LEASE))?;
+    let (worker, lease) = store.alone(registry.clone(), NAME)?;
     let everybody = Everybody {
         worker,
         lease,
@@ -309,14 +285,4 @@ impl Everybody<'_> {
 fn supposed(code: &str, activity: &str) -> Failure {
     let message = format!("supposed: {activity} does not work");
     Failure::app(&SiteError { code: code.to_owned(), message, advice: "this is a what-if".into() })
-}
-
-/// Polls a future of the store in memory to its end: it yields, but waits for nobody.
-fn now<T>(future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(value) = future.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop())) {
-            return value;
-        }
-    }
 }

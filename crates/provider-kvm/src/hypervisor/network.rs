@@ -1,9 +1,13 @@
-//! Networks of libvirt's: those that this agent makes for copies, and nobody else's.
+//! Networks of libvirt's: those that this agent makes for copies; and whether what machines are connected to is there.
+
+use std::process::Command;
 
 use provider::ProviderError;
+use recovery::readiness::Networks;
 use virt::{error::ErrorNumber, network::Network};
 
 use super::{Hypervisor, calling, failed, is};
+use crate::definition::{Attachment, attachments};
 
 /// A network that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +50,18 @@ impl Hypervisor {
         self.connect()?.create_network_xml(xml).map(drop).map_err(|e| failed("start network", name)(e.into()))
     }
 
+    /// Removes the definition of a network that does not run, if there is one.
+    pub(crate) fn forget_network(&self, name: &str) -> Result<(), ProviderError> {
+        let Some(network) = self.network(name)? else { return Ok(()) };
+        if network.is_active().unwrap_or(true) {
+            return Ok(());
+        }
+        match network.undefine() {
+            Err(e) if !is(&e, ErrorNumber::NoNetwork) => Err(failed("forget network", name)(e.into())),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     /// Ends a network and removes its definition, if there is one.
     pub(crate) fn remove_network(&self, name: &str) -> Result<(), ProviderError> {
         let _span = calling("remove network", name);
@@ -60,4 +76,36 @@ impl Hypervisor {
         // A transient one went with its end.
         if network.is_persistent().unwrap_or(false) { gone(network.undefine()) } else { Ok(()) }
     }
+
+    /// What this host lacks of what a machine's network cards are connected to.
+    pub(crate) fn lacking(&self, definition: &str) -> Result<Networks, ProviderError> {
+        let mut lacking = Networks::default();
+        for attachment in attachments(definition) {
+            match self.is_there(&attachment)? {
+                Some(true) => {}
+                Some(false) => drop(lacking.missing.insert(attachment.to_string())),
+                None => drop(lacking.unseen.insert(attachment.to_string())),
+            }
+        }
+        Ok(lacking)
+    }
+
+    /// Whether it can be connected to. Interfaces of the host are known to a driver of libvirt's that may be missing; then what this agent
+    /// sees beside libvirt is there, and of the rest nothing is known.
+    fn is_there(&self, attachment: &Attachment) -> Result<Option<bool>, ProviderError> {
+        match attachment {
+            Attachment::Network(name) => Ok(Some(self.running_network(name)?.is_some())),
+            Attachment::Interface(_, name) => match self.connect()?.lookup_interface_by_name(name) {
+                Ok(_) => Ok(Some(true)),
+                // Some drivers know only what they have configured themselves.
+                Err(_) if self.uri.contains(":///") && seen_here(name) => Ok(Some(true)),
+                Err(e) if is(&e, ErrorNumber::NoInterface) => Ok(Some(false)),
+                Err(_) => Ok(None),
+            },
+        }
+    }
+}
+
+fn seen_here(interface: &str) -> bool {
+    Command::new("ip").args(["link", "show", "dev", interface]).output().is_ok_and(|told| told.status.success())
 }

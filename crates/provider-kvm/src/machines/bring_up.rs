@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use chrono::Utc;
 use provider::{Applied, Call, Machine, NetworkChoice, PowerState, ProviderError, RecoverMachine, Recovered, RecoveredState, Started};
-use recovery::{Generation, ItemName};
+use recovery::{Generation, ItemName, readiness::Networks};
 
 use super::{aside, records::{MachineRecord, records, store_discarded, sweep}};
 use crate::{
@@ -29,8 +29,8 @@ pub(crate) fn checkpoint_name(generation: Generation) -> String {
     format!("{}{generation}", qemu::FAILOVER_PREFIX)
 }
 
-/// Makes throw-away disks and a definition. The caller holds the item.
-pub(crate) fn recover(store: &ItemStore, right: &Right<'_>, wanted: &RecoverMachine) -> Result<Recovered, ProviderError> {
+/// Makes throw-away disks and a definition, if the machine could be started from it here. The caller holds the item.
+pub(crate) fn recover(hypervisor: &Hypervisor, store: &ItemStore, right: &Right<'_>, wanted: &RecoverMachine) -> Result<Recovered, ProviderError> {
     let RecoverMachine { item, generation, point, network } = wanted;
     let dir = store.dir();
     for (other, record) in records(dir)? {
@@ -59,6 +59,7 @@ pub(crate) fn recover(store: &ItemStore, right: &Right<'_>, wanted: &RecoverMach
     }
     let (machine, files) = store.point(*point)?;
     let call = right.call;
+    connected(hypervisor, &machine, network)?;
     sweep(dir, call.token)?;
     right.before("recover")?;
 
@@ -74,6 +75,16 @@ pub(crate) fn recover(store: &ItemStore, right: &Right<'_>, wanted: &RecoverMach
     let record = describe(&machine, call, wanted, disks, dir, network)?;
     record.store(dir)?;
     Ok(Recovered { token: record.token, point: *point, machine: record.name })
+}
+
+/// Fails before anything is made if the machine could not be started for want of what its network cards are connected to.
+fn connected(hypervisor: &Hypervisor, machine: &Machine, network: &NetworkChoice) -> Result<(), ProviderError> {
+    let nowhere = Moved { uuid: &machine.uuid, owner: "", disks: &BTreeMap::new(), network };
+    let Networks { missing, .. } = hypervisor.lacking(&definition::moved(&machine.name, &machine.definition.0, &nowhere)?)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(ProviderError::NoNetwork { machine: machine.name.clone(), missing: missing.into_iter().collect::<Vec<_>>().join(", ") })
 }
 
 fn describe(

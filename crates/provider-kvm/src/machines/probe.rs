@@ -6,10 +6,12 @@
 //! ```
 //!
 //! Invariants: 1. The cable's far end is made in the thread's namespace, which the kernel removes with the thread: an agent that is
-//! killed leaves nothing that reaches the copy. 2. The host gets no address in the copy's network.
+//! killed leaves nothing that reaches the copy. 2. The host gets no address in the copy's network. 3. Each copy has a cable of its own,
+//! also where copies share a network; there its address is one that nobody answers at.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    collections::{BTreeMap, btree_map::Entry},
+    net::{IpAddr, SocketAddr, TcpStream},
     sync::mpsc,
     thread,
     time::Duration,
@@ -18,32 +20,48 @@ use std::{
 use provider::{Applied, ProviderError};
 use recovery::Check;
 
-use super::isolation::{Names, change, remove_interface, without_ipv6};
+use super::{
+    isolation::{Names, change, remove_interface, without_ipv6},
+    neighbour::{self, Stand},
+    shared::Networks,
+};
 use crate::ffi;
 
 /// Longest single question, as for machines that are asked from the host.
 const LIMIT: Duration = Duration::from_secs(3);
 /// A thread has its namespace at once.
 const READY: Duration = Duration::from_secs(10);
-const FAR_END: &str = "probe0";
+pub(super) const FAR_END: &str = "probe0";
+
+/// Where a copy is asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room<'a> {
+    pub(super) names: &'a Names,
+    pub(super) networks: &'a Networks,
+}
 
 /// Asks all checks; every one has to hold.
 ///
 /// # Errors
 /// `NotServing`: the first one that did not hold; `Platform`: it could not be asked.
-pub(super) fn ask_within(names: &Names, machine: &str, checks: &[Check]) -> Result<String, ProviderError> {
-    let answer = within(names, &names.port, || ask_all(machine, checks));
-    remove_interface(&names.port)?;
+pub(super) fn ask_within(room: &Room<'_>, machine: &str, checks: &[Check]) -> Result<String, ProviderError> {
+    let port = &room.names.port;
+    let answer = within(room.names, port, || ask_all(room, machine, checks));
+    remove_interface(port)?;
     answer
 }
 
-/// A connection that was made within a copy's network. The namespace lives as long as the connection, the cable as long as this.
-pub(crate) struct Cable(String);
+/// A connection that was made within a copy's network. The namespace lives as long as the connection; the cable and the address, at
+/// which nobody else asks meanwhile, as long as this.
+pub(crate) struct Cable {
+    port: String,
+    stand: Option<Stand>,
+}
 
 impl Drop for Cable {
     fn drop(&mut self) {
-        if let Err(error) = remove_interface(&self.0) {
-            tracing::warn!(port = self.0, %error, "the cable of a link into a copy's network was not removed; the next link or the cleaning does it");
+        if let Err(error) = remove_interface(&self.port) {
+            tracing::warn!(port = self.port, %error, "the cable of a link into a copy's network was not removed; the next link or the cleaning does it");
         }
     }
 }
@@ -52,17 +70,21 @@ impl Drop for Cable {
 ///
 /// # Errors
 /// `NotServing`: nobody accepts connections there; `Platform`.
-pub(super) fn link_within(names: &Names, machine: &str, host: &str, port: u16) -> Result<(TcpStream, Cable), ProviderError> {
+pub(super) fn link_within(room: &Room<'_>, machine: &str, host: &str, port: u16) -> Result<(TcpStream, Cable), ProviderError> {
     let not_serving = |detail: String| ProviderError::NotServing { machine: machine.to_owned(), detail };
     let named = |_name| not_serving(format!("{host} is a name, and nothing in the copy's network knows names: give its address"));
     let target: IpAddr = host.parse().map_err(named)?;
-    let cable = Cable(names.link.clone());
-    let stream = within(names, &names.link, || {
+    let link = &room.names.link;
+    room.networks.asked_at(&room.names.network, target);
+    let mut cable = Cable { port: link.clone(), stand: None };
+    let (stream, stand) = within(room.names, link, || {
         change(&format!("link set dev {FAR_END} up"))?;
         // Another neighbour than the one that asks checks: the copy must not mix their cards up.
-        stand_beside(apart(target))?;
-        TcpStream::connect_timeout(&SocketAddr::new(target, port), LIMIT).map_err(|error| not_serving(format!("{target} port {port}: {error}")))
+        let stand = Stand::beside(room, link, target, neighbour::apart(target))?;
+        let connected = TcpStream::connect_timeout(&SocketAddr::new(target, port), LIMIT);
+        Ok((connected.map_err(|error| not_serving(format!("{target} port {port}: {error}")))?, stand))
     })?;
+    cable.stand = Some(stand);
     Ok((stream, cable))
 }
 
@@ -102,82 +124,35 @@ fn failed(names: &Names, detail: String) -> ProviderError {
 /// Lays the cable between the bridge and the thread's namespace.
 fn connect(Names { bridge, .. }: &Names, port: &str, thread: i32) -> Result<(), ProviderError> {
     let namespace = format!("/proc/{}/task/{thread}/ns/net", std::process::id());
-    change(&format!("link add {port} type veth peer name {FAR_END} netns {namespace}"))?;
+    // The card's address stays the same from question to question, so that no copy's table of neighbours grows old by us.
+    change(&format!("link add {port} type veth peer name {FAR_END} address {} netns {namespace}", neighbour::card_of(port)))?;
     without_ipv6(port)?;
     change(&format!("link set dev {port} master {bridge}"))?;
     change(&format!("link set dev {port} up"))
 }
 
 /// In the thread: gives it an address beside each one that is asked, and asks.
-fn ask_all(machine: &str, checks: &[Check]) -> Result<String, ProviderError> {
+fn ask_all(room: &Room<'_>, machine: &str, checks: &[Check]) -> Result<String, ProviderError> {
     let not_serving = |detail: String| ProviderError::NotServing { machine: machine.to_owned(), detail };
     change(&format!("link set dev {FAR_END} up"))?;
-    let mut answers = vec![];
-    for check in checks {
-        let (Check::Tcp { host, .. } | Check::Http { host, .. } | Check::Ssh { host, .. } | Check::Rdp { host, .. }) = check else {
-            return Err(not_serving(format!("{check} is no question to a network")));
-        };
-        let target: IpAddr = host.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_name| {
-            not_serving(format!("{check} names a host; nothing in the copy's network knows names: give its address"))
-        })?;
-        stand_beside(beside(target))?;
+    let targets = checks.iter().map(target_of).collect::<Result<Vec<_>, String>>().map_err(not_serving)?;
+    // All of them first: who asks the one must not stand where the other is.
+    targets.iter().for_each(|target| room.networks.asked_at(&room.names.network, *target));
+    let (mut answers, mut stands) = (vec![], BTreeMap::new());
+    for (check, target) in checks.iter().zip(targets) {
+        if let Entry::Vacant(none) = stands.entry(target) {
+            none.insert(Stand::beside(room, &room.names.port, target, neighbour::beside(target))?);
+        }
         answers.push(provider::ask(check, LIMIT).map_err(|why| not_serving(format!("{check}: {why}")))?);
     }
     Ok(answers.join("; "))
 }
 
-fn stand_beside((own, bits): (IpAddr, u8)) -> Result<(), ProviderError> {
-    let no_wait = if own.is_ipv6() { " nodad" } else { "" };
-    change(&format!("address replace {own}/{bits} dev {FAR_END}{no_wait}"))
-}
-
-/// A neighbour of the neighbour: in the next smallest network beside the target's.
-fn apart(target: IpAddr) -> (IpAddr, u8) {
-    let (own, bits) = beside(target);
-    let own = match own {
-        IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() ^ 4)),
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() ^ 4)),
+/// Where a check asks.
+fn target_of(check: &Check) -> Result<IpAddr, String> {
+    let (Check::Tcp { host, .. } | Check::Http { host, .. } | Check::Ssh { host, .. } | Check::Rdp { host, .. }) = check else {
+        return Err(format!("{check} is no question to a network"));
     };
-    (own, bits)
-}
-
-/// Another address in the smallest network that the target can be in, which its owner takes for a neighbour whatever its own idea of
-/// the network's size; and the size that this end assumes.
-fn beside(target: IpAddr) -> (IpAddr, u8) {
-    let neighbour = |low: u8| match low & 3 {
-        1 => (low & !3) | 2,
-        _ => (low & !3) | 1,
-    };
-    match target {
-        IpAddr::V4(v4) => {
-            let [a, b, c, d] = v4.octets();
-            (IpAddr::V4(Ipv4Addr::new(a, b, c, neighbour(d))), 24)
-        }
-        IpAddr::V6(v6) => {
-            let mut octets = v6.octets();
-            octets[15] = neighbour(octets[15]);
-            (IpAddr::V6(Ipv6Addr::from(octets)), 64)
-        }
-    }
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_probe_is_a_neighbour_and_never_the_target_itself() {
-        for last in 0..=255 {
-            let target = Ipv4Addr::new(10, 1, 0, last);
-            let (IpAddr::V4(own), 24) = beside(IpAddr::V4(target)) else { panic!("not of its kind") };
-            assert_ne!(own, target);
-            assert_eq!(own.octets()[3] & !3, last & !3, "{own}");
-            assert!(!matches!(own.octets()[3] & 3, 0 | 3), "{own} may be the network's own or its broadcast address");
-        }
-        let (link, _) = apart("10.1.0.19".parse().unwrap());
-        assert_eq!(link.to_string(), "10.1.0.21");
-        let (own, bits) = beside("fd00::5".parse().unwrap());
-        assert_eq!((own.to_string().as_str(), bits), ("fd00::6", 64));
-    }
+    let named = |_name| format!("{check} names a host; nothing in the copy's network knows names: give its address");
+    host.trim_start_matches('[').trim_end_matches(']').parse().map_err(named)
 }

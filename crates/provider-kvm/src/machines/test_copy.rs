@@ -7,7 +7,7 @@
 //!
 //!   recover   "reads point N" ─▶ overlays ─▶ record                       nothing runs
 //!   start     network ─▶ proof ─▶ create paused ─▶ proof ─▶ started record ─▶ resume
-//!   clean     bar ─▶ machine ─▶ probe, network, bridge ─▶ files
+//!   clean     bar ─▶ probe ─▶ machine ─▶ network, bridge (a shared one with the last copy) ─▶ files
 //! ```
 //!
 //! Invariants: 1. A copy's machine is never stored in libvirt: it does not outlive its host's boot. 2. Its first instruction runs
@@ -16,22 +16,23 @@
 //! look at the point's files.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::TcpStream,
     path::{Path, PathBuf},
 };
 
 use chrono::Utc;
-use provider::{Applied, Isolation, NetworkChoice, OwnedObject, ObjectKind, PowerState, ProviderError, RecoverTest, Recovered, RecoveredState, TestStarted};
-use recovery::{Check, EffectToken, Generation, ItemName, PointId};
-use serde::{Deserialize, Serialize};
+use provider::{Applied, Isolation, NetworkChoice, PowerState, ProviderError, RecoverTest, Recovered, RecoveredState, TestStarted};
+use recovery::{Check, EffectToken, Generation, ItemName};
 use sha2::{Digest, Sha256};
 
 use super::{
-    isolation::{self, Names},
-    probe::Cable,
-    probe,
+    isolation::{self, Names, Whose},
+    kept_copies::{Bar, Copy, bars, directory, is_late, read_bars, sweep_copies, token_of},
+    probe::{self, Cable, Room},
     records::{self, MachineRecord},
+    shared::{self, Networks},
 };
 use crate::{
     definition::{self, Isolated, Moved},
@@ -47,112 +48,26 @@ const OWNER_END: &str = " test";
 /// libvirt makes file names of it, with ends of its own.
 const MAX_NAME: usize = 60;
 
-/// What is read, and what the copy lacks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Copy {
-    version: u32,
-    generation: Generation,
-    point: PointId,
-    left_out: Vec<String>,
-}
-
 /// One item's copies.
 #[derive(Debug)]
 pub(crate) struct Copies<'a> {
     hypervisor: &'a Hypervisor,
+    networks: &'a Networks,
     item: &'a ItemName,
     dir: PathBuf,
     bars: PathBuf,
 }
 
-fn directory(item_dir: &Path) -> PathBuf {
-    item_dir.join("test")
-}
-
-fn bars(guard: &Guard, item: &ItemName) -> PathBuf {
-    guard.state_dir().join("test").join(item.as_str())
-}
-
-/// Up to which generation and token copies were cleaned.
-type Bar = (Generation, EffectToken);
-
-fn read_bars(bars: &Path) -> Result<Vec<Bar>, ProviderError> {
-    let names = durable::names(bars).map_err(failed("list", bars))?;
-    let read = |name: &String| name.split_once('.').and_then(|(generation, token)| Some((generation.parse().ok()?, token.parse().ok()?)));
-    Ok(names.iter().filter_map(read).collect())
-}
-
-/// Whether what was made under a token was cleaned since, or its call comes too late.
-fn is_late(bars: &[Bar], token: EffectToken) -> bool {
-    bars.iter().any(|(generation, bar)| token.generation() <= *generation && token < *bar)
-}
-
-fn token_of(name: &str) -> Option<EffectToken> {
-    name.split('.').nth(1).and_then(|t| t.parse().ok())
-}
-
-/// The points that copies read from, with their generations. The newest one and all beneath it must stay as they are.
-pub(crate) fn read_by_copies(item_dir: &Path) -> Result<Vec<(PointId, Generation)>, ProviderError> {
-    let dir = directory(item_dir);
-    let mut found = vec![];
-    for name in durable::names(&dir).map_err(failed("list", &dir))?.iter().filter(|n| n.starts_with("copy.") && n.ends_with(".json")) {
-        let copy: Copy = match fs::read(dir.join(name)) {
-            Ok(content) => serde_json::from_slice(&content).map_err(|e| failed("read", &dir.join(name))(e.into()))?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(failed("read", &dir.join(name))(e)),
-        };
-        found.push((copy.point, copy.generation));
-    }
-    Ok(found)
-}
-
-/// Removes what calls have left that came too late, and what belongs to no copy and was made under a token below `below`.
-pub(crate) fn sweep_copies(item_dir: &Path, guard: &Guard, item: &ItemName, below: EffectToken) -> Result<(), ProviderError> {
-    let dir = directory(item_dir);
-    let bars = read_bars(&bars(guard, item))?;
-    for name in durable::names(&dir).map_err(failed("list", &dir))? {
-        if token_of(&name).is_some_and(|token| is_late(&bars, token)) {
-            let path = dir.join(&name);
-            durable::remove(&path).map_err(failed("remove", &path))?;
-        }
-    }
-    records::sweep(&dir, below)
-}
-
-/// Everything of copies that exists in an item's directory.
-pub(crate) fn files_of_copies(item_dir: &Path, item: &ItemName) -> Result<Vec<OwnedObject>, ProviderError> {
-    use std::os::unix::fs::MetadataExt;
-    let dir = directory(item_dir);
-    let names = durable::names(&dir).map_err(failed("list", &dir))?;
-    let object = |name: &String| {
-        let kind = match name.as_str() {
-            n if n.ends_with(".new") => ObjectKind::Temporary,
-            n if n.starts_with("run.") => ObjectKind::MachineDisk,
-            _ => ObjectKind::Record,
-        };
-        let bytes = fs::metadata(dir.join(name)).map_or(0, |m| m.blocks() * 512);
-        OwnedObject { kind, item: Some(item.clone()), name: dir.join(name).display().to_string(), bytes, of_test: true }
-    };
-    Ok(names.iter().map(object).collect())
-}
-
-/// Networks, bridges and probes of copies on this host.
-pub(crate) fn networks_of_copies(hypervisor: &Hypervisor) -> Result<Vec<OwnedObject>, ProviderError> {
-    let object = |item, name| OwnedObject { kind: ObjectKind::Network, item, name, bytes: 0, of_test: true };
-    let mut objects = vec![];
-    for network in hypervisor.networks("switchback-test.")? {
-        objects.push(object(isolation::whose(&network).map(|(item, _)| item), network));
-    }
-    for interface in isolation::ours()? {
-        let item = interface.ifalias.as_deref().and_then(isolation::whose).map(|(item, _)| item);
-        objects.push(object(item, interface.ifname));
-    }
-    Ok(objects)
-}
-
 /// Whether a machine with that owner is a copy's.
 pub(crate) fn owns_copy(owner: &str) -> bool {
     owner.ends_with(OWNER_END)
+}
+
+/// Whose copy a machine with that definition is, and what it was made under.
+pub(super) fn owner_of_copy(xml: &str) -> Option<(ItemName, EffectToken)> {
+    let owner = definition::owner(xml)?;
+    let (item, token) = owner.strip_suffix(OWNER_END)?.split_once(' ')?;
+    Some((item.parse().ok()?, token.parse().ok()?))
 }
 
 fn copy_name(machine: &str) -> String {
@@ -165,8 +80,8 @@ fn copy_name(machine: &str) -> String {
 }
 
 impl<'a> Copies<'a> {
-    pub(crate) fn of(hypervisor: &'a Hypervisor, guard: &Guard, item: &'a ItemName, item_dir: &Path) -> Self {
-        Self { hypervisor, item, dir: directory(item_dir), bars: bars(guard, item) }
+    pub(crate) fn of(hypervisor: &'a Hypervisor, guard: &Guard, networks: &'a Networks, item: &'a ItemName, item_dir: &Path) -> Self {
+        Self { hypervisor, networks, item, dir: directory(item_dir), bars: bars(guard, item) }
     }
 
     /// The copies that are not garbage.
@@ -182,7 +97,7 @@ impl<'a> Copies<'a> {
 
     /// Makes throw-away disks and a definition. The caller holds the item.
     pub(crate) fn recover(&self, store: &ItemStore, right: &Right<'_>, wanted: &RecoverTest) -> Result<Recovered, ProviderError> {
-        let RecoverTest { item, generation, point } = wanted;
+        let RecoverTest { item, generation, point, network } = wanted;
         for record in self.records()? {
             let (other, started) = (record.generation, record.started(&self.dir)?.is_some());
             if other > *generation {
@@ -191,7 +106,7 @@ impl<'a> Copies<'a> {
             if other < *generation {
                 return Err(ProviderError::TestCopyExists { item: item.clone(), existing: other });
             }
-            if record.point == *point {
+            if record.point == *point && self.copy(record.token)?.network == *network {
                 return Ok(Recovered { token: record.token, point: *point, machine: record.name });
             }
             if started {
@@ -215,13 +130,13 @@ impl<'a> Copies<'a> {
     }
 
     fn make(&self, store: &ItemStore, right: &Right<'_>, wanted: &RecoverTest) -> Result<Recovered, ProviderError> {
-        let RecoverTest { item, generation, point } = wanted;
+        let RecoverTest { item, generation, point, network } = wanted;
         let token = right.call.token;
-        let mut copy = Copy { version: 1, generation: *generation, point: *point, left_out: vec![] };
+        let mut copy = Copy { version: 1, generation: *generation, point: *point, left_out: vec![], network: network.clone() };
         self.store_copy(token, &copy)?;
         let (machine, files) = store.point(*point)?;
         right.before("recover")?;
-        let mut disks = std::collections::BTreeMap::new();
+        let mut disks = BTreeMap::new();
         for (target, file) in &files {
             let name = MachineRecord::disk_name(token, target);
             let path = self.dir.join(&name);
@@ -236,7 +151,7 @@ impl<'a> Copies<'a> {
         let paths = disks.iter().map(|(target, name)| (target.clone(), self.dir.join(name).display().to_string())).collect();
         let to = Moved { uuid: &uuid, owner: &owner, disks: &paths, network: &NetworkChoice::AsDefined };
         let moved = definition::moved(&machine.name, &machine.definition.0, &to)?;
-        let names = Names::of(item, *generation);
+        let names = Names::of(item, *generation, network.as_ref());
         let to = Isolated { name: &name, network: &names.network, dir: &self.dir, stem: &format!("log.{token}") };
         let copied = definition::isolated(&machine.name, &moved, &to)?;
         copy.left_out = copied.left_out;
@@ -266,41 +181,30 @@ impl<'a> Copies<'a> {
         durable::write(&path, &json).map_err(failed("write", &path))
     }
 
-    fn left_out(&self, token: EffectToken) -> Result<Vec<String>, ProviderError> {
+    fn copy(&self, token: EffectToken) -> Result<Copy, ProviderError> {
         let path = self.copy_file(token);
         let content = fs::read(&path).map_err(failed("read", &path))?;
-        let copy: Copy = serde_json::from_slice(&content).map_err(|e| failed("read", &path)(e.into()))?;
-        Ok(copy.left_out)
+        serde_json::from_slice(&content).map_err(|e| failed("read", &path)(e.into()))
+    }
+
+    fn names(&self, record: &MachineRecord) -> Result<Names, ProviderError> {
+        Ok(Names::of(self.item, record.generation, self.copy(record.token)?.network.as_ref()))
     }
 
     /// Proves that the network is isolated and powers the copy on. The caller holds the item.
     pub(crate) fn start(&self, right: &Right<'_>, generation: Generation) -> Result<TestStarted, ProviderError> {
         let record = self.of_generation(generation)?;
-        let names = Names::of(self.item, generation);
-        let there = self.hypervisor.by_uuid(&record.uuid)?;
-        isolation::ensure(self.hypervisor, right, &names)?;
-        if there.is_none() {
-            isolation::prove(self.hypervisor, &names, None)?;
-        }
-        let vm = match there {
-            Some(vm) => vm,
-            None => self.create(right, &record)?,
+        let Copy { left_out, network, .. } = self.copy(record.token)?;
+        let names = Names::of(self.item, generation, network.as_ref());
+        let alone = network.is_some().then(|| self.networks.alone());
+        let ends = match (&network, self.storage()) {
+            (Some(shared), Some(storage)) => shared::ends_on(shared, right.guard, storage)?,
+            (None, _) | (_, None) => BTreeSet::new(),
         };
-        let proof = match isolation::prove(self.hypervisor, &names, Some(&vm)) {
-            Ok(proof) => proof,
-            Err(error) => {
-                self.end(&vm)?;
-                return Err(error);
-            }
-        };
-        let since = match record.started(&self.dir)? {
-            Some(since) => since,
-            None => {
-                let since = Utc::now();
-                record.store_started(&self.dir, since)?;
-                since
-            }
-        };
+        let (vm, proof) = self.isolated(right, &record, &names, &ends)?;
+        drop(alone);
+        let since = record.started(&self.dir)?.unwrap_or_else(Utc::now);
+        record.store_started(&self.dir, since)?;
         if vm.power()? == PowerState::Paused {
             if let Err(late) = right.before("resume") {
                 self.end(&vm)?;
@@ -308,10 +212,29 @@ impl<'a> Copies<'a> {
             }
             vm.resume()?;
         }
-        let left_out = self.left_out(record.token)?;
         let left_out = if left_out.is_empty() { String::new() } else { format!("; left out of the copy: {}", left_out.join(", ")) };
         let isolation = Isolation { network: names.network, detail: format!("{proof}{left_out}"), observed_at: Utc::now() };
         Ok(TestStarted { point: record.point, machine: record.name, since, isolation })
+    }
+
+    /// The copy's process, paused unless it ran, on a network that was seen to be isolated with it.
+    fn isolated(&self, right: &Right<'_>, record: &MachineRecord, names: &Names, ends: &BTreeSet<String>) -> Result<(Vm, String), ProviderError> {
+        let there = self.hypervisor.by_uuid(&record.uuid)?;
+        isolation::ensure(self.hypervisor, right, names)?;
+        if there.is_none() {
+            isolation::prove(self.hypervisor, names, None, ends.clone())?;
+        }
+        let vm = match there {
+            Some(vm) => vm,
+            None => self.create(right, record)?,
+        };
+        match isolation::prove(self.hypervisor, names, Some(&vm), ends.clone()) {
+            Ok(proof) => Ok((vm, proof)),
+            Err(error) => {
+                self.end(&vm)?;
+                Err(error)
+            }
+        }
     }
 
     /// The copy's process, paused.
@@ -342,11 +265,8 @@ impl<'a> Copies<'a> {
 
     /// Whether it is a copy of this item, up to that generation.
     fn is_copy(&self, vm: &Vm, generation: Generation) -> Result<bool, ProviderError> {
-        let owner = definition::owner(&vm.definition()?);
-        let named = owner.as_deref().and_then(|o| o.strip_suffix(OWNER_END)).and_then(|o| o.split_once(' '));
-        Ok(named.is_some_and(|(item, token)| {
-            item == self.item.as_str() && token.parse::<EffectToken>().is_ok_and(|t| t.generation() <= generation)
-        }))
+        let owner = owner_of_copy(&vm.definition()?);
+        Ok(owner.is_some_and(|(item, token)| item == *self.item && token.generation() <= generation))
     }
 
     /// Ends a copy's process, and with it libvirt's knowledge of it.
@@ -380,7 +300,8 @@ impl<'a> Copies<'a> {
     /// A connection to a port of the running copy, from within its network.
     pub(crate) fn link(&self, generation: Generation, host: &str, port: u16) -> Result<(TcpStream, Cable), ProviderError> {
         let (record, _) = self.running(generation)?;
-        probe::link_within(&Names::of(self.item, generation), &record.name, host, port)
+        let names = self.names(&record)?;
+        probe::link_within(&Room { names: &names, networks: self.networks }, &record.name, host, port)
     }
 
     /// Asks the running copy.
@@ -393,7 +314,8 @@ impl<'a> Copies<'a> {
         let over_network: Vec<Check> = over_network.into_iter().cloned().collect();
         let mut answers = vec![];
         if !over_network.is_empty() {
-            answers.push(probe::ask_within(&Names::of(self.item, generation), &record.name, &over_network)?);
+            let names = self.names(&record)?;
+            answers.push(probe::ask_within(&Room { names: &names, networks: self.networks }, &record.name, &over_network)?);
         }
         for check in in_guest {
             if let Check::Guest { program, arguments } = check {
@@ -414,17 +336,17 @@ impl<'a> Copies<'a> {
             durable::remove(&path).map_err(failed("remove", &path))?;
         }
         right.before("destroy")?;
+        // Nobody knows them for ours once the machine has gone.
+        isolation::remove_ends(&Names::of(self.item, generation, None))?;
         for vm in self.hypervisor.all()? {
-            if self.is_copy(&vm, generation)? {
-                self.end(&vm)?;
+            match self.is_copy(&vm, generation) {
+                Ok(true) => self.end(&vm)?,
+                Err(error) if self.hypervisor.by_uuid(&vm.uuid)?.is_some() => return Err(error),
+                // Another one, or one that has gone since: others are cleaned at the same time.
+                Ok(false) | Err(_) => {}
             }
         }
-        let (networks, interfaces) = (self.hypervisor.networks("switchback-test.")?, isolation::ours()?);
-        let named = networks.iter().map(String::as_str).chain(interfaces.iter().filter_map(|i| i.ifalias.as_deref()));
-        let ours = named.filter_map(isolation::whose).filter(|(item, made)| item == self.item && *made <= generation);
-        for (item, made) in ours.chain([(self.item.clone(), generation)]) {
-            isolation::remove(self.hypervisor, &Names::of(&item, made))?;
-        }
+        self.clean_networks(right.guard, generation)?;
         for name in durable::names(&self.dir).map_err(failed("list", &self.dir))? {
             if token_of(&name).is_none_or(|token| is_late(&[(generation, right.call.token)], token)) {
                 let path = self.dir.join(&name);
@@ -432,6 +354,25 @@ impl<'a> Copies<'a> {
             }
         }
         self.remove_dir()
+    }
+
+    /// Those of its own, and those that it was the last on. The bar stands.
+    fn clean_networks(&self, guard: &Guard, generation: Generation) -> Result<(), ProviderError> {
+        let ours = isolation::left(self.hypervisor)?.into_iter().filter_map(|whose| match whose {
+            Whose::Copy(item, made) if item == *self.item && made <= generation => Some(made),
+            Whose::Copy(..) | Whose::Copies(_) => None,
+        });
+        for made in ours.chain([generation]) {
+            let names = Names::of(self.item, made, None);
+            isolation::remove_ends(&names)?;
+            isolation::remove(self.hypervisor, &names.network)?;
+        }
+        self.storage().map_or(Ok(()), |storage| self.networks.sweep(self.hypervisor, guard, storage))
+    }
+
+    /// Where all items of this host are.
+    fn storage(&self) -> Option<&Path> {
+        self.dir.parent().and_then(Path::parent)
     }
 
     fn remove_files(&self, token: EffectToken) -> Result<(), ProviderError> {
@@ -467,7 +408,6 @@ impl<'a> Copies<'a> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]
 mod tests {
     use super::*;
 
@@ -476,26 +416,5 @@ mod tests {
         assert_eq!(copy_name("db9"), "db9-test");
         let (one, other) = (copy_name(&format!("{}a", "x".repeat(80))), copy_name(&format!("{}b", "x".repeat(80))));
         assert!(one.len() <= MAX_NAME && one != other, "{one}");
-    }
-
-    #[test]
-    fn what_a_late_call_leaves_after_a_cleaning_is_swept() {
-        let (storage, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (guard, item) = (Guard::take_over(state.path(), 0).unwrap(), "vm".parse::<ItemName>().unwrap());
-        let token = |seq| EffectToken { era: 1, grant_epoch: 1, seq, run_epoch: 1, attempt: 1 };
-        let dir = directory(storage.path());
-        durable::make_dir(&dir).unwrap();
-        let write = |token: EffectToken, point| {
-            let copy = Copy { version: 1, generation: token.generation(), point: PointId(point), left_out: vec![] };
-            fs::write(dir.join(format!("copy.{token}.json")), serde_json::to_vec(&copy).unwrap()).unwrap();
-        };
-        durable::make_dir(&bars(&guard, &item)).unwrap();
-        durable::mark(&bars(&guard, &item).join(format!("{}.{}", token(5).generation(), token(5)))).unwrap();
-        write(token(3), 4); // of a call that comes late
-        write(token(7), 9); // of the one that is at work
-        sweep_copies(storage.path(), &guard, &item, token(7)).unwrap();
-        assert_eq!(read_by_copies(storage.path()).unwrap(), [(PointId(9), token(7).generation())]);
-        sweep_copies(storage.path(), &guard, &item, token(8)).unwrap();
-        assert_eq!(read_by_copies(storage.path()).unwrap(), []);
     }
 }

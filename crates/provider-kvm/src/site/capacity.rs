@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path, process::Command};
 use provider::{Applied, ProviderError};
 use recovery::{
     ItemName,
-    readiness::{Capacity, MachineNeeds},
+    readiness::{Capacity, MachineNeeds, Networks},
 };
 
 use super::KvmSite;
@@ -31,6 +31,7 @@ impl KvmSite {
             free_storage_bytes: space.f_bavail * space.f_frsize,
             needs: self.needs()?,
             not_isolable: not_isolable(),
+            networks: self.networks()?,
         })
     }
 
@@ -51,6 +52,20 @@ impl KvmSite {
             }
         }
         Ok(needs)
+    }
+
+    /// What is missing here of what machines that would be recovered here are connected to.
+    fn networks(&self) -> Result<BTreeMap<ItemName, Networks>, ProviderError> {
+        let host = &self.inner.host;
+        let mut networks = BTreeMap::new();
+        for item in host.known_items()? {
+            let Some(replica) = host.item(&item)?.store.describe() else { continue };
+            let lacking = host.hypervisor.lacking(&replica.machine.definition.0)?;
+            if lacking != Networks::default() {
+                networks.insert(item, lacking);
+            }
+        }
+        Ok(networks)
     }
 }
 

@@ -33,7 +33,7 @@ impl Compute for KvmSite {
 
     async fn recover(&self, call: &Call, wanted: RecoverMachine) -> Result<Recovered, ProviderError> {
         let name = wanted.item.clone();
-        self.effect("recover", call, &name, move |_site, item, right| machines::recover(&item.store, right, &wanted))
+        self.effect("recover", call, &name, move |site, item, right| machines::recover(&site.inner.host.hypervisor, &item.store, right, &wanted))
         .await
     }
 
@@ -122,7 +122,7 @@ fn inventory(host: &Host) -> Result<Inventory, ProviderError> {
     for name in durable::names(&scratch).map_err(failed("list", &scratch))? {
         objects.push(OwnedObject { kind: ObjectKind::Temporary, ..file(None, &scratch, &name) });
     }
-    objects.extend(machines::networks_of_copies(&host.hypervisor)?);
+    objects.extend(machines::networks_of_copies(&host.hypervisor, &host.guard, &host.config.storage_dir)?);
     for vm in host.hypervisor.all()? {
         let owner = definition::owner(&vm.definition()?);
         let item = owner.as_deref().and_then(|o| o.split_once(' ')).and_then(|(item, _)| item.parse::<ItemName>().ok());

@@ -104,7 +104,7 @@ fn written_running(site: &KvmSite, vm: &Vm, record: &MachineRecord, mark: &str) 
     let scratch_dir = host.config.storage_dir.join(".scratch");
     let backup = Backup { disks: &disks, since: Some(mark), mark: None, socket: &socket, scratch_dir: &scratch_dir, scratch_stem: &stem };
     host.guard.about_to("backup");
-    vm.begin_backup(&backup)?;
+    host.hypervisor.apart(vm)?.begin_backup(&backup)?;
     let asked = disks.iter().map(|disk| -> Result<(String, Runs), NbdError> {
         let mut client = Client::connect(&socket, disk, Some(&format!("qemu:dirty-bitmap:{EXPORT_BITMAP}")))?;
         let extents = client.extents()?;

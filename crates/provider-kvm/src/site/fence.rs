@@ -141,6 +141,8 @@ impl Fence for KvmSite {
             let vm = site.inner.host.hypervisor.by_name(&machine)?;
             let ground = Ground::of(site, &name);
             durable::make_dir(&ground.dir).map_err(failed("make directory", &ground.dir))?;
+            // A third: then the guest is asked once more, and goes on being replicated if it stays.
+            let _lull = ground.source.as_ref().map(|source| source.lull(patience / 3));
             site.inner.tools.pauser.until_let_go(&name);
             gentle::shut_down(&ground, right, &vm, patience)
         })

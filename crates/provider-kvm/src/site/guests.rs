@@ -58,7 +58,7 @@ impl Guests for KvmSite {
             let item = host_of.item(&name)?;
             // None while the network comes or goes.
             let _still = item.busy();
-            Copies::of(&host_of.hypervisor, &host_of.guard, &name, item.store.dir()).link(generation, &host, port)
+            Copies::of(&host_of.hypervisor, &host_of.guard, &host_of.networks, &name, item.store.dir()).link(generation, &host, port)
         });
         let (stream, cable) = linked.await?;
         Ok(Link { stream: Some(stream), hangs_on: Some(Box::new((cable, alone))) })
@@ -71,7 +71,7 @@ impl KvmSite {
         let known = host.item(item)?;
         match whose {
             Whose::Recovered => machines::started(&host.hypervisor, known.store.dir(), item, generation),
-            Whose::Copy => Copies::of(&host.hypervisor, &host.guard, item, known.store.dir()).machine(generation),
+            Whose::Copy => Copies::of(&host.hypervisor, &host.guard, &host.networks, item, known.store.dir()).machine(generation),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::machines::Copies;
 impl KvmSite {
     fn copies<'a>(&'a self, name: &'a ItemName, item: &Item) -> Copies<'a> {
         let host = &self.inner.host;
-        Copies::of(&host.hypervisor, &host.guard, name, item.store.dir())
+        Copies::of(&host.hypervisor, &host.guard, &host.networks, name, item.store.dir())
     }
 }
 

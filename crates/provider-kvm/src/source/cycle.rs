@@ -116,6 +116,8 @@ fn met(tools: &Tools, wanted: &Replicate, plan: &Plan) -> Option<Arc<Round>> {
 /// Begins a point of this machine alone, app-consistent if that is due.
 fn alone(tools: &Tools, wanted: &Replicate, pace: &Pace<'_>, job: &Job<'_>, plan: &mut Plan) -> Result<Begun, StreamError> {
     let vm = job.vm;
+    let apart = tools.hypervisor.apart(vm)?;
+    let job = Job { vm: &apart, ..*job };
     let held = pace.app_due(wanted).then(|| tools.freezer.hold(&wanted.item, vm));
     tools.guard.about_to("backup");
     let mut taken_at = Utc::now();

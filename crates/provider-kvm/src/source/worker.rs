@@ -84,6 +84,8 @@ struct Control {
     app_failed_at: Option<DateTime<Utc>>,
     /// The thread is to end, whether or not the loop does.
     leave: bool,
+    /// Until then no point is begun.
+    lull_until: Option<Instant>,
 }
 
 struct Shared {
@@ -155,7 +157,7 @@ impl Source {
     fn start(tools: Arc<Tools>, dir: PathBuf, record: LoopRecord) -> Result<Self, ProviderError> {
         record.store(&dir, tools.guard.writer())?;
         let status = status_of(&record);
-        let control = Control { record, status, app_failed_at: None, leave: false };
+        let control = Control { record, status, app_failed_at: None, leave: false, lull_until: None };
         let shared = Arc::new(Shared { tools, dir, control: Mutex::new(control), changed: Condvar::new(), socket: Mutex::default() });
         if !shared.is_quarantined() {
             shared.lock().status.phase = Phase::Broken;
@@ -386,6 +388,10 @@ impl Shared {
             }
             if ended.is_some() {
                 return;
+            }
+            if self.lulled(&wanted) {
+                self.wait(OFF_POLL, &wanted, None, asked);
+                continue;
             }
             self.take_seat(&wanted);
             let begun = Instant::now();

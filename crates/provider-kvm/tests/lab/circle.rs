@@ -1,7 +1,8 @@
 //! One machine that goes from site to site and home again, through the ports alone.
 
 use std::{
-    path::PathBuf,
+    fs,
+    path::{Path, PathBuf},
     process::Command,
     sync::{
         Arc, Mutex, OnceLock,
@@ -16,9 +17,10 @@ use provider::{
     ReplicationStatus,
 };
 use recovery::{EffectToken, Generation, ItemName, PointId, ReplicationPolicy};
+use sha2::{Digest, Sha256};
 use switchback_provider_kvm::{KvmConfig, KvmSite};
 
-use super::{Machine, Place, Sites, wait_until};
+use super::{Machine, Place, Sites, requirements, wait_until};
 
 /// Which site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +53,18 @@ pub struct Circle {
 
 fn every(seconds: u32) -> ReplicationPolicy {
     ReplicationPolicy::new(seconds, 16, 3600, None).expect("the policy is within its limits")
+}
+
+/// Runs a case with a machine at A, if this host can.
+pub fn run(case: &str, of: impl AsyncFnOnce(Circle)) {
+    let Some(sites) = requirements(case) else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime starts");
+    runtime.block_on(of(Circle::new(sites, case)));
+}
+
+/// Of an image as it lies there.
+pub fn hash(path: &Path) -> String {
+    hex::encode(Sha256::digest(fs::read(path).expect("the image can be read")))
 }
 
 impl Circle {
@@ -203,10 +217,16 @@ impl Circle {
         self.report(side).and_then(|r| r.replica).map_or(0, |r| r.points.len())
     }
 
+    /// Names of the item's files at a site that begin so.
+    pub fn files(&self, side: Side, start: &str) -> Vec<String> {
+        let dir = self.storage(side).join(&self.name);
+        let entries = fs::read_dir(dir).expect("the item has a directory").map(|e| e.expect("it can be listed").file_name());
+        entries.filter_map(|n| n.into_string().ok()).filter(|n| n.starts_with(start)).collect()
+    }
+
     /// How many files are being received at a site.
     pub fn parts(&self, side: Side) -> usize {
-        let names = std::fs::read_dir(self.storage(side).join(&self.name)).expect("the item has a directory");
-        names.filter_map(|n| n.ok()?.file_name().into_string().ok()).filter(|n| n.ends_with(".part")).count()
+        self.files(side, "").iter().filter(|name| name.ends_with(".part")).count()
     }
 
     pub fn sent(&self, from: Side) -> u64 {

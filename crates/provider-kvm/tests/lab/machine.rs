@@ -28,7 +28,8 @@ impl Machine {
             "<domain type='qemu'><name>{name}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>
              <os><type arch='x86_64' machine='q35'>hvm</type></os><on_poweroff>destroy</on_poweroff>
              <devices><disk type='file' device='disk'><driver name='qemu' type='{format}' cache='none' discard='unmap'/>
-             <source file='{}'/><target dev='vda' bus='virtio'/></disk><memballoon model='none'/></devices></domain>",
+             <source file='{}'/><target dev='vda' bus='virtio'/></disk>
+             <interface type='bridge'><source bridge='prod'/><model type='virtio'/><rom enabled='no'/></interface><memballoon model='none'/></devices></domain>",
             disk.display()
         );
         let file = place.images.join(format!("{name}.xml"));

@@ -316,6 +316,19 @@ impl Lab for KvmLab {
     /// Nothing in these machines freezes.
     async fn refuse_freeze(&self) {}
 
+    async fn stranger_on(&self, network: &str, there: bool) {
+        let xml = said(std::process::Command::new("virsh").args(["-q", "-c", &self.sites.b.uri, "net-dumpxml", network]));
+        let bridge = xml.split("bridge name='").nth(1).and_then(|rest| rest.split('\'').next()).expect("the network has a bridge");
+        // As the whole case, in the network of the second site.
+        let ip = |line: &str| drop(said(std::process::Command::new("ip").args(line.split(' '))));
+        if there {
+            ip("link add stranger0 type veth peer name stranger1");
+            ip(&format!("link set stranger0 master {bridge}"));
+        } else {
+            ip("link delete stranger0");
+        }
+    }
+
     async fn restart_source(&self) {
         let old = self.source.lock().expect("no test thread panicked").take();
         drop(old);
@@ -334,8 +347,9 @@ impl Drop for KvmLab {
         let source = self.source.lock().map(|mut s| s.take());
         let target = self.target.lock().map(|mut t| t.take());
         drop((source, target));
-        let copy = format!("{}-test", self.name);
-        let machines = [(&self.sites.a, &self.name), (&self.sites.a, &self.raw.name), (&self.sites.b, &self.name), (&self.sites.b, &copy)];
+        let [copy, second_copy] = ["test", "2-test"].map(|end| format!("{}-{end}", self.name));
+        let (a, b) = (&self.sites.a, &self.sites.b);
+        let machines = [(a, &self.name), (a, &self.raw.name), (b, &self.name), (b, &copy), (b, &second_copy)];
         for (place, name) in machines {
             Machine::at(place, name).remove();
         }

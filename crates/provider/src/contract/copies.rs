@@ -1,8 +1,10 @@
 //! Cases about copies for tests: they disturb nothing, and nothing of them is left.
 
+use std::collections::BTreeSet;
+
 use ::recovery::PointId;
 
-use super::{End, Script};
+use super::{End, Script, groups};
 use crate::{Call, ObjectKind, PowerState, ProviderError, RecoverTest, Recovered, RecoveredState, TestStarted};
 
 /// What a copy may consist of. Points come and go beside it.
@@ -17,7 +19,7 @@ async fn protected(s: &Script<'_>) -> PointId {
 }
 
 async fn try_copy(s: &Script<'_>, point: PointId) -> Result<Recovered, ProviderError> {
-    let wanted = RecoverTest { item: s.item.clone(), generation: s.generation(), point };
+    let wanted = RecoverTest { item: s.item.clone(), generation: s.generation(), point, network: None };
     s.target().recover_test(&s.call(), wanted).await
 }
 
@@ -190,10 +192,75 @@ pub(super) async fn a_stale_token_makes_and_removes_no_copy(s: &Script<'_>) {
     let seen = s.call().token;
     s.target().pin(&Call::new(seen, "contract"), &s.item, point, crate::Pin("x".to_owned())).await.expect("the point is pinned");
     let stale = ProviderError::StaleToken { item: s.item.clone(), given: late.token, seen };
-    let wanted = RecoverTest { item: s.item.clone(), generation: s.generation(), point };
+    let wanted = RecoverTest { item: s.item.clone(), generation: s.generation(), point, network: None };
     assert_eq!(s.target().recover_test(&late, wanted).await, Err(stale.clone()));
     assert_eq!(s.target().start_test(&late, &s.item, s.generation()).await, Err(stale.clone()));
     assert_eq!(s.target().clean_test(&late, &s.item, s.generation()).await, Err(stale));
     assert_eq!(s.lab.read_in(End::Second, &started.machine, 1).await, 11);
     clean(s).await;
+}
+
+/// A copy of an item on the network that the copies of a plan share, of its only point.
+async fn shared_copy(s: &Script<'_>, point: PointId) -> Result<TestStarted, ProviderError> {
+    s.next_generation();
+    let network = Some("shop".parse().expect("it is a name"));
+    let wanted = RecoverTest { item: s.item.clone(), generation: s.generation(), point, network };
+    s.target().recover_test(&s.call(), wanted).await.expect("the copy is made");
+    try_start(s).await
+}
+
+/// Both machines replicated, and a point of each.
+async fn both<'a>(s: &Script<'a>) -> (Script<'a>, [PointId; 2]) {
+    let second = groups::both(s, |group| group).await;
+    let moment = s.lab.moment(&s.item).await;
+    let points = [groups::at(s, &moment).await.id, groups::at(&second, &moment).await.id];
+    (second, points)
+}
+
+/// Of copies of any item.
+async fn networks(s: &Script<'_>) -> BTreeSet<String> {
+    let inventory = s.target().inventory().await.expect("there is an inventory");
+    inventory.objects.into_iter().filter(|object| object.kind == ObjectKind::Network).map(|object| object.name).collect()
+}
+
+pub(super) async fn copies_of_a_plan_share_a_network_that_goes_with_the_last_of_them(s: &Script<'_>) {
+    let (second, points) = both(s).await;
+    let one = shared_copy(s, points[0]).await.expect("the first copy starts");
+    let alone = networks(s).await;
+    let other = shared_copy(&second, points[1]).await.expect("the second copy starts beside it");
+    assert_eq!(one.isolation.network, other.isolation.network);
+    assert_eq!(networks(s).await, alone, "nothing was made beside the first one's network");
+    let again = try_start(s).await.expect("its network is still isolated");
+    assert_eq!((again.since, again.machine), (one.since, one.machine));
+    for copy in [s, &second] {
+        copy.target().check_test(&copy.item, copy.generation(), &[]).await.expect("it runs");
+    }
+
+    for _ in 0..2 {
+        clean(s).await;
+        assert_eq!(networks(s).await, alone, "the second copy is on it");
+    }
+    assert!(matches!(observed(&second).await, RecoveredState::Started { power: PowerState::Running, .. }));
+    s.lab.restart_target().await;
+    shared_copy(s, points[0]).await.expect("a copy joins again");
+    clean(&second).await;
+    assert_eq!(networks(s).await, alone, "the first copy is on it");
+    clean(s).await;
+    assert_eq!(networks(s).await, BTreeSet::new());
+    clean(&second).await;
+}
+
+pub(super) async fn a_stranger_on_a_shared_network_keeps_the_next_copy_off(s: &Script<'_>) {
+    let (second, points) = both(s).await;
+    let one = shared_copy(s, points[0]).await.expect("the first copy starts");
+    let network = one.isolation.network.as_str();
+    s.lab.stranger_on(network, true).await;
+    let refused = shared_copy(&second, points[1]).await.expect_err("somebody else is on the network");
+    assert!(matches!(&refused, ProviderError::NotIsolated { network: of, .. } if of == network), "{refused}");
+    assert!(matches!(observed(&second).await, RecoveredState::Prepared { .. } | RecoveredState::Started { power: PowerState::Off, .. }), "it never ran");
+    s.lab.stranger_on(network, false).await;
+    try_start(&second).await.expect("it is isolated again");
+    clean(s).await;
+    clean(&second).await;
+    assert_eq!(networks(s).await, BTreeSet::new());
 }

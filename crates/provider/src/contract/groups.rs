@@ -18,7 +18,7 @@ fn group(members: [&Script<'_>; 2], keep: u32) -> Group {
 }
 
 /// Both machines protected as members of one group.
-async fn both<'a>(s: &Script<'a>, group_of: impl Fn(Group) -> Group) -> Script<'a> {
+pub(super) async fn both<'a>(s: &Script<'a>, group_of: impl Fn(Group) -> Group) -> Script<'a> {
     let second = s.second().await;
     let group = group_of(group([s, &second], 4));
     for member in [s, &second] {
@@ -39,7 +39,7 @@ async fn shared(s: &Script<'_>) -> Vec<(String, Point)> {
     points.filter_map(|point| Some((point.group.as_ref()?.moment.clone(), point))).collect()
 }
 
-async fn at(s: &Script<'_>, moment: &str) -> Point {
+pub(super) async fn at(s: &Script<'_>, moment: &str) -> Point {
     let found = shared(s).await.into_iter().find(|(at, _)| at == moment);
     found.unwrap_or_else(|| panic!("{} has no point of moment {moment}", s.item)).1
 }

@@ -173,6 +173,10 @@ impl Lab for SimLab {
         self.world.refuse_freeze(&self.a, "vm", true);
     }
 
+    async fn stranger_on(&self, _network: &str, there: bool) {
+        self.world.join_test_network(&self.b, &self.item(), there);
+    }
+
     async fn restart_source(&self) {}
 
     async fn restart_target(&self) {}

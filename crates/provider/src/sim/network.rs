@@ -28,7 +28,7 @@ pub struct PoweredOn {
 }
 
 /// All changes so far, oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct NetworkLog {
     pub(super) changes: Vec<PoweredOn>,
     /// Nothing is noted.

@@ -18,7 +18,7 @@ use crate::{
     group::{GroupLog, KeptMoments},
 };
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct State {
     pub(super) sites: BTreeMap<SiteName, SiteState>,
     pub(super) ledger: Ledger,
@@ -40,7 +40,7 @@ pub(super) struct State {
     pub(super) network: NetworkLog,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct SiteState {
     pub(super) down: bool,
     /// All that the hypervisor knows, by name.
@@ -67,7 +67,7 @@ pub(super) struct SiteState {
     pub(super) actions: recovery::readiness::ActionsReport,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SimReplica {
     pub(super) generation: Generation,
     pub(super) sealed: bool,
@@ -85,7 +85,7 @@ pub(super) struct SimReplica {
 }
 
 /// The old machine whose disks lie beneath the first point. Off, unknown to the hypervisor, never written.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SimBase {
     pub(super) name: String,
     pub(super) machine: SimMachine,
@@ -93,7 +93,7 @@ pub(super) struct SimBase {
     pub(super) made: Option<(Generation, SimRecovered)>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct KeptMap {
     pub(super) map: ExtentMap,
     pub(super) blocks: BTreeSet<Address>,
@@ -101,7 +101,7 @@ pub(super) struct KeptMap {
     pub(super) since: Option<u64>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SimPoint {
     pub(super) point: Point,
     /// The whole disks at that point.
@@ -110,7 +110,7 @@ pub(super) struct SimPoint {
     pub(super) mark: Option<u64>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SimLoop {
     pub(super) wanted: Replicate,
     pub(super) status: ReplicationStatus,
@@ -123,7 +123,7 @@ pub(super) struct SimLoop {
 }
 
 /// A machine that a recovery made.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SimRecovered {
     pub(super) token: EffectToken,
     pub(super) point: PointId,
@@ -139,7 +139,7 @@ pub(super) struct SimRecovered {
 }
 
 /// A copy for a test.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SimCopy {
     pub(super) token: EffectToken,
     pub(super) generation: Generation,
@@ -151,7 +151,7 @@ pub(super) struct SimCopy {
     pub(super) held: Option<SimMachine>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SimFence {
     pub(super) token: EffectToken,
     /// Which machine: another one may bear its name later.
@@ -247,7 +247,9 @@ impl SiteState {
 
     /// What recoveries made of an item, oldest first.
     pub(super) fn all_recovered(&self, item: &ItemName) -> impl DoubleEndedIterator<Item = (Generation, &SimRecovered)> {
-        self.recovered.iter().filter(move |((of, _), _)| of == item).map(|((_, generation), r)| (*generation, r))
+        let first = (item.clone(), Generation { era: 0, grant_epoch: 0 });
+        let last = (item.clone(), Generation { era: i64::MAX, grant_epoch: i64::MAX });
+        self.recovered.range(first..=last).map(|((_, generation), r)| (*generation, r))
     }
 
     /// What was recovered under exactly that generation.

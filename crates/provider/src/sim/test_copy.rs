@@ -75,7 +75,7 @@ fn of_generation<'a>(site: &'a SiteState, item: &ItemName, generation: Generatio
 }
 
 fn recover(site: &mut SiteState, call: &Call, wanted: RecoverTest) -> Result<Done<Recovered>, ProviderError> {
-    let RecoverTest { item, generation, point } = wanted;
+    let RecoverTest { item, generation, point, network } = wanted;
     if let Some(copy) = site.copies.get(&item) {
         if copy.generation > generation {
             return Err(ProviderError::Superseded { item, given: generation, newest: copy.generation });
@@ -92,7 +92,8 @@ fn recover(site: &mut SiteState, call: &Call, wanted: RecoverTest) -> Result<Don
     let replica = site.replica(&item)?;
     let blocks = replica.offered(point)?.blocks.clone();
     let of = replica.machine.clone();
-    let (name, network) = (format!("{}-test", of.name), format!("test-{item}-{generation}"));
+    let network = network.map_or_else(|| format!("test-{item}-{generation}"), |shared| format!("test-plan-{shared}"));
+    let name = format!("{}-test", of.name);
     let machine = SimMachine {
         uuid: uuid_of(&of.uuid, generation, 1),
         power: PowerState::Off,
@@ -111,8 +112,9 @@ fn recover(site: &mut SiteState, call: &Call, wanted: RecoverTest) -> Result<Don
 fn start(site: &mut SiteState, item: &ItemName, generation: Generation, now: DateTime<Utc>) -> Result<Done<TestStarted>, ProviderError> {
     let copy = of_generation(site, item, generation)?;
     let (name, network) = (copy.name.clone(), copy.network.clone());
-    if site.leaks.contains(item) {
-        let detail = "its bridge has a port that is not the copy's".to_owned();
+    let others = site.copies.iter().filter(|(of, other)| *of != item && other.network == network).map(|(of, _)| of.clone()).collect::<Vec<_>>();
+    if site.leaks.contains(item) || others.iter().any(|item| site.leaks.contains(item)) {
+        let detail = "its bridge has a port that is not a copy's".to_owned();
         return Err(ProviderError::NotIsolated { network, detail });
     }
     if let Some(started) = copy.started.clone() {
@@ -122,7 +124,8 @@ fn start(site: &mut SiteState, item: &ItemName, generation: Generation, now: Dat
     if site.machines.contains_key(&name) {
         return Err(refused("start_test", &name, "another machine of that name exists at this site".to_owned()));
     }
-    let isolation = Isolation { network, detail: "no uplink, no address, no port but the copy's own".to_owned(), observed_at: now };
+    let others = others.iter().map(|other| format!(" and {other}'s")).collect::<String>();
+    let isolation = Isolation { network, detail: format!("no uplink, no address, no port but the copy's own{others}"), observed_at: now };
     let Some(copy) = site.copies.get_mut(item) else {
         return Err(ProviderError::NotRecovered { item: item.clone(), generation });
     };

@@ -41,6 +41,12 @@ impl SimWorld {
         Self { clock, state: Arc::default(), hook: Arc::default() }
     }
 
+    /// Another world that is as this one is now, with a clock of its own; from here on each goes its own way. Nobody's hook goes along.
+    #[must_use]
+    pub fn fork(&self, clock: Clock) -> Self {
+        Self { clock, state: Arc::new(Mutex::new(self.lock().clone())), hook: Arc::default() }
+    }
+
     /// The site of that name, made if it is new.
     #[must_use]
     pub fn site(&self, name: &SiteName) -> SimSite {

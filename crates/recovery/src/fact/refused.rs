@@ -97,6 +97,14 @@ pub enum FactRefused {
         /// Which it was to join.
         asked: GroupName,
     },
+    /// The others of its group count on it.
+    #[error("item {name} is in replication group {group}; take it out of that first")]
+    StillGrouped {
+        /// Which.
+        name: ItemName,
+        /// The group.
+        group: GroupName,
+    },
     /// The group does not name the item.
     #[error("replication group {group} has no member {name}")]
     NoMember {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Mode,
     action::{self, InvalidAction},
-    spec::{Action, Does, Group, Order, Plan},
+    spec::{Action, Does, Group, Order, Plan, people},
 };
 use crate::{ItemName, PointChoice, span::Span};
 
@@ -163,7 +163,11 @@ impl Plan {
             let what = "bytes of the plan".to_owned();
             return Err(InvalidPlan::Count { what, found: text.len(), least: 1, most: MOST_TEXT });
         }
-        let plan: Self = serde_saphyr::from_str(text).map_err(|error| InvalidPlan::Unreadable(said(&error.to_string())))?;
+        let plan: Self = serde_saphyr::from_str(text).map_err(|error| {
+            let line = error.location().map_or(1, |location| location.line());
+            let told = error.to_string();
+            InvalidPlan::Unreadable(tab(text, usize::try_from(line).unwrap_or(1), &told).unwrap_or_else(|| said(&told)))
+        })?;
         plan.check()?;
         Ok(plan)
     }
@@ -254,7 +258,7 @@ impl Plan {
             let known = if self.roles.is_empty() { "none".to_owned() } else { self.roles.keys().cloned().collect::<Vec<_>>().join(", ") };
             return Err(InvalidPlan::NoSuchRole { place: place.to_owned(), role: role.clone(), known });
         }
-        let people = self.people(roles).len();
+        let people = people(&self.roles, roles).len();
         if !roles.is_empty() && people < need {
             return Err(InvalidPlan::TooFew { place: place.to_owned(), need, people });
         }
@@ -327,10 +331,34 @@ fn unique(what: &'static str, names: impl Iterator<Item = (String, String)>) -> 
     Ok(())
 }
 
+/// What the reader says to programmers, as it is said to people.
+const IN_OTHER_WORDS: [(&str, &str); 7] = [
+    ("multiple YAML documents detected", "another document begins here; a plan is one"),
+    ("cannot deserialize null", "nothing stands here, and a text is needed"),
+    ("expected sequence start", "a list is needed here"),
+    ("expected mapping start", "keys with values are needed here"),
+    ("expected string scalar", "a text is needed here"),
+    ("invalid u32", "a whole number is needed here"),
+    ("invalid u64", "a whole number is needed here"),
+];
+
+/// Where a tab stands in an indentation: the reader names the place where it began to read what the tab breaks off.
+fn tab(text: &str, from_line: usize, told: &str) -> Option<String> {
+    let lines = if told.lines().next().is_some_and(|line| line.contains(" tab")) { usize::MAX } else { 1 };
+    let mut found = text.lines().enumerate().skip(from_line.saturating_sub(1)).take(lines).filter(|(_, line)| !line.trim().is_empty());
+    found.find_map(|(place, line)| {
+        let column = line.find(|c| c != ' ').filter(|column| line[*column..].starts_with('\t'))? + 1;
+        Some(format!("line {} column {column}: a tab stands here; lines are indented by spaces", place + 1))
+    })
+}
+
 /// The first line of what the reader says, without its advice to programmers, with the key that was probably meant.
 fn said(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     let line = line.split(", set DuplicateKeyPolicy").next().unwrap_or_default().trim_start_matches("error: ");
+    if let Some((place, plain)) = IN_OTHER_WORDS.iter().find_map(|(theirs, ours)| Some((line.split_once(theirs)?.0, ours))) {
+        return format!("{place}{plain}");
+    }
     let unknown = line.contains("unknown field") || line.contains("unknown variant");
     let (Some(given), Some((_, expected))) = (line.split('`').nth(1), line.split_once("expected ")) else { return line.to_owned() };
     let known = expected.trim_start_matches("one of ").split([',', ' ']).map(|word| word.trim_matches('`')).filter(|word| !word.is_empty() && *word != "or");

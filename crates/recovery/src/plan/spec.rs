@@ -409,12 +409,6 @@ impl Plan {
         self.groups.iter().flat_map(|group| &group.items)
     }
 
-    /// The people of these roles; nobody named means everybody who may operate.
-    #[must_use]
-    pub fn people(&self, roles: &BTreeSet<String>) -> BTreeSet<String> {
-        roles.iter().filter_map(|role| self.roles.get(role)).flatten().cloned().collect()
-    }
-
     /// Where a mode starts machines, and where they ran.
     #[must_use]
     pub fn ends(&self, mode: Mode) -> (&SiteName, &SiteName) {
@@ -423,4 +417,10 @@ impl Plan {
             Mode::Failback => (&self.from, &self.to),
         }
     }
+}
+
+/// The people of these roles; nobody named means everybody who may operate.
+#[must_use]
+pub fn people(plays: &BTreeMap<String, BTreeSet<String>>, roles: &BTreeSet<String>) -> BTreeSet<String> {
+    roles.iter().filter_map(|role| plays.get(role)).flatten().cloned().collect()
 }

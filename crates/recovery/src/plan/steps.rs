@@ -7,12 +7,13 @@
 //! Invariants: 1. Stages follow each other; the lanes of one run at the same time; in a lane up to so many units, and the steps of a unit
 //! follow each other. 2. A step's key is unique in its run and the same in each run of the plan.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     Mode,
+    asks::Asks,
     spec::{Action, At, Group, Member, Plan},
 };
 use crate::{ItemName, SiteName};
@@ -44,7 +45,7 @@ impl Work {
     pub const ALL: [Work; 8] =
         [Work::Test, Work::Planned, Work::Unplanned, Work::Failback, Work::CleanTest, Work::Commit, Work::Undo, Work::Reprotect];
 
-    /// The word used in histories, tables and the API.
+    /// The word used in paths and on the command line.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -57,6 +58,24 @@ impl Work {
             Work::Undo => "undo",
             Work::Reprotect => "reprotect",
         }
+    }
+
+    /// The word used in facts, in the tables that are made of them, and in answers of the API.
+    #[must_use]
+    pub fn recorded(self) -> &'static str {
+        match self {
+            Work::Test => "test",
+            Work::Planned => "planned",
+            Work::Unplanned => "unplanned",
+            Work::CleanTest => "clean-test",
+            Work::Failback | Work::Commit | Work::Undo | Work::Reprotect => self.as_str(),
+        }
+    }
+
+    /// The work of which such a word was recorded.
+    #[must_use]
+    pub fn of_recorded(word: &str) -> Option<Self> {
+        Work::ALL.into_iter().find(|work| work.recorded() == word)
     }
 
     /// The mode in which groups are started one after the other; nothing for what is done to all machines alike.
@@ -72,9 +91,36 @@ impl Work {
     }
 }
 
+impl From<Mode> for Work {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Test => Work::Test,
+            Mode::Planned => Work::Planned,
+            Mode::Unplanned => Work::Unplanned,
+            Mode::Failback => Work::Failback,
+        }
+    }
+}
+
 impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+/// A text that names nothing that is done with a plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is nothing that is done with a plan; there are {}", Work::ALL.map(Work::as_str).join(", "))]
+pub struct InvalidWork {
+    /// What was given.
+    pub text: String,
+}
+
+impl FromStr for Work {
+    type Err = InvalidWork;
+    fn from_str(text: &str) -> Result<Self, InvalidWork> {
+        // Whoever asks for what a plan's view allows has its word from there.
+        Work::ALL.into_iter().find(|work| work.as_str() == text).or_else(|| Work::of_recorded(text)).ok_or_else(|| InvalidWork { text: text.to_owned() })
     }
 }
 
@@ -90,6 +136,8 @@ pub enum StepKind {
     Operate,
     /// Something beside the machines.
     Action,
+    /// What a platform does between the preparation and the start of some machines; predicted, and recorded as part of the preparation.
+    Extra,
 }
 
 /// A step.
@@ -107,6 +155,9 @@ pub struct Step {
     pub site: SiteName,
     /// In few words.
     pub does: String,
+    /// What it asks people, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks: Option<Asks>,
 }
 
 /// Steps that follow each other.
@@ -134,12 +185,24 @@ pub struct Stage {
     pub lanes: Vec<Lane>,
 }
 
+impl Stage {
+    /// All its steps, lane by lane.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.lanes.iter().flat_map(|lane| &lane.units).flat_map(|unit| &unit.steps)
+    }
+}
+
 /// Where a group's or a machine's actions stand.
 #[must_use]
 pub fn place(group: Option<&str>, item: Option<&ItemName>, when: &str) -> String {
     let parts = [group.map(str::to_owned), item.map(ToString::to_string), Some(when.to_owned())];
     parts.into_iter().flatten().collect::<Vec<_>>().join("/")
 }
+
+/// Last word of the keys of preparations.
+pub(super) const PREPARE: &str = "prepare";
+/// Last word of the keys of extra processing.
+pub(super) const EXTRA: &str = "extra-processing";
 
 /// The key of an action.
 #[must_use]
@@ -151,7 +214,8 @@ pub fn action_key(place: &str, action: &Action) -> String {
 #[must_use]
 pub fn member_key(group: &Group, member: &Member, kind: StepKind, work: Work) -> String {
     let word = match kind {
-        StepKind::Prepare => "prepare",
+        StepKind::Prepare => PREPARE,
+        StepKind::Extra => EXTRA,
         StepKind::Start => "start",
         StepKind::Operate | StepKind::Action => work.as_str(),
     };
@@ -177,7 +241,7 @@ impl Plan {
             stages.push(self.chain(Some(&group.name), None, "after", &group.after, mode));
         }
         stages.push(self.chain(None, None, "after", &self.after, mode));
-        stages.retain(|stage| stage.lanes.iter().flat_map(|lane| &lane.units).any(|unit| !unit.steps.is_empty()));
+        stages.retain(|stage| stage.steps().next().is_some());
         stages
     }
 
@@ -233,11 +297,12 @@ impl Plan {
             item: item.cloned(),
             site: if action.at == At::Target { target.clone() } else { source.clone() },
             does: action.to_string(),
+            asks: Asks::of(action),
         };
         actions.iter().filter(|action| action.runs_in(mode, item)).map(one).collect()
     }
 }
 
 fn step(key: String, kind: StepKind, group: &Group, member: &Member, site: SiteName, does: &str) -> Step {
-    Step { key, kind, group: Some(group.name.clone()), item: Some(member.item.clone()), site, does: does.to_owned() }
+    Step { key, kind, group: Some(group.name.clone()), item: Some(member.item.clone()), site, does: does.to_owned(), asks: None }
 }

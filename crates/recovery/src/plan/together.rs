@@ -35,7 +35,6 @@ pub enum NotTogether {
 /// # Errors
 /// The first thing that does not.
 pub fn together(plan: &Plan, choice: PointChoice, records: &[ItemRecord]) -> Result<(), NotTogether> {
-    let of_many = matches!(choice, PointChoice::LatestMultiVmProcessed | PointChoice::LatestMultiVmAppConsistent);
     let of = |item: &crate::ItemName| records.iter().find(|record| record.name == *item).and_then(|record| record.group.as_ref());
     let mut places: BTreeMap<&GroupName, &str> = BTreeMap::new();
     for group in &plan.groups {
@@ -47,5 +46,5 @@ pub fn together(plan: &Plan, choice: PointChoice, records: &[ItemRecord]) -> Res
             }
         }
     }
-    if of_many && places.is_empty() { Err(NotTogether::NoGroup { choice, plan: plan.name.clone() }) } else { Ok(()) }
+    if choice.is_of_many() && places.is_empty() { Err(NotTogether::NoGroup { choice, plan: plan.name.clone() }) } else { Ok(()) }
 }

@@ -59,7 +59,8 @@ fn failed(of: Operation, kept: bool) -> &'static [&'static str] {
             | Operation::Hold
             | Operation::Release
             | Operation::Cancel
-            | Operation::Resolve,
+            | Operation::Resolve
+            | Operation::Forget,
             _,
         ) => &[],
     }

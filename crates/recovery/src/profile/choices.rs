@@ -68,7 +68,8 @@ pub fn objects(operation: Operation) -> &'static [Object] {
         | Operation::Hold
         | Operation::Release
         | Operation::Unprotect
-        | Operation::Resolve => &[Object::Item],
+        | Operation::Resolve
+        | Operation::Forget => &[Object::Item],
     }
 }
 
@@ -92,8 +93,7 @@ pub fn means(choice: PointChoice, scope: Scope) -> Option<Means> {
 /// Whether a plan offers an option: the ones for many machines need at least one that is in a replication group, a number none.
 #[must_use]
 pub fn plan_offers(choice: PointChoice, any_group: bool) -> bool {
-    let for_many = matches!(choice, PointChoice::LatestMultiVmProcessed | PointChoice::LatestMultiVmAppConsistent);
-    means(choice, Scope::InPlan).is_some() && (any_group || !for_many)
+    means(choice, Scope::InPlan).is_some() && (any_group || !choice.is_of_many())
 }
 
 /// Whether one machine offers an option: app-consistent points only if the policy takes any.
@@ -139,24 +139,39 @@ pub fn plan_points(choice: PointChoice, members: &[Member]) -> Result<BTreeMap<I
         let why = if exact { "a number is a point of one machine" } else { "none of its machines is in a replication group" };
         return Err(NoPlanPoints::NotOffered { choice, why });
     }
-    let mut chosen = BTreeMap::new();
-    for member in members {
+    let point = |member: &Member, choice: PointChoice| {
+        let found = resolve(&member.points, choice).map_err(|source| NoPlanPoints::Item { item: member.item.clone(), source })?;
+        Ok((member.item.clone(), found))
+    };
+    let choices = choices(choice, members)?;
+    members.iter().filter_map(|member| choices.get(&member.item).map(|choice| point(member, *choice))).collect()
+}
+
+/// What an option means for each machine, all points standing still: for those of a replication group the number of a point of their
+/// own, by which all of them come from one moment. `members` are whole groups, of a plan that offers the option.
+///
+/// # Errors
+/// `Group`: one has no moment in common.
+pub fn choices(choice: PointChoice, members: &[Member]) -> Result<BTreeMap<ItemName, PointChoice>, NoPlanPoints> {
+    let own = |member: &Member| {
         let scope = if member.group.is_some() { Scope::InGroup } else { Scope::InPlan };
-        let own = match means(choice, scope) {
-            Some(Means::OwnLatestApp) => PointChoice::LatestAppConsistent,
-            Some(Means::OwnLatest | Means::OneMoreOfEach) => PointChoice::LatestProcessed,
-            Some(Means::Common | Means::CommonApp | Means::ThatOne) | None => continue,
+        let own = match means(choice, scope)? {
+            Means::OwnLatestApp => PointChoice::LatestAppConsistent,
+            // What was sent has become a point by then.
+            Means::OwnLatest | Means::OneMoreOfEach => PointChoice::LatestProcessed,
+            Means::Common | Means::CommonApp | Means::ThatOne => return None,
         };
-        let point = resolve(&member.points, own).map_err(|source| NoPlanPoints::Item { item: member.item.clone(), source })?;
-        chosen.insert(member.item.clone(), point);
-    }
+        Some((member.item.clone(), own))
+    };
+    let mut chosen: BTreeMap<ItemName, PointChoice> = members.iter().filter_map(own).collect();
     let consistency = match means(choice, Scope::InGroup) {
         Some(Means::Common) => Consistency::Crash,
         Some(Means::CommonApp) => Consistency::App,
         Some(Means::OneMoreOfEach | Means::OwnLatest | Means::OwnLatestApp | Means::ThatOne) | None => return Ok(chosen),
     };
     for (group, of_group) in groups(members) {
-        chosen.extend(common_points(&group, &of_group, consistency).map_err(NoPlanPoints::Group)?);
+        let common = common_points(&group, &of_group, consistency).map_err(NoPlanPoints::Group)?;
+        chosen.extend(common.into_iter().map(|(item, point)| (item, PointChoice::Exact(point))));
     }
     Ok(chosen)
 }

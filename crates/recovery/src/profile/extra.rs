@@ -3,7 +3,7 @@
 //! It takes eight to ten minutes where one reason holds, in a test failover as well. Of what is not known of a guest it is said so, and the
 //! shortest time is then without it, the longest with it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use super::Profile;
 use crate::{plan::Mode, span::Span};
@@ -56,6 +56,29 @@ pub struct ExtraStep {
     pub reasons: Vec<Reason>,
     pub shortest: Span,
     pub longest: Span,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::OldMobilityService { version: (major, minor) } => write!(f, "its mobility service {major}.{minor} is older than {}.{}", MOBILITY_SERVICE.0, MOBILITY_SERVICE.1),
+            Reason::PhysicalServer => f.write_str("it is a physical server"),
+            Reason::LinuxUnderVmware => f.write_str("it runs Linux under VMware"),
+            Reason::ProtectedAsPhysical => f.write_str("it is protected as a physical server"),
+            Reason::NoDhcp => f.write_str("DHCP is not enabled"),
+            Reason::NoBootDriver { driver } => write!(f, "it lacks the boot driver {driver}"),
+            Reason::NotKnown { what } => write!(f, "nobody knows {what}"),
+        }
+    }
+}
+
+/// How long, and why.
+impl fmt::Display for ExtraStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why: Vec<String> = self.reasons.iter().map(ToString::to_string).collect();
+        let least = if self.shortest.ms() == 0 { "up to".to_owned() } else { format!("{} to", self.shortest) };
+        write!(f, "extra processing, {least} {}: {}", self.longest, why.join(", "))
+    }
 }
 
 /// The extra step of recovering a guest; `None` if there is none for sure.

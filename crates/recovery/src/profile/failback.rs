@@ -11,7 +11,7 @@ use super::{
     Profile,
     choices::{Member, NoPlanPoints, plan_points},
 };
-use crate::{ItemName, NoPoint, PointChoice, PointId, RecoveryPoint, resolve, span::Span};
+use crate::{ItemName, NoPoint, PointChoice, PointId, RecoveryPoint, ReplicationPolicy, resolve, span::Span};
 
 /// Something that must be there before anything can go home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +89,20 @@ pub struct FailbackPolicy {
     pub editable: bool,
     /// Whether it is made with the forward policy, and bound to the configuration server, without anybody asking.
     pub automatic: bool,
+}
+
+impl FailbackPolicy {
+    /// The item's own policy with what is fixed on the way home.
+    #[must_use]
+    pub fn of(&self, own: &ReplicationPolicy) -> ReplicationPolicy {
+        let seconds = |span: Span| u32::try_from(span.ms() / 1_000).unwrap_or(u32::MAX).max(own.interval_s());
+        let kept = (self.retention.ms() / 1_000).max(own.interval_s().into());
+        ReplicationPolicy::new(own.interval_s(), own.retention_points(), kept, own.bandwidth_bytes_per_s())
+            .and_then(|policy| policy.with_app_consistent(Some(seconds(self.app_consistent_every))))
+            .and_then(|policy| policy.with_rpo_threshold(Some(seconds(self.rpo_threshold))))
+            .and_then(|policy| policy.with_change_window(own.change_window_s()))
+            .unwrap_or_else(|_refused| own.clone()) // which is within all limits, and so is this
+    }
 }
 
 /// The policy of the way home where it is not the item's own.
@@ -261,6 +275,10 @@ mod tests {
             let values = [policy.rpo_threshold, policy.retention, policy.app_consistent_every].map(|span| span.to_string());
             assert_eq!(values, ["15m", "1d", "1h"]);
             assert!(policy.automatic && !policy.editable);
+            let own = ReplicationPolicy::new(5, 8, 3_600, Some(1 << 20)).unwrap().with_change_window(Some(7_200)).unwrap();
+            let home = policy.of(&own);
+            assert_eq!((home.rpo_threshold_s(), home.retention_window_s(), home.app_consistent_interval_s()), (Some(900), 86_400, Some(3_600)));
+            assert_eq!((home.interval_s(), home.retention_points(), home.bandwidth_bytes_per_s(), home.change_window_s()), (5, 8, Some(1 << 20), Some(7_200)));
         }
     }
 

@@ -24,7 +24,8 @@ pub(crate) fn has(profile: Profile, operation: Operation, item: &ItemState) -> b
         | Operation::Release
         | Operation::Reprotect
         | Operation::Unprotect
-        | Operation::Resolve => true,
+        | Operation::Resolve
+        | Operation::Forget => true,
     }
 }
 

@@ -9,8 +9,9 @@ use super::Verification;
 use crate::{
     ItemName, ItemRecord, PlanName, PointChoice, RecoveryPoint, SiteName,
     plan::{
-        Action, At, Does, Mode, Plan,
+        Action, At, Does, Mode, Plan, Silence,
         action::Needs,
+        people,
     },
     span::Span,
 };
@@ -26,6 +27,19 @@ pub struct Facts {
     pub authority_expires_at: Option<DateTime<Utc>>,
     /// All enrolled agents.
     pub agents: Vec<AgentFacts>,
+    /// How people that plans name can answer; who can't is not there.
+    pub people: BTreeMap<String, Access>,
+}
+
+/// How somebody gets in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// With a token that lets operate.
+    Operates,
+    /// With a token that only lets look.
+    Looks,
+    /// As a user of the server's own host.
+    Host,
 }
 
 /// An enrolled agent.
@@ -83,6 +97,19 @@ pub struct Capacity {
     /// Why no isolated network can be made there; absent if one can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_isolable: Option<String>,
+    /// Networks that machines would be connected to here, but for those that are there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub networks: BTreeMap<ItemName, Networks>,
+}
+
+/// What the host lacks for the network cards of a machine, in words such as `bridge br0`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Networks {
+    /// Not there, or not running: the machine can't be started.
+    pub missing: BTreeSet<String>,
+    /// Of these it can't be said.
+    pub unseen: BTreeSet<String>,
 }
 
 /// What a machine takes.
@@ -154,6 +181,8 @@ pub struct PlanFacts {
     pub items: BTreeSet<ItemName>,
     /// Its actions.
     pub steps: Vec<StepFacts>,
+    /// What it asks people of its roles.
+    pub asks: Vec<AskFacts>,
     /// The last test of it that passed, and with what.
     pub verified: Option<Verification>,
 }
@@ -173,12 +202,32 @@ pub struct StepFacts {
     pub needs: Needs,
 }
 
+/// A step that waits for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskFacts {
+    /// Its name, with the group and the item that it belongs to.
+    pub name: String,
+    /// How many different people have to say something.
+    pub need: usize,
+    /// Of these roles.
+    pub roles: BTreeSet<String>,
+    /// Who plays them, by the names of their tokens.
+    pub people: BTreeSet<String>,
+    /// How long it waits.
+    pub within: Span,
+    /// What no answer means.
+    pub silence: Silence,
+}
+
 impl PlanFacts {
     /// What has to be known of a plan, whose text has this SHA-256.
     #[must_use]
     pub fn of(plan: &Plan, sha256: &str, verified: Option<Verification>) -> Self {
-        let mut steps = vec![];
-        let mut add = |place: &str, item: Option<&ItemName>, actions: &[Action]| steps.extend(actions.iter().filter_map(|action| step(place, item, action)));
+        let (mut steps, mut asks) = (vec![], vec![]);
+        let mut add = |place: &str, item: Option<&ItemName>, actions: &[Action]| {
+            steps.extend(actions.iter().filter_map(|action| step(place, item, action)));
+            asks.extend(actions.iter().filter_map(|action| ask(place, action, plan)));
+        };
         add("", None, &plan.before);
         add("", None, &plan.after);
         for group in &plan.groups {
@@ -201,9 +250,21 @@ impl PlanFacts {
             point: plan.point,
             items,
             steps,
+            asks,
             verified,
         }
     }
+}
+
+/// A step that names no role can be answered by whoever operates it.
+fn ask(place: &str, action: &Action, plan: &Plan) -> Option<AskFacts> {
+    let (need, roles, within, silence) = match action.does() {
+        Ok(Does::Manual(manual)) if !manual.of.is_empty() => (1, manual.of, manual.within, manual.on_silence),
+        Ok(Does::Approval(approval)) => (approval.need, approval.of, approval.within, approval.on_silence),
+        Ok(Does::Manual(_) | Does::Performed(_)) | Err(_) => return None,
+    };
+    let people = people(&plan.roles, &roles);
+    Some(AskFacts { name: format!("{place}{}", action.name), need, roles, people, within, silence })
 }
 
 fn step(place: &str, item: Option<&ItemName>, action: &Action) -> Option<StepFacts> {

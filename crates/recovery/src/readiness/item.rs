@@ -6,7 +6,7 @@ use super::{
     Facts, Finding, ItemFacts, Severity, ago, changes_since, fingerprint,
     sites::{self, Load},
 };
-use crate::{Consistency, MainState, TestFailover};
+use crate::{Consistency, MainState, Rest, TestFailover};
 
 /// Points that are missing in a row until somebody is told: one may be slow.
 const MISSED_POINTS: i64 = 3;
@@ -23,8 +23,8 @@ pub fn judge_item(item: &ItemFacts, facts: &Facts) -> Vec<Finding> {
     let record = &item.record;
     let mut found = vec![state(item)];
     found.extend(alarms(item));
-    // What has no replica has neither points nor a way.
-    if !matches!(record.state.main, MainState::Unprotected) {
+    // What has no replica has neither points nor a way, and can't be rehearsed.
+    if record.state.main.rest() != Some(Rest::Unprotected) {
         found.extend(points(item, facts));
         found.push(replication(item));
         let load = Load::of([record], record.target_site(), facts);
@@ -32,8 +32,8 @@ pub fn judge_item(item: &ItemFacts, facts: &Facts) -> Vec<Finding> {
         found.extend(sites::way_back(record.source_site(), [record], facts));
         found.extend(sites::versions([record.source_site(), record.target_site()], facts));
         found.extend(sites::certificates([record.source_site(), record.target_site()], facts));
+        found.push(verified(item, facts));
     }
-    found.push(verified(item, facts));
     found
 }
 
@@ -45,7 +45,10 @@ fn state(item: &ItemFacts) -> Finding {
     };
     match main {
         MainState::Protected => Finding::ok("state", name, format!("item {name} is protected")),
-        MainState::Unprotected => bad(Severity::Critical, "It is not replicated: it can't be recovered.", "Protect it."),
+        MainState::Unprotected | MainState::Failed { before: Some(Rest::Unprotected), .. } => {
+            let next = format!("Protect it; or, if that is not wanted any more: switchback forget {name}");
+            bad(Severity::Critical, "It is not replicated: it can't be recovered.", &next)
+        }
         MainState::Seeding => bad(Severity::Critical, "Its first copy is not complete: it can't be recovered yet.", "Wait for the first point."),
         MainState::CommitPending => {
             bad(Severity::Warning, "It runs at its other site and is not replicated from there.", "Commit, then reprotect; or undo.")
@@ -88,13 +91,17 @@ fn points(item: &ItemFacts, facts: &Facts) -> Vec<Finding> {
     };
     let mut found = vec![Finding::ok("points", name, format!("{} recovery points of {name}", offered.len()))];
     let age = facts.now - newest.taken_at;
-    let interval = TimeDelta::seconds(record.policy.interval_s().into());
+    let policy = record.policy_in_force();
+    let interval = TimeDelta::seconds(policy.interval_s().into());
     let worst = |times: i64| interval * i32::try_from(times).unwrap_or(i32::MAX) + TimeDelta::seconds(SLACK_S);
-    found.push(if age <= worst(MISSED_POINTS) {
+    let threshold = policy.rpo_threshold_s().map(|seconds| TimeDelta::seconds(seconds.into()));
+    let lost = threshold.unwrap_or_else(|| worst(LOST_POINTS));
+    found.push(if age <= worst(MISSED_POINTS).min(lost) {
         Finding::ok("rpo", name, format!("the newest point of {name} is {} old", ago(age)))
     } else {
-        let severity = if age > worst(LOST_POINTS) { Severity::Critical } else { Severity::Warning };
-        let what = format!("the newest point of {name} is {} old; one is taken every {} s", ago(age), record.policy.interval_s());
+        let severity = if age > lost { Severity::Critical } else { Severity::Warning };
+        let above = threshold.filter(|_| age > lost).map_or_else(String::new, |threshold| format!(", above its RPO threshold of {}", ago(threshold)));
+        let what = format!("the newest point of {name} is {} old{above}; one is taken every {} s", ago(age), policy.interval_s());
         let means = format!("A failover now would lose the last {}.", ago(age));
         Finding::bad(severity, "rpo", name, [what, means, "Look how replication goes, and at the line between the sites.".to_owned()])
     });
@@ -104,7 +111,7 @@ fn points(item: &ItemFacts, facts: &Facts) -> Vec<Finding> {
 
 fn app_points(item: &ItemFacts, facts: &Facts) -> Option<Finding> {
     let name = &item.record.name;
-    let every = TimeDelta::seconds(item.record.policy.app_consistent_interval_s()?.into());
+    let every = TimeDelta::seconds(item.record.policy_in_force().app_consistent_interval_s()?.into());
     let newest = item.points.iter().filter(|point| !point.withdrawn && point.consistency == Consistency::App).map(|point| point.taken_at).max();
     let why = item.replication.as_ref().and_then(|replication| replication.app_error.clone());
     let why = why.map_or(String::new(), |why| format!(": {why}"));

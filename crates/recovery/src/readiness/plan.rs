@@ -3,6 +3,7 @@
 use super::{
     Facts, Finding, ItemFacts, PlanFacts, Severity, StepFacts, ago, changes_since, fingerprint,
     item::{builds, judge_item},
+    people,
     sites::{self, Load},
     Fingerprint,
 };
@@ -34,6 +35,7 @@ pub fn judge_plan(plan: &PlanFacts, items: &[ItemFacts], facts: &Facts) -> Vec<F
     found.extend(sites::certificates([&plan.from, &plan.to], facts));
     found.extend(group_points(plan, &members));
     found.extend(plan.steps.iter().flat_map(|step| actions(plan, step, facts)));
+    found.extend(plan.asks.iter().map(|ask| people::asked(ask, facts)));
     found.push(verified(plan, &members, facts));
     found
 }

@@ -1,9 +1,11 @@
 //! Sites: their agents, what their hosts have left, what they know each other by.
 
+use std::collections::BTreeSet;
+
 use chrono::TimeDelta;
 
 use super::{AgentFacts, AgentReport, Capacity, Facts, Finding, Severity, ago, size};
-use crate::{ItemRecord, MainState, SiteName};
+use crate::{ItemName, ItemRecord, MainState, SiteName};
 
 /// How long before its end a certificate is told: time to plan a renewal, not only to make one.
 const HORIZON: TimeDelta = TimeDelta::days(30);
@@ -24,6 +26,8 @@ pub(super) struct Load {
     disks_bytes: u64,
     /// Machines whose needs nobody has told.
     unknown: Vec<String>,
+    /// All of them.
+    items: Vec<ItemName>,
 }
 
 impl Load {
@@ -32,6 +36,7 @@ impl Load {
         let mut load = Self::default();
         for record in records.into_iter().filter(|record| record.active_site() != site) {
             load.machines += 1;
+            load.items.push(record.name.clone());
             load.disks_bytes += record.disks.iter().map(|disk| disk.size_bytes).sum::<u64>();
             let told = facts.agents.iter().filter_map(|agent| agent.report.as_ref()?.capacity.as_ref()?.needs.get(&record.name)).next();
             match told {
@@ -83,6 +88,7 @@ pub(super) fn target(site: &SiteName, load: &Load, facts: &Facts) -> Vec<Finding
         Some(capacity) => {
             found.extend(room(site, load, capacity));
             found.push(isolation(site, capacity));
+            found.extend(networks(site, load, capacity));
         }
         None => {
             let what = format!("the hypervisor of site {site} does not say what its host has");
@@ -123,6 +129,28 @@ fn isolation(site: &SiteName, capacity: &Capacity) -> Finding {
             Finding::bad(Severity::Warning, "isolation", site, [what, "Test failovers and drills fail there.".to_owned(), "Correct what it says.".to_owned()])
         }
     }
+}
+
+/// Whether what the machines' network cards are connected to is there as well, under the same name.
+fn networks(site: &SiteName, load: &Load, capacity: &Capacity) -> Vec<Finding> {
+    let mut found = vec![];
+    for (item, networks) in load.items.iter().filter_map(|item| capacity.networks.get_key_value(item)) {
+        let list = |names: &BTreeSet<String>| names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        if !networks.missing.is_empty() {
+            let what = format!("item {item} needs {}, which {site} does not have, or which does not run", list(&networks.missing));
+            let means = format!("It can't be started at {site}: a failover is put back before anything is powered on.");
+            found.push(Finding::bad(Severity::Critical, "networks", site, [what, means, "Make it there under that name, and start it.".to_owned()]));
+        }
+        if !networks.unseen.is_empty() {
+            let what = format!("item {item} needs {}; whether {site} has it is not known", list(&networks.unseen));
+            let next = format!("Install libvirt's interface driver at {site} (libvirt-daemon-driver-interface), or look there.");
+            found.push(Finding::bad(Severity::Unknown, "networks", site, [what, "Without it the machine can't be started there.".to_owned(), next]));
+        }
+    }
+    if found.is_empty() {
+        found.push(Finding::ok("networks", site, format!("nothing is known to be missing at {site} that machines are connected to")));
+    }
+    found
 }
 
 /// The site where machines run now: they are fenced there, shut down there, and come back there.

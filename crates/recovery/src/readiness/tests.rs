@@ -44,7 +44,9 @@ fn record(name: &str) -> ItemRecord {
         requested: None,
         hold: None,
         contradiction: None,
+        source_left: None,
         group: None,
+        forgotten: None,
     }
 }
 
@@ -71,6 +73,7 @@ fn agent(name: &str, at: &str) -> AgentFacts {
         free_storage_bytes: 500 << 30,
         needs,
         not_isolable: None,
+        networks: BTreeMap::new(),
     };
     AgentFacts {
         name: name.to_owned(),
@@ -89,7 +92,7 @@ fn agent(name: &str, at: &str) -> AgentFacts {
 }
 
 fn facts() -> Facts {
-    Facts { now: now(), build: "0.1.0".to_owned(), authority_expires_at: Some(now() + TimeDelta::days(3_000)), agents: vec![agent("agent-a", "a"), agent("agent-b", "b")] }
+    Facts { now: now(), build: "0.1.0".to_owned(), authority_expires_at: Some(now() + TimeDelta::days(3_000)), agents: vec![agent("agent-a", "a"), agent("agent-b", "b")], people: BTreeMap::new() }
 }
 
 fn made_with(record: &ItemRecord) -> Fingerprint {
@@ -105,6 +108,11 @@ fn item(name: &str) -> ItemFacts {
         verified: Some(Verification { run: "run-1".to_owned(), at: now() - TimeDelta::days(10), fingerprint: made_with(&record) }),
         record,
     }
+}
+
+fn lacks(capacity: &mut Capacity, item: &str, missing: &[&str], unseen: &[&str]) {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    capacity.networks.insert(item.parse().unwrap(), Networks { missing: names(missing), unseen: names(unseen) });
 }
 
 /// What is not well, a line each.
@@ -138,6 +146,10 @@ fn whatever_is_wrong_with_an_item_is_found_with_what_it_means_and_what_to_do() {
         ("no point", |i, _| i.points.clear()),
         ("all withdrawn", |i, _| i.points.iter_mut().for_each(|p| p.withdrawn = true)),
         ("late", |i, _| i.points[1] = point(2, 60, Consistency::Crash)),
+        ("above its threshold", |i, _| {
+            i.record.policy = i.record.policy.clone().with_rpo_threshold(Some(60)).unwrap();
+            i.points[1] = point(2, 61, Consistency::Crash);
+        }),
         ("lost", |i, _| i.points[1] = point(2, 7_200, Consistency::Crash)),
         ("no app", |i, _| { i.points.remove(0); i.replication.as_mut().unwrap().app_error = Some("no agent".to_owned()) }),
         ("old app", |i, _| i.points[0] = point(1, 9_000, Consistency::App)),
@@ -162,6 +174,8 @@ fn whatever_is_wrong_with_an_item_is_found_with_what_it_means_and_what_to_do() {
         ("no way back", |_, f| host(f, 0, |c| c.free_storage_bytes = 100 << 20)),
         ("unknown needs", |_, f| { host(f, 0, |c| c.needs.clear()); host(f, 1, |c| c.needs.clear()) }),
         ("no isolation", |_, f| host(f, 1, |c| c.not_isolable = Some("there is no `ip`".to_owned()))),
+        ("no network", |_, f| host(f, 1, |c| lacks(c, "db9", &["bridge prod", "network storage"], &[]))),
+        ("network unseen", |_, f| host(f, 1, |c| lacks(c, "db9", &[], &["bridge prod"]))),
         ("other version", |i, f| { f.build = "0.2.0".to_owned(); i.verified.as_mut().unwrap().at = now() }),
         ("certificate soon", |_, f| told(f, 0, |r| r.certificate_expires_at = Some(now() + TimeDelta::days(20)))),
         ("certificate now", |_, f| told(f, 1, |r| r.certificate_expires_at = Some(now() + TimeDelta::days(3)))),
@@ -281,6 +295,34 @@ fn what_a_plan_would_lose_and_what_it_does_not_know_is_found() {
     items[1].record.recovery = site("c");
     let found = bad(&judge_plan(&plan, &items, &facts()));
     assert!(found.contains(&"critical sites: item web1 is replicated between a and c".to_owned()), "{found:?}");
+}
+
+#[test]
+fn people_whom_a_plan_asks_and_who_can_not_answer_are_found() {
+    let items = [item("db9"), item("web1")];
+    let yaml = PLAN.replace("name: shop", "name: shop\nroles: { dba: [ada, bob, eve], boss: [cleo] }").replace(
+        "    after:",
+        "    before:\n      - { name: agree, approval: { need: 2, of: [dba], within: 5m } }\n      - { name: look, manual: { instructions: look, of: [boss], on-silence: go-on } }\n      - { name: any, manual: { instructions: look } }\n    after:",
+    );
+    let plan = tested(plan(&yaml), &items);
+    let found = |people: &[(&str, Access)]| {
+        let facts = Facts { people: people.iter().map(|(name, access)| ((*name).to_owned(), *access)).collect(), ..facts() };
+        let findings = judge_plan(&plan, &items, &facts);
+        assert!(findings.iter().all(|f| f.severity == Severity::Ok || (!f.means.is_empty() && !f.next.is_empty())));
+        bad(&findings)
+    };
+    assert_eq!(found(&[("ada", Access::Operates), ("bob", Access::Host), ("eve", Access::Operates), ("cleo", Access::Operates)]), [""; 0]);
+    assert_eq!(
+        found(&[("ada", Access::Operates), ("bob", Access::Looks), ("eve", Access::Operates)]),
+        [
+            "warning people: data/agree asks 2 of dba, and 2 of 3 people can answer: the token of bob only lets look",
+            "critical people: data/look asks 1 of boss, and 0 of 1 people can answer: cleo has no token",
+        ]
+    );
+    assert_eq!(
+        found(&[("ada", Access::Operates), ("cleo", Access::Host)]),
+        ["critical people: data/agree asks 2 of dba, and 1 of 3 people can answer: bob has no token; eve has no token"]
+    );
 }
 
 #[test]

@@ -5,11 +5,12 @@ use std::time::Duration;
 use api::{
     Code,
     access::{
-        AgentView, EnrolmentTokenCreated, EnrolmentTokenRequest, Role, SiteView, TokenCreated, TokenRequest, VerifyView,
+        AgentView, BuildView, EnrolmentTokenCreated, EnrolmentTokenRequest, InvalidRole, PreferBuild, Role, SiteView, TokenCreated, TokenRequest, TokenView, VerifyView,
     },
     items::Listed,
 };
 use axum::{Json, extract::State};
+use engine::LeaseStore;
 use recovery::SiteName;
 use sha2::{Digest, Sha256};
 
@@ -29,6 +30,26 @@ pub(super) async fn sites(_: Caller, State(app): State<App>) -> Answer<Listed<Si
     let view = |row: store::access::SiteRow| Ok(SiteView { name: site(&row.name)?, agents: row.agents, connected: row.connected });
     let items = app.store.sites().await?.into_iter().map(view).collect::<Result<_, Refusal>>()?;
     Ok(Json(Listed { items }))
+}
+
+pub(super) async fn builds(_: Caller, State(app): State<App>) -> Answer<Listed<BuildView>> {
+    let view = |(place, row): (usize, store::access::BuildRow)| {
+        let store::access::BuildRow { build, known_at, workers, open_runs } = row;
+        BuildView { build, newest: place == 0, known_at, workers, open_runs }
+    };
+    Ok(Json(Listed { items: app.store.builds().await?.into_iter().enumerate().map(view).collect() }))
+}
+
+pub(super) async fn prefer_build(caller: Caller, State(app): State<App>, Asked(asked): Asked<PreferBuild>) -> Answer<Listed<BuildView>> {
+    caller.may(Role::Admin)?;
+    let PreferBuild { build } = asked;
+    if !app.store.prefer_build(&build).await? {
+        let known: Vec<String> = app.store.builds().await?.into_iter().map(|row| row.build).collect();
+        let detail = format!("no worker has been of build {build:?}; nothing has changed. Known are {}", known.join(", "));
+        return Err(Refusal::new(Code::InvalidRequest, detail));
+    }
+    tracing::warn!(build, by = caller.name, "a build is preferred: new runs are its own, and it may carry on all others");
+    builds(caller, State(app)).await
 }
 
 pub(super) async fn agents(_: Caller, State(app): State<App>) -> Answer<Listed<AgentView>> {
@@ -77,6 +98,16 @@ pub(super) async fn api_token(caller: Caller, State(app): State<App>, Asked(aske
 
 pub(super) async fn verify_all(_: Caller, State(app): State<App>) -> Answer<VerifyView> {
     verify::verify(&app.store).await.map(Json)
+}
+
+pub(super) async fn api_tokens(caller: Caller, State(app): State<App>) -> Answer<Listed<TokenView>> {
+    caller.may(Role::Admin)?;
+    let view = |row: store::access::ApiTokenRow| {
+        let role = row.role.parse().map_err(|error: InvalidRole| Refusal::new(Code::Internal, format!("a stored token has no valid role: {error}")))?;
+        Ok(TokenView { name: row.name, role, created_by: row.created_by, created_at: row.created_at })
+    };
+    let items = app.store.api_tokens().await?.into_iter().map(view).collect::<Result<_, Refusal>>()?;
+    Ok(Json(Listed { items }))
 }
 
 /// 256 random bits; the prefix says what it is for, to people and to scanners of leaked secrets.

@@ -20,6 +20,7 @@ use workflows::{
     trigger::APPROVAL,
 };
 
+use super::plan_questions;
 use crate::{
     app::{App, Asked, parsed},
     caller::Caller,
@@ -30,6 +31,9 @@ pub(super) async fn approve(caller: Caller, State(app): State<App>, Path(run): P
     caller.may(Role::Operator)?;
     let run: RunId = parsed(&run)?;
     let Some(question) = standing(&app, run).await?.question else {
+        if let Some(refusal) = plan_questions::meant(&app, run).await? {
+            return Err(refusal);
+        }
         return Err(Refusal::new(Code::NotNow, format!("run {run} asks nobody for approval now; see `switchback why {run}`")));
     };
     if !question.by.is_empty() && !question.by.contains(&caller.name) {

@@ -2,10 +2,12 @@
 //!
 //! Whatever destroys something has to say that it may; the refusal says what would be destroyed.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use api::{
     Code,
     items::{
-        AcceptLoss, AcceptUnfenced, ChangePointRequest, ChangePolicyRequest, FailoverRequest, HoldRequest, MAX_SHUT_DOWN_MS, PlainRequest, PlannedRequest,
+        AcceptLoss, AcceptUnfenced, ChangePointRequest, ChangePolicyRequest, FailoverRequest, ForgetRequest, HoldRequest, MAX_SHUT_DOWN_MS, PlainRequest, PlannedRequest,
         ProtectRequest, ReleaseRequest, ReprotectRequest, ResolveRequest, TestFailoverRequest, UndoRequest,
     },
 };
@@ -16,17 +18,21 @@ use recovery::{
     resolve,
 };
 use serde_json::Value;
+use tokio::time::Instant;
 use workflows::{
-    Acceptance, ChangePointInput, ChangePolicyInput, Decision, FailoverInput, HoldInput, Part, PlannedInput, ProtectInput, ReleaseInput, ReprotectInput,
+    Acceptance, ChangePointInput, ChangePolicyInput, Decision, FailoverInput, ForgetInput, HoldInput, Part, PlannedInput, ProtectInput, ReleaseInput, ReprotectInput,
     ResolveInput, TestFailoverInput, UndoInput,
 };
 
-use super::items::{json, point};
+use super::items::{json, point, site};
 use crate::{
     app::{App, read},
     caller::Caller,
     problem::Refusal,
 };
+
+/// How long an item may be without a point before that is believed: agents report twice a second, and one report may be lost.
+const FIRST_REPORT: Duration = Duration::from_secs(2);
 
 pub(super) async fn protect(app: &App, name: &ItemName, body: &[u8]) -> Result<Value, Refusal> {
     let ProtectRequest { from, to, machine, policy, checks, profile } = read(body)?;
@@ -59,10 +65,18 @@ pub(super) async fn failover(app: &App, caller: &Caller, record: Option<&ItemRec
     json(&FailoverInput { item: record.name.clone(), choice, accept_unfenced, fence_timeout_ms, shut_down_ms, part: Part::default() })
 }
 
-/// What the target's journal listed when it last reported.
+/// What the target's journal listed when it last reported. The step that waits for the first point ends as soon as the source knows of it, and
+/// the target's report of it may still be on its way.
 async fn offered_points(app: &App, record: &ItemRecord) -> Result<Vec<RecoveryPoint>, Refusal> {
-    let rows = app.store.points(Some(record.name.as_str())).await?;
-    rows.iter().filter(|row| row.site == record.target_site().as_str()).map(point).collect()
+    let asked = Instant::now();
+    loop {
+        let rows = app.store.points(Some(record.name.as_str())).await?;
+        let points: Vec<RecoveryPoint> = rows.iter().filter(|row| row.site == record.target_site().as_str()).map(point).collect::<Result<_, _>>()?;
+        if !points.is_empty() || asked.elapsed() > FIRST_REPORT {
+            return Ok(points);
+        }
+        tokio::time::sleep(FIRST_REPORT / 20).await;
+    }
 }
 
 pub(super) fn plain(body: &[u8], input: &impl serde::Serialize) -> Result<Value, Refusal> {
@@ -118,16 +132,50 @@ async fn loses(app: &App, record: &ItemRecord, choice: PointChoice, accept_loss:
     }
 }
 
-pub(super) fn hold(caller: &Caller, record: Option<&ItemRecord>, body: &[u8]) -> Result<Value, Refusal> {
+pub(super) async fn hold(app: &App, caller: &Caller, record: Option<&ItemRecord>, body: &[u8]) -> Result<Value, Refusal> {
     let HoldRequest { point, reason } = read(body)?;
     let reason = said(reason, "a hold")?;
-    json(&HoldInput { item: known(record)?.name.clone(), point, by: caller.name.clone(), reason })
+    let record = known(record)?;
+    choosable(app, record, PointChoice::Exact(point)).await?;
+    json(&HoldInput { item: record.name.clone(), point, by: caller.name.clone(), reason })
 }
 
 pub(super) fn release(caller: &Caller, record: Option<&ItemRecord>, body: &[u8]) -> Result<Value, Refusal> {
     let ReleaseRequest { reason } = read(body)?;
     let reason = said(reason, "a release")?;
     json(&ReleaseInput { item: known(record)?.name.clone(), by: caller.name.clone(), reason })
+}
+
+/// What unprotect could not reach stays where it is; whoever forgets it says so.
+pub(super) async fn forget(app: &App, caller: &Caller, record: Option<&ItemRecord>, body: &[u8]) -> Result<Value, Refusal> {
+    let ForgetRequest { leave_behind } = read(body)?;
+    let record = known(record)?;
+    let name = &record.name;
+    let points = app.store.points(Some(name.as_str())).await?;
+    let mut left: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for row in points.iter().filter(|row| !row.withdrawn) {
+        left.entry(&row.site).or_default().push(row.point.to_string());
+    }
+    let mut told: Vec<String> = left.iter().map(|(site, points)| format!("site {site} keeps recovery points {} of it", points.join(", "))).collect();
+    if let Some(copy) = &record.test_copy {
+        left.entry(copy.site.as_str()).or_default();
+        told.push(format!("site {} may keep the copy of a test failover", copy.site));
+    }
+    if let Some(source) = &record.source_left {
+        left.entry(source.site.as_str()).or_default();
+        told.push(format!("at site {} machine {} may be fenced, so that it stays off, and who forgets it is not there to let it go", source.site, record.machine));
+    }
+    if !told.is_empty() && !leave_behind {
+        let detail = format!(
+            "{}: nobody there answered when {name} was unprotected; nothing has changed. Protect it and unprotect it again while that site is there, and \
+             nothing is left; or repeat with --leave-behind (leave_behind): it stays there, takes space, and is not listed any more",
+            told.join("; ")
+        );
+        return Err(Refusal::new(Code::ConfirmationNeeded, detail));
+    }
+    let left_behind = left.into_keys().map(site).collect::<Result<_, _>>()?;
+    let named_by = app.store.naming_item(name.as_str()).await?;
+    json(&ForgetInput { item: name.clone(), by: caller.name.clone(), left_behind, named_by })
 }
 
 fn said(reason: String, of: &str) -> Result<String, Refusal> {
@@ -138,14 +186,16 @@ fn said(reason: String, of: &str) -> Result<String, Refusal> {
 }
 
 pub(super) fn change_policy(record: Option<&ItemRecord>, body: &[u8]) -> Result<Value, Refusal> {
-    let ChangePolicyRequest { interval_s, retention_points, retention_window_s, bandwidth_bytes_per_s, app_consistent_interval_s } = read(body)?;
+    let ChangePolicyRequest { interval_s, retention_points, retention_window_s, bandwidth_bytes_per_s, app_consistent_interval_s, rpo_threshold_s, change_window_s } = read(body)?;
     let record = known(record)?;
     let now = &record.policy;
     let bandwidth = bandwidth_bytes_per_s.map_or(now.bandwidth_bytes_per_s(), |rate| Some(rate).filter(|rate| *rate > 0));
     let app_consistent = app_consistent_interval_s.map_or(now.app_consistent_interval_s(), |every| Some(every).filter(|every| *every > 0));
     let (points, window) = (retention_points.unwrap_or(now.retention_points()), retention_window_s.unwrap_or(now.retention_window_s()));
     let policy = ReplicationPolicy::new(interval_s.unwrap_or(now.interval_s()), points, window, bandwidth);
-    let policy = policy.and_then(|policy| policy.with_app_consistent(app_consistent));
+    let threshold = rpo_threshold_s.map_or(now.rpo_threshold_s(), |age| Some(age).filter(|age| *age > 0));
+    let change = change_window_s.map_or(now.change_window_s(), |window| Some(window).filter(|window| *window > 0));
+    let policy = policy.and_then(|policy| policy.with_app_consistent(app_consistent)?.with_rpo_threshold(threshold)?.with_change_window(change));
     let policy = policy.map_err(|why| Refusal::new(Code::InvalidRequest, format!("item {} can't have that policy: {why}", record.name)))?;
     if policy == *now {
         return Err(Refusal::new(Code::NotNow, format!("item {} has that policy already", record.name)));
@@ -167,16 +217,16 @@ pub(super) fn resolve_contradiction(caller: &Caller, record: Option<&ItemRecord>
     json(&ResolveInput { item, decision })
 }
 
-/// Refuses another point after the profile's window.
+/// Refuses another point after its window.
 async fn in_time(app: &App, record: &ItemRecord) -> Result<(), Refusal> {
     let now = app.store.now().await?;
     let Some(until) = record.change_until().filter(|until| now > *until) else { return Ok(()) };
     let detail = format!(
-        "another point of item {} could be chosen until {}, {} hours after its failover, by the rules of {}. Commit, or undo",
+        "another point of item {} could be chosen until {}, {} minutes after its failover, by {}. Commit, or undo",
         record.name,
         until.format("%Y-%m-%d %H:%M:%S UTC"),
-        record.profile.change_window().num_hours(),
-        record.profile
+        record.change_window().num_minutes(),
+        if record.policy.change_window_s().is_some() { "its policy".to_owned() } else { format!("the rules of {}", record.profile) }
     );
     Err(Refusal::new(Code::NotNow, detail))
 }
@@ -202,13 +252,20 @@ pub(super) fn reprotect(name: &ItemName, body: &[u8]) -> Result<Value, Refusal> 
     json(&ReprotectInput { item: name.clone(), location })
 }
 
+/// Refuses a time for which no copy may stay.
+pub(super) fn stays(ttl_ms: u64) -> Result<(), Refusal> {
+    if (TestCopy::MUST_STAY.ms()..=TestCopy::MAY_STAY.ms()).contains(&ttl_ms) {
+        return Ok(());
+    }
+    let detail = format!("a copy that stays for {ttl_ms} ms is outside {} to {}", TestCopy::MUST_STAY, TestCopy::MAY_STAY);
+    Err(Refusal::new(Code::InvalidRequest, detail))
+}
+
 pub(super) async fn test_failover(app: &App, record: Option<&ItemRecord>, body: &[u8]) -> Result<Value, Refusal> {
     let TestFailoverRequest { point: choice, ttl_ms } = read(body)?;
     let record = known(record)?;
-    let stays = TestCopy::MUST_STAY.ms()..=TestCopy::MAY_STAY.ms();
-    if let Some(ttl_ms) = ttl_ms.filter(|ttl_ms| !stays.contains(ttl_ms)) {
-        let detail = format!("a copy that stays for {ttl_ms} ms is outside {} to {}", TestCopy::MUST_STAY, TestCopy::MAY_STAY);
-        return Err(Refusal::new(Code::InvalidRequest, detail));
+    if let Some(ttl_ms) = ttl_ms {
+        stays(ttl_ms)?;
     }
     choosable(app, record, choice).await?;
     json(&TestFailoverInput { item: record.name.clone(), choice, checks: vec![], ttl_ms, part: Part::default() })

@@ -11,7 +11,7 @@ use recovery::{ItemName, ItemRecord, Operation, allowed_operations};
 use sdk::{RunId, Workflow};
 use workflows::{Drill, DrillInput, drill_workflow_id};
 
-use super::{asked, items};
+use super::{asked, held, items};
 use crate::{
     app::{App, parsed, read},
     caller::Caller,
@@ -46,6 +46,7 @@ async fn begun(app: &App, caller: &Caller, name: &ItemName, body: &[u8]) -> Resu
         let detail = format!("item {name} is {} and its test failover {:?}, which does not allow a drill", record.state.main, record.state.test_failover);
         return Err(Problem::new(Code::OperationNotAllowed, detail).allowing(allowed).into());
     }
+    held::free(app, &[name.as_str()], None, "a drill now", false).await?;
     asked::choosable(app, &record, choice).await?;
     let started = items::start(app, caller, Drill::NAME, drill_workflow_id(name), items::json(&input)?).await?;
     started.map_err(|other| open(name, other))

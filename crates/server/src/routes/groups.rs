@@ -7,7 +7,7 @@
 //! Invariants: 1. Nothing is written here: a run changes its members one by one, and puts them back if one of them can't. 2. What can
 //! be recovered is read from the targets' points; what the source says explains it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::{
     Code, Problem,
@@ -27,10 +27,10 @@ use recovery::{
     Consistency, Group, GroupName, GroupRefused, InvalidGroup, ItemName, ItemRecord, PointId, RecoveryPoint, ReplicationPolicy, apart, common_points, joinable,
 };
 use sdk::Workflow;
-use store::items::{GroupRow, ItemRow, ReplicationRow};
+use store::items::{GroupRow, ItemRow, PointRow, ReplicationRow};
 use workflows::{ChangeGroup, ChangeGroupInput, group_workflow_id};
 
-use super::items::{accepted, json, point, record, site, start, unreadable};
+use super::items::{accepted, by_item, json, of, point, record, site, start, unreadable};
 use crate::{
     app::{App, Asked, parsed},
     caller::Caller,
@@ -182,27 +182,40 @@ async fn views(app: &App, name: Option<&GroupName>) -> Result<Vec<GroupView>, Re
     if rows.is_empty() {
         return Ok(vec![]);
     }
-    let (items, replication, now) = (app.store.items(None).await?, app.store.replication(None).await?, app.store.now().await?);
+    let members: Vec<&str> = rows.iter().map(|row| row.item.as_str()).collect();
+    let items = by_item(app.store.items_named(&members).await?, |row| &row.name);
+    let points = by_item(app.store.points_named(&members).await?, |row| &row.item);
+    let replication = by_item(app.store.replication(None).await?, |row| &row.item);
+    let known = Known { items: &items, points: &points, replication: &replication, now: app.store.now().await? };
     let mut views = vec![];
     for of_group in rows.chunk_by(|a, b| a.group == b.group) {
-        views.push(view(app, of_group, &items, &replication, now).await?);
+        views.push(view(of_group, &known)?);
     }
     Ok(views)
 }
 
-async fn view(app: &App, rows: &[GroupRow], items: &[ItemRow], replication: &[ReplicationRow], now: DateTime<Utc>) -> Result<GroupView, Refusal> {
+/// What is known of the members of groups.
+struct Known<'a> {
+    items: &'a BTreeMap<String, Vec<ItemRow>>,
+    points: &'a BTreeMap<String, Vec<PointRow>>,
+    replication: &'a BTreeMap<String, Vec<ReplicationRow>>,
+    now: DateTime<Utc>,
+}
+
+fn view(rows: &[GroupRow], known: &Known<'_>) -> Result<GroupView, Refusal> {
     let defined = |row: &GroupRow| serde_json::from_value::<Group>(row.definition.clone()).map_err(unreadable);
     let newest = rows.iter().max_by_key(|row| row.updated_at).ok_or_else(|| Refusal::new(Code::Internal, "a group without members"))?;
     let group = defined(newest)?;
     let there = rows.iter().map(|row| row.item.parse().map_err(unreadable)).collect::<Result<BTreeSet<ItemName>, Refusal>>()?;
     let same = rows.iter().map(|row| Ok(defined(row)? == group)).collect::<Result<Vec<bool>, Refusal>>()?;
     let divided = there != *group.members() || same.contains(&false);
-    let records = records(items, &there)?;
+    let rows_of = there.iter().flat_map(|item| of(known.items, item.as_str()));
+    let records = rows_of.map(|row| record(&row.record)).collect::<Result<Vec<ItemRecord>, Refusal>>()?;
     let (mut members, mut points, mut statuses) = (vec![], vec![], vec![]);
     for record in &records {
-        let offered = offered(app, record).await?;
+        let offered = offered(record, of(known.points, record.name.as_str()))?;
         let from = record.source_site().as_str();
-        let reported = replication.iter().find(|row| row.item == record.name.as_str() && row.site == from);
+        let reported = of(known.replication, record.name.as_str()).iter().find(|row| row.site == from);
         let status = reported.map(|row| serde_json::from_value::<ReplicationStatus>(row.status.clone()).map_err(unreadable)).transpose()?;
         statuses.extend(reported.zip(status.as_ref().and_then(|status| status.group.clone())).filter(|(_, status)| status.group == *group.name()));
         members.push(member(record, status.as_ref(), &offered, &group));
@@ -215,8 +228,11 @@ async fn view(app: &App, rows: &[GroupRow], items: &[ItemRow], replication: &[Re
     };
     let last = shared(&group, &points, Consistency::Crash);
     let why_none = divided.then(|| "its members know different definitions of it; change it once more, or wait for the run that does".to_owned());
-    let why_none = why_none.or_else(|| apart(&group, &records)).or_else(|| status.as_ref().and_then(|view| view.status.why_none.clone()));
-    let alarms = alarms(&group, last.as_ref(), newest.updated_at, why_none.as_deref(), now);
+    let apart = apart(&group, &records);
+    // A failover that is not ended says itself what is to be done.
+    let expected = !divided && apart.as_ref().is_some_and(|apart| !apart.amiss);
+    let why_none = why_none.or(apart.map(|apart| apart.why)).or_else(|| status.as_ref().and_then(|view| view.status.why_none.clone()));
+    let alarms = if expected { vec![] } else { alarms(&group, last.as_ref(), newest.updated_at, why_none.as_deref(), known.now) };
     Ok(GroupView {
         divided,
         open_run: newest.open_run,
@@ -232,9 +248,8 @@ async fn view(app: &App, rows: &[GroupRow], items: &[ItemRow], replication: &[Re
 }
 
 /// Points that a member's target offers.
-async fn offered(app: &App, record: &ItemRecord) -> Result<Vec<RecoveryPoint>, Refusal> {
-    let rows = app.store.points(Some(record.name.as_str())).await?;
-    rows.iter().filter(|row| row.site == record.target_site().as_str() && !row.withdrawn).map(point).collect()
+fn offered(record: &ItemRecord, points: &[PointRow]) -> Result<Vec<RecoveryPoint>, Refusal> {
+    points.iter().filter(|row| row.site == record.target_site().as_str() && !row.withdrawn).map(point).collect()
 }
 
 fn member(record: &ItemRecord, status: Option<&ReplicationStatus>, offered: &[RecoveryPoint], group: &Group) -> GroupMemberView {

@@ -1,10 +1,12 @@
 //! Items: looking at them, and asking for operations.
 //!
 //! ```text
-//!   who may ─▶ item known? ─▶ another run? ─▶ state allows? ─▶ offered? ─▶ what the operation needs ─▶ run
+//!   who may ─▶ item known? ─▶ another run? ─▶ state allows? ─▶ a plan has it? ─▶ offered? ─▶ what the operation needs ─▶ run
 //! ```
 //!
 //! Invariants: 1. Nothing is written before all of that holds. 2. The last word has the database: one open run for each item.
+
+use std::collections::BTreeMap;
 
 use api::{
     Code, Problem,
@@ -32,11 +34,11 @@ use store::{
 };
 use uuid::Uuid;
 use workflows::{
-    ChangePoint, ChangePolicy, CleanTestFailover, CleanTestInput, Commit, CommitInput, Failback, Failover, Hold, PlannedFailover, Protect, Release, Reprotect, Resolve, Resync,
+    ChangePoint, ChangePolicy, CleanTestFailover, CleanTestInput, Commit, CommitInput, Failback, Failover, Forget, Hold, PlannedFailover, Protect, Release, Reprotect, Resolve, Resync,
     ResyncInput, TestFailover, Undo, Unprotect, UnprotectInput, item_workflow_id,
 };
 
-use super::asked;
+use super::{asked, held};
 use crate::{
     app::{App, parsed},
     caller::Caller,
@@ -114,6 +116,8 @@ async fn begun(app: &App, caller: &Caller, name: &ItemName, operation: Operation
     let row = app.store.items(Some(name.as_str())).await?.into_iter().next();
     let record = row.as_ref().map(|row| record(&row.record)).transpose()?;
     check_state(name, operation, row.as_ref(), record.as_ref())?;
+    let real = matches!(operation, Operation::Failover | Operation::PlannedFailover | Operation::Failback);
+    held::free(app, &[name.as_str()], None, &format!("a {operation} now"), real).await?;
     let (workflow, input) = match operation {
         Operation::Protect => (Protect::NAME, asked::protect(app, name, body).await?),
         Operation::Failover => (Failover::NAME, asked::failover(app, caller, record.as_ref(), body).await?),
@@ -128,9 +132,10 @@ async fn begun(app: &App, caller: &Caller, name: &ItemName, operation: Operation
         Operation::CleanTestFailover => (CleanTestFailover::NAME, asked::plain(body, &CleanTestInput { item: name.clone() })?),
         Operation::Resync => (Resync::NAME, asked::plain(body, &ResyncInput { item: name.clone() })?),
         Operation::ChangePolicy => (ChangePolicy::NAME, asked::change_policy(record.as_ref(), body)?),
-        Operation::Hold => (Hold::NAME, asked::hold(caller, record.as_ref(), body)?),
+        Operation::Hold => (Hold::NAME, asked::hold(app, caller, record.as_ref(), body).await?),
         Operation::Release => (Release::NAME, asked::release(caller, record.as_ref(), body)?),
         Operation::Resolve => (Resolve::NAME, asked::resolve_contradiction(caller, record.as_ref(), body)?),
+        Operation::Forget => (Forget::NAME, asked::forget(app, caller, record.as_ref(), body).await?),
         Operation::Cancel => return Err(not_offered(name, operation, record.as_ref())),
     };
     let started = start(app, caller, workflow, item_workflow_id(name), input).await?;
@@ -186,34 +191,50 @@ fn not_offered(name: &ItemName, operation: Operation, record: Option<&ItemRecord
 
 /// How many items have an alarm. Asked at every scrape: points and replication are not loaded for it.
 pub(super) async fn alarmed(app: &App) -> Result<usize, Refusal> {
-    let machines = app.store.machines(None).await?;
+    let machines = by_item(app.store.machines(None).await?, |row| &row.item);
     let mut count = 0;
     for row in app.store.items(None).await? {
-        let raised = alarms(&record(&row.record)?, row.running_since, &seen_of(&row, &machines)?);
-        count += usize::from(!raised.is_empty());
+        let record = record(&row.record)?;
+        let raised = alarms(&record, row.running_since, &seen(of(&machines, &row.name))?);
+        count += usize::from(!raised.is_empty() || record.source_left.is_some());
     }
     Ok(count)
 }
 
+/// Rows by their item: looking through all of them for each of ten thousand items takes minutes.
+pub(crate) fn by_item<T>(rows: Vec<T>, item: impl Fn(&T) -> &str) -> BTreeMap<String, Vec<T>> {
+    let mut found: BTreeMap<String, Vec<T>> = BTreeMap::new();
+    for row in rows {
+        found.entry(item(&row).to_owned()).or_default().push(row);
+    }
+    found
+}
+
+/// Those of an item.
+pub(crate) fn of<'a, T>(rows: &'a BTreeMap<String, Vec<T>>, item: &str) -> &'a [T] {
+    rows.get(item).map_or(&[], Vec::as_slice)
+}
+
 async fn views(app: &App, name: Option<&ItemName>) -> Result<Vec<ItemView>, Refusal> {
     let wanted = name.map(ItemName::as_str);
-    let points = app.store.points(wanted).await?;
-    let replication = app.store.replication(wanted).await?;
-    let machines = app.store.machines(wanted).await?;
-    app.store.items(wanted).await?.iter().map(|row| view(row, &points, &replication, &machines)).collect()
+    let points = by_item(app.store.points(wanted).await?, |row| &row.item);
+    let replication = by_item(app.store.replication(wanted).await?, |row| &row.item);
+    let machines = by_item(app.store.machines(wanted).await?, |row| &row.item);
+    let rows = app.store.items(wanted).await?;
+    rows.iter().map(|row| view(row, of(&points, &row.name), of(&replication, &row.name), of(&machines, &row.name))).collect()
 }
 
 fn view(row: &ItemRow, points: &[PointRow], replication: &[ReplicationRow], machines: &[MachinesRow]) -> Result<ItemView, Refusal> {
     let record = record(&row.record)?;
     let target = record.target_site().as_str();
-    let offered_here = points.iter().filter(|point| point.item == row.name && point.site == target && !point.withdrawn);
+    let offered_here = points.iter().filter(|point| point.site == target && !point.withdrawn);
     let offered_here: Vec<&PointRow> = offered_here.collect();
     let source = record.source_site().as_str();
-    let status = replication.iter().find(|status| status.item == row.name && status.site == source);
-    let seen = seen_of(row, machines)?;
+    let status = replication.iter().find(|status| status.site == source);
+    let seen = seen(machines)?;
     Ok(ItemView {
         old_machine: old_machine(&record, row.running_since, &seen),
-        alarms: alarms(&record, row.running_since, &seen),
+        alarms: alarms(&record, row.running_since, &seen).into_iter().chain(record.source_left.as_ref().map(|left| left.told(&record.machine))).collect(),
         machines: seen,
         state: record.state.main.to_string(),
         allowed_operations: allowed_operations(&record.state, record.profile),
@@ -235,11 +256,11 @@ fn replication_view(row: &ReplicationRow) -> Result<ReplicationView, Refusal> {
 }
 
 /// What the sites reported of an item's machines.
-pub(crate) fn seen_of(row: &ItemRow, machines: &[MachinesRow]) -> Result<Vec<Seen>, Refusal> {
-    machines.iter().filter(|machines| machines.item == row.name).map(seen).collect()
+pub(crate) fn seen(of_item: &[MachinesRow]) -> Result<Vec<Seen>, Refusal> {
+    of_item.iter().map(seen_at).collect()
 }
 
-fn seen(row: &MachinesRow) -> Result<Seen, Refusal> {
+fn seen_at(row: &MachinesRow) -> Result<Seen, Refusal> {
     let MachinesStatus { source_runs, autostart, quarantined, recovered_runs } = serde_json::from_value(row.seen.clone()).map_err(unreadable)?;
     Ok(Seen { site: site(&row.site)?, source_runs, autostart, quarantined, recovered_runs, reported_at: row.reported_at })
 }

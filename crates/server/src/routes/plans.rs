@@ -1,13 +1,14 @@
-//! Plans: applied, compared, looked at, carried out.
+//! Plans: looked at, carried out.
 //!
 //! Invariant: nothing is begun before the plan fits what is there; the last word has the database: one open run for each plan.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::{
     Code, Problem,
     access::Role,
     items::{AcceptUnfenced, Listed, MAX_SHUT_DOWN_MS},
-    plans::{ApplyPlan, DeadlineView, PlanDiff, PlanRunView, PlanView, PlanWorkRequest},
-    policies::PolicyChanged,
+    plans::{DeadlineView, PlanRunView, PlanView, PlanWorkRequest, PlansView, UnreadablePlan},
 };
 use axum::{
     Json,
@@ -17,69 +18,51 @@ use axum::{
     response::Response,
 };
 use recovery::{
-    ItemRecord, PlanName,
-    plan::{At, Does, Fit, Mode, Plan, Work, action, changes, fit, together},
+    ItemName, ItemRecord, PlanName, Sync,
+    plan::{Extra, Fit, InvalidWork, Plan, Work, fit, hindrances, together, undone},
 };
 use sdk::{RunId, Workflow};
-use sha2::{Digest, Sha256};
-use store::plans::{NewPlan, PlanRow, PlanRunRow};
+use store::plans::{DeadlineRow, PlanRow, PlanRunRow};
 use workflows::{Acceptance, PlanInput, PlanOptions, plan_workflow_id};
 
-use super::items;
+use super::{asked, held, items};
 use crate::{
-    app::{App, Asked, parsed, read},
+    app::{App, parsed, read},
     caller::Caller,
     problem::{Answer, Refusal},
 };
 
 /// Most runs in one answer.
 const MOST_RUNS: i64 = 200;
+/// Most machines that an error names: the rest is found with the same text once these are mended.
+pub(super) const MOST_NAMED: usize = 20;
 
-pub(super) async fn list(_: Caller, State(app): State<App>) -> Answer<Listed<PlanView>> {
-    let mut items = Vec::new();
-    for row in app.store.plans(None).await? {
-        items.push(view(&app, row).await?);
+/// One that can't be read hides none of the others.
+pub(super) async fn list(_: Caller, State(app): State<App>) -> Answer<PlansView> {
+    let (rows, plans, unreadable) = read_all(app.store.plans(None).await?);
+    let stands = Stands::of(&app, &plans, None).await?;
+    let items = rows.into_iter().zip(plans).map(|(row, plan)| view(row, plan, &stands));
+    Ok(Json(PlansView { items: items.collect::<Result<_, Refusal>>()?, unreadable }))
+}
+
+/// Those that can be read, with their plans, and those that can't.
+fn read_all(all: Vec<PlanRow>) -> (Vec<PlanRow>, Vec<Plan>, Vec<UnreadablePlan>) {
+    let (mut rows, mut plans, mut unreadable) = (vec![], vec![], vec![]);
+    for row in all {
+        match plan_of(&row) {
+            Ok(plan) => {
+                rows.push(row);
+                plans.push(plan);
+            }
+            Err(Refusal(problem)) => unreadable.push(UnreadablePlan { name: row.name, version: row.version, why: problem.detail, open_run: row.open_run }),
+        }
     }
-    Ok(Json(Listed { items }))
+    (rows, plans, unreadable)
 }
 
 pub(super) async fn one(_: Caller, State(app): State<App>, Path(name): Path<String>) -> Answer<PlanView> {
     let row = known(&app, &name).await?;
-    view(&app, row).await.map(Json)
-}
-
-pub(super) async fn apply(caller: Caller, State(app): State<App>, Asked(asked): Asked<ApplyPlan>) -> Answer<PlanView> {
-    caller.may(Role::Admin)?;
-    let plan = read_plan(&asked.text)?;
-    fits(&app, &plan).await?;
-    let items: Vec<&str> = plan.members().map(|member| member.item.as_str()).collect();
-    let tree = items::json(&plan)?;
-    let sha256 = Sha256::digest(asked.text.as_bytes()).into();
-    let new = NewPlan { name: plan.name.as_str(), text: &asked.text, plan: &tree, sha256, items: &items, by: &caller.name };
-    let version = app.store.apply_plan(&new).await?;
-    tracing::info!(plan = %plan.name, version, by = caller.name, "a plan was applied");
-    view(&app, known(&app, plan.name.as_str()).await?).await.map(Json)
-}
-
-pub(super) async fn diff(_: Caller, State(app): State<App>, Asked(asked): Asked<ApplyPlan>) -> Answer<PlanDiff> {
-    let plan = read_plan(&asked.text)?;
-    fits(&app, &plan).await?;
-    let row = app.store.plans(Some(plan.name.as_str())).await?.pop();
-    let before = row.as_ref().map(plan_of).transpose()?;
-    let changes = before.map(|before| changes(&before, &plan)).unwrap_or_default();
-    Ok(Json(PlanDiff { name: plan.name, version: row.map(|row| row.version), changes }))
-}
-
-pub(super) async fn remove(caller: Caller, State(app): State<App>, Path(name): Path<String>) -> Answer<PolicyChanged> {
-    caller.may(Role::Admin)?;
-    let row = known(&app, &name).await?;
-    if let Some(run) = row.open_run {
-        return Err(Refusal::new(Code::NotNow, format!("run {run} carries plan {name} out now; `switchback cancel {run}` first, or wait for its end")));
-    }
-    let changed = app.store.remove_plan(&row.name).await?;
-    app.store.drop_deadline(&plan_workflow_id(&parsed::<PlanName>(&row.name)?)).await?;
-    tracing::info!(plan = name, by = caller.name, "a plan was removed");
-    Ok(Json(PolicyChanged { changed }))
+    seen(&app, row).await.map(Json)
 }
 
 pub(super) async fn runs(_: Caller, State(app): State<App>, Path(name): Path<String>) -> Answer<Listed<PlanRunView>> {
@@ -106,9 +89,7 @@ pub(super) async fn begin(
 
 /// The work of that name.
 pub(super) fn named(work: &str) -> Result<Work, Refusal> {
-    let words = || Work::ALL.map(Work::as_str).join(", ");
-    let known = Work::ALL.into_iter().find(|known| known.as_str() == work);
-    known.ok_or_else(|| Refusal::new(Code::UnknownPath, format!("{work:?} is nothing that is done with a plan; there are {}", words())))
+    work.parse().map_err(|error: InvalidWork| Refusal::new(Code::UnknownPath, error.to_string()))
 }
 
 async fn begun(app: &App, caller: &Caller, name: &str, work: Work, body: &[u8]) -> Result<RunId, Refusal> {
@@ -118,7 +99,8 @@ async fn begun(app: &App, caller: &Caller, name: &str, work: Work, body: &[u8]) 
     if let Some(open) = row.open_run {
         return Err(in_progress(name, open));
     }
-    let options = options(caller, &plan, work, request)?;
+    let discards = request.discard_writes;
+    let options = options(caller, work, request)?;
     let point = options.point.unwrap_or(plan.point);
     if let recovery::PointChoice::Exact(id) = point {
         let detail = format!("point {id} is one of one machine, and plan {name} has {}; choose one of the latest-… options", plan.members().count());
@@ -127,15 +109,20 @@ async fn begun(app: &App, caller: &Caller, name: &str, work: Work, body: &[u8]) 
     let records = records(app, &plan).await?;
     together(&plan, point, &records).map_err(|why| Refusal::new(Code::InvalidRequest, why.to_string()))?;
     something_to_do(&plan, work, &records)?;
+    not_hindered(&plan, work, options.sync, &records)?;
+    let items: Vec<&str> = plan.members().map(|member| member.item.as_str()).collect();
+    let real = matches!(work, Work::Planned | Work::Unplanned | Work::Failback);
+    held::free(app, &items, Some(name), &format!("{work} of plan {name} now"), real).await?;
+    may_discard(&plan, work, &records, discards)?;
     let input = PlanInput { version: row.version, sha256: row.sha256, work, options, plan };
     let about = plan_workflow_id(&input.plan.name);
     let started = items::start(app, caller, workflows::Plan::NAME, about, items::json(&input)?).await?;
     started.map_err(|open| in_progress(name, open))
 }
 
-fn options(caller: &Caller, plan: &Plan, work: Work, request: PlanWorkRequest) -> Result<PlanOptions, Refusal> {
+fn options(caller: &Caller, work: Work, request: PlanWorkRequest) -> Result<PlanOptions, Refusal> {
     let refused = |detail: String| Err(Refusal::new(Code::InvalidRequest, detail));
-    let PlanWorkRequest { point, accept_unfenced, fence_timeout_ms, shut_down_ms, try_shut_down, accept_loss, sync, location, discard_writes } = request;
+    let PlanWorkRequest { point, accept_unfenced, fence_timeout_ms, shut_down_ms, try_shut_down, accept_loss, sync, location, discard_writes, ttl_ms } = request;
     let given = [
         (point.is_some(), "point", matches!(work, Work::Test | Work::Unplanned | Work::Failback)),
         (try_shut_down, "try_shut_down", work == Work::Unplanned),
@@ -143,20 +130,13 @@ fn options(caller: &Caller, plan: &Plan, work: Work, request: PlanWorkRequest) -
         (accept_unfenced.is_some(), "accept_unfenced", work == Work::Unplanned),
         (fence_timeout_ms.is_some(), "fence_timeout_ms", work == Work::Unplanned),
         (shut_down_ms.is_some(), "shut_down_ms", matches!(work, Work::Planned | Work::Failback) || try_shut_down),
-        (sync != recovery::Sync::default(), "sync", work == Work::Failback),
+        (sync != Sync::default(), "sync", work == Work::Failback),
         (location != recovery::Location::default(), "location", work == Work::Reprotect),
         (discard_writes, "discard_writes", work == Work::Undo),
+        (ttl_ms.is_some(), "ttl_ms", work == Work::Test),
     ];
     if let Some((_, word, _)) = given.iter().find(|(given, _, fits)| *given && !fits) {
         return refused(format!("{word} means nothing for {work}"));
-    }
-    if work == Work::Undo && !discard_writes {
-        let detail = format!(
-            "this ends the machines of plan {} that were failed over and discards everything they have written at {}; nothing has changed yet. Repeat with \
-             --discard-writes (discard_writes: true) to do it; how much it was will stand in the histories",
-            plan.name, plan.to
-        );
-        return Err(Refusal::new(Code::ConfirmationNeeded, detail));
     }
     if shut_down_ms.is_some_and(|ms| !(1_000..=MAX_SHUT_DOWN_MS).contains(&ms)) {
         return refused(format!("the time for guests to shut down must be 1 s to {} s", MAX_SHUT_DOWN_MS / 1_000));
@@ -166,6 +146,9 @@ fn options(caller: &Caller, plan: &Plan, work: Work, request: PlanWorkRequest) -
     }
     if accept_loss.as_ref().is_some_and(|accepted| accepted.reason.trim().is_empty()) {
         return refused("to lose what an older point loses needs a reason: it stands in the histories beside your name".to_owned());
+    }
+    if let Some(ttl_ms) = ttl_ms {
+        asked::stays(ttl_ms)?;
     }
     let accepted = |given: Option<AcceptUnfenced>| given.map(|AcceptUnfenced { reason }| Acceptance { by: caller.name.clone(), reason });
     let (accept_unfenced, accept_loss) = (accepted(accept_unfenced), accepted(accept_loss));
@@ -179,7 +162,48 @@ fn options(caller: &Caller, plan: &Plan, work: Work, request: PlanWorkRequest) -
         accept_loss,
         sync,
         location,
+        ttl_ms,
+        failed_over_until: None,
     })
+}
+
+/// Refuses an undo that nobody said may discard what machines have written, and says for each what that is.
+fn may_discard(plan: &Plan, work: Work, records: &[ItemRecord], discards: bool) -> Result<(), Refusal> {
+    if work != Work::Undo || discards {
+        return Ok(());
+    }
+    let detail = format!(
+        "this ends the machines of plan {} that were failed over and loses, of {}; nothing has changed yet. Repeat with --discard-writes \
+         (discard_writes: true) to do it; how much it was will stand in the histories",
+        plan.name,
+        shown(undone(plan, records))
+    );
+    Err(Refusal::new(Code::ConfirmationNeeded, detail))
+}
+
+/// Refuses what would stop at machines that are in no state for it.
+fn not_hindered(plan: &Plan, work: Work, sync: Sync, records: &[ItemRecord]) -> Result<(), Refusal> {
+    let known: BTreeMap<&ItemName, &ItemRecord> = records.iter().map(|record| (&record.name, record)).collect();
+    let found = hindrances(plan, work, sync, |item| known.get(item).copied());
+    if found.is_empty() {
+        return Ok(());
+    }
+    let each = shown(found.iter().map(|(item, why)| format!("{item}: {why}")).collect());
+    let detail = format!(
+        "{work} of plan {} would stop at {} of its {} machines. {each}. Nothing has changed; what is asked of single machines (`switchback {work} ITEM`) \
+         is not held up by these",
+        plan.name,
+        found.len(),
+        records.len()
+    );
+    Err(Refusal::new(Code::NotNow, detail))
+}
+
+/// As many as somebody reads.
+fn shown(told: Vec<String>) -> String {
+    let more = told.len().saturating_sub(MOST_NAMED);
+    let more = if more == 0 { String::new() } else { format!("; and {more} more") };
+    told.into_iter().take(MOST_NAMED).collect::<Vec<_>>().join("; ") + &more
 }
 
 /// Refuses what means nothing for any machine, and says how each stands.
@@ -188,20 +212,16 @@ fn something_to_do(plan: &Plan, work: Work, records: &[ItemRecord]) -> Result<()
     if fits.contains(&Fit::Do) {
         return Ok(());
     }
-    let each = records.iter().zip(&fits).take(5).map(|(record, fit)| match fit {
+    let each = records.iter().zip(&fits).map(|(record, fit)| match fit {
         Fit::There(why) | Fit::Not(why) => format!("{}: {why}", record.name),
         Fit::Do => record.name.to_string(),
     });
-    let each = each.collect::<Vec<_>>().join("; ");
-    Err(Refusal::new(Code::OperationNotAllowed, format!("there is nothing to do for {work} of plan {}: {each}", plan.name)))
+    let detail = format!("there is nothing to do for {work} of plan {}, nothing has changed. {}", plan.name, shown(each.collect()));
+    Err(Refusal::new(Code::NotNow, detail))
 }
 
 fn in_progress(name: &str, run: RunId) -> Refusal {
     Problem::new(Code::RunInProgress, format!("run {run} carries plan {name} out and has not ended")).naming(run).into()
-}
-
-fn read_plan(text: &str) -> Result<Plan, Refusal> {
-    Plan::from_yaml(text).map_err(|error| Refusal::new(Code::InvalidRequest, error.to_string()))
 }
 
 /// The plan of a row.
@@ -211,24 +231,30 @@ pub(crate) fn plan_of(row: &PlanRow) -> Result<Plan, Refusal> {
 
 /// The records of a plan's machines that there are, in the plan's order.
 pub(super) async fn records(app: &App, plan: &Plan) -> Result<Vec<ItemRecord>, Refusal> {
-    let mut known = std::collections::BTreeMap::new();
-    for row in app.store.items(None).await? {
-        known.insert(row.name.clone(), row);
-    }
-    plan.members().filter_map(|member| known.get(member.item.as_str())).map(|row| items::record(&row.record)).collect()
+    let known = records_of(app, std::slice::from_ref(plan)).await?;
+    Ok(plan.members().filter_map(|member| known.get(&member.item).cloned()).collect())
+}
+
+/// The records of all machines of some plans that there are.
+async fn records_of(app: &App, plans: &[Plan]) -> Result<BTreeMap<ItemName, ItemRecord>, Refusal> {
+    let names: BTreeSet<&str> = plans.iter().flat_map(Plan::members).map(|member| member.item.as_str()).collect();
+    let rows = app.store.items_named(&Vec::from_iter(names)).await?;
+    rows.iter().map(|row| items::record(&row.record).map(|record| (record.name.clone(), record))).collect()
 }
 
 /// Refuses machines and sites that are not there, all of them at once.
-async fn fits(app: &App, plan: &Plan) -> Result<(), Refusal> {
+pub(super) async fn fits(app: &App, plan: &Plan) -> Result<(), Refusal> {
     let sites = app.store.sites().await?;
     if let Some(site) = [&plan.from, &plan.to].into_iter().find(|wanted| !sites.iter().any(|known| known.name == wanted.as_str())) {
         return Err(Refusal::new(Code::UnknownSite, format!("plan {}: no agent is enrolled for a site {site}", plan.name)));
     }
     let records = records(app, plan).await?;
-    let missing: Vec<&str> =
-        plan.members().map(|member| member.item.as_str()).filter(|item| !records.iter().any(|record| record.name.as_str() == *item)).collect();
+    let there: BTreeSet<&ItemName> = records.iter().map(|record| &record.name).collect();
+    let missing: Vec<&str> = plan.members().map(|member| &member.item).filter(|item| !there.contains(item)).map(ItemName::as_str).collect();
     if !missing.is_empty() {
-        return Err(Refusal::new(Code::UnknownItem, format!("plan {}: nobody protects {}", plan.name, missing.join(", "))));
+        let (shown, more) = (missing[..missing.len().min(MOST_NAMED)].join(", "), missing.len().saturating_sub(MOST_NAMED));
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        return Err(Refusal::new(Code::UnknownItem, format!("plan {}: nobody protects {shown}{more}", plan.name)));
     }
     together(plan, plan.point, &records).map_err(|why| Refusal::new(Code::InvalidRequest, why.to_string()))?;
     let elsewhere = records.iter().find(|record| record.primary != plan.from || record.recovery != plan.to);
@@ -249,7 +275,7 @@ pub(super) async fn known(app: &App, name: &str) -> Result<PlanRow, Refusal> {
 
 pub(super) fn run_view(row: PlanRunRow) -> Result<PlanRunView, Refusal> {
     let unreadable = || Refusal::new(Code::Internal, format!("a run of a plan can't be read: {}", row.work));
-    let work = Work::ALL.into_iter().find(|work| serde_json::to_value(work).is_ok_and(|word| word == row.work.as_str())).ok_or_else(unreadable)?;
+    let work = Work::of_recorded(&row.work).ok_or_else(unreadable)?;
     Ok(PlanRunView {
         run: row.root,
         plan: parsed(&row.plan)?,
@@ -262,13 +288,43 @@ pub(super) fn run_view(row: PlanRunRow) -> Result<PlanRunView, Refusal> {
     })
 }
 
-async fn view(app: &App, row: PlanRow) -> Result<PlanView, Refusal> {
+/// What a plan's view takes from elsewhere.
+struct Stands {
+    records: BTreeMap<ItemName, ItemRecord>,
+    last: BTreeMap<String, PlanRunRow>,
+    deadlines: BTreeMap<String, DeadlineRow>,
+}
+
+impl Stands {
+    /// Of one plan, or of all that there are.
+    async fn of(app: &App, plans: &[Plan], one: Option<&PlanName>) -> Result<Self, Refusal> {
+        let last = app.store.last_plan_runs(one.map(PlanName::as_str)).await?;
+        let deadlines = app.store.deadlines(one.map(plan_workflow_id).as_deref()).await?;
+        Ok(Self {
+            records: records_of(app, plans).await?,
+            last: last.into_iter().map(|row| (row.plan.clone(), row)).collect(),
+            deadlines: deadlines.into_iter().map(|row| (row.workflow_id.clone(), row)).collect(),
+        })
+    }
+}
+
+pub(super) async fn seen(app: &App, row: PlanRow) -> Result<PlanView, Refusal> {
     let plan = plan_of(&row)?;
-    let records = records(app, &plan).await?;
-    let does = |work: &Work| records.iter().any(|record| fit(*work, &plan.from, &plan.to, record) == Fit::Do);
+    let stands = Stands::of(app, std::slice::from_ref(&plan), Some(&plan.name)).await?;
+    view(row, plan, &stands)
+}
+
+fn view(row: PlanRow, plan: Plan, stands: &Stands) -> Result<PlanView, Refusal> {
+    let members: Vec<(&ItemName, Option<&ItemRecord>)> = plan.members().map(|member| (&member.item, stands.records.get(&member.item))).collect();
+    let gone = members.iter().filter(|(_, record)| record.is_none()).map(|(item, _)| format!("nobody protects {item} any more"));
+    let profiles = stands.records.iter().map(|(item, record)| (item.clone(), record.profile)).collect();
+    let extra = Extra::of(&plan, Work::Unplanned, &profiles).told();
+    let warnings = gone.take(MOST_NAMED).chain(extra).chain(plan.warnings()).collect();
+    let free = |work: Work, sync| hindrances(&plan, work, sync, |item| stands.records.get(item)).is_empty();
+    let goes = |work: Work| free(work, Sync::BeforeFailover) || work == Work::Failback && free(work, Sync::DuringFailover);
+    let does = |work: &Work| members.iter().filter_map(|(_, record)| *record).any(|record| fit(*work, &plan.from, &plan.to, record) == Fit::Do) && goes(*work);
     let allowed = if row.open_run.is_some() { vec![] } else { Work::ALL.into_iter().filter(does).collect() };
-    let last = app.store.plan_runs(Some(&row.name), None, 1).await?.pop();
-    let deadline = app.store.deadlines(Some(&plan_workflow_id(&plan.name))).await?.pop();
+    let deadline = stands.deadlines.get(&plan_workflow_id(&plan.name));
     Ok(PlanView {
         version: row.version,
         sha256: row.sha256,
@@ -281,35 +337,42 @@ async fn view(app: &App, row: PlanRow) -> Result<PlanView, Refusal> {
         allowed_operations: allowed,
         open_run: row.open_run,
         set_aside: row.set_aside,
-        last_run: last.map(run_view).transpose()?,
-        deadline: deadline.map(|row| DeadlineView { due_at: row.due_at, cause: row.cause }),
-        warnings: warnings(&plan, &records),
+        last_run: stands.last.get(&row.name).cloned().map(run_view).transpose()?,
+        deadline: deadline.map(|row| DeadlineView { due_at: row.due_at, cause: row.cause.clone() }),
+        warnings,
         text: row.text,
         name: plan.name,
     })
 }
 
-/// What should be known before the night comes.
-fn warnings(plan: &Plan, records: &[ItemRecord]) -> Vec<String> {
-    let mut found: Vec<String> = plan
-        .members()
-        .filter(|member| !records.iter().any(|record| record.name == member.item))
-        .map(|member| format!("nobody protects {} any more", member.item))
-        .collect();
-    for stage in plan.stages(Work::Unplanned) {
-        let steps = stage.lanes.iter().flat_map(|lane| &lane.units).flat_map(|unit| &unit.steps);
-        found.extend(steps.filter(|step| step.site == plan.from).map(|step| format!("{} depends on site {}, which may be dead: {}", step.key, step.site, step.does)));
-    }
-    let actions = |group: &recovery::plan::Group| [group.before.clone(), group.after.clone()].concat();
-    for action in [plan.before.clone(), plan.after.clone()].concat().into_iter().chain(plan.groups.iter().flat_map(actions)) {
-        if let Ok(Does::Performed(performed)) = action.does() {
-            found.extend(action::warnings(&performed, action.on.as_ref(), None).into_iter().map(|warning| format!("{}: {} {}", action.name, warning.what, warning.means)));
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]
+mod tests {
+    use chrono::DateTime;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn row(name: &str, plan: Value) -> PlanRow {
+        PlanRow {
+            name: name.to_owned(),
+            version: 3,
+            text: None,
+            plan,
+            sha256: String::new(),
+            applied_by: "ada".to_owned(),
+            applied_at: DateTime::UNIX_EPOCH,
+            open_run: None,
+            set_aside: false,
         }
-        if action.at == At::Source && action.runs_in(Mode::Unplanned, None) {
-            found.push(format!("{} is done at the source, which may be dead in a failover", action.name));
-        }
     }
-    found.sort();
-    found.dedup();
-    found
+
+    #[test]
+    fn a_plan_that_can_not_be_read_hides_none_of_the_others() {
+        let shop = Plan::from_yaml("version: 1\nname: shop\nfrom: a\nto: b\ngroups: [{ name: all, items: [{ item: db1 }] }]\n").unwrap();
+        let (rows, plans, unreadable) = read_all(vec![row("bank", json!({ "colour": "green" })), row("shop", serde_json::to_value(&shop).unwrap())]);
+        assert_eq!((rows.len(), plans), (1, vec![shop]));
+        assert_eq!((unreadable.len(), unreadable[0].name.as_str(), unreadable[0].version), (1, "bank", 3));
+        assert!(unreadable[0].why.starts_with("plan bank can't be read: "), "{}", unreadable[0].why);
+    }
 }

@@ -21,7 +21,7 @@ use store::policies::{NewPolicy, PolicyRow};
 
 use super::approvals::{self, Standing};
 use crate::{
-    app::{App, Asked, parsed},
+    app::{App, Asked, parsed, storable},
     caller::Caller,
     load_evidence::{LookError, as_if, evidence, scope},
     problem::{Answer, Refusal},
@@ -54,6 +54,7 @@ pub(super) async fn apply(caller: Caller, State(app): State<App>, Asked(asked): 
     }
     let sources: Vec<&str> = policy.listens_to().into_iter().collect();
     let read = serde_json::to_value(&policy).map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+    storable("the policy", &read)?;
     let sha256 = Sha256::digest(asked.text.as_bytes()).into();
     let labels = serde_json::json!(policy.labels());
     let new = NewPolicy { name: policy.name.as_str(), item, text: &asked.text, policy: &read, sha256, sources: &sources, labels: &labels, by: &caller.name };

@@ -16,9 +16,9 @@ use recovery::ItemName;
 use sdk::{Failure, Message, RunId, Seq, Workflow};
 use serde::Deserialize;
 use store::look::{RunFilter, RunRow, TaskSeen};
-use workflows::{Trigger, item_workflow_id};
+use workflows::{PlanGroup, Trigger, item_workflow_id};
 
-use super::approvals;
+use super::{approvals, plan_questions};
 use crate::{
     app::{App, Asked, Queried, parsed},
     caller::Caller,
@@ -85,6 +85,12 @@ pub(super) async fn why(_: Caller, State(app): State<App>, Path(run): Path<Strin
     let tasks = app.store.tasks_seen(Some(row.run), false, MOST_TASKS).await?;
     let waits = app.store.waits(row.run).await?;
     let now = app.store.now().await?;
+    let idle = tasks.is_empty() && waits.is_empty();
+    if row.state == "open" && (idle || [workflows::Plan::NAME, PlanGroup::NAME].contains(&row.workflow.as_str()))
+        && let Some(why) = plan_questions::why(&app, &row, idle).await?
+    {
+        return Ok(Json(WhyView { run: row.run, why }));
+    }
     Ok(Json(WhyView { run: row.run, why: why::line(&row, &tasks, &waits, now) }))
 }
 

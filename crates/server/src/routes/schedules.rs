@@ -27,7 +27,7 @@ use workflows::{Drill, drill_workflow_id};
 
 use super::{drills, items};
 use crate::{
-    app::{App, Asked, Queried},
+    app::{App, Asked, Queried, storable},
     caller::Caller,
     problem::{Answer, Refusal},
 };
@@ -71,6 +71,7 @@ pub(super) async fn create(caller: Caller, State(app): State<App>, Asked(asked):
     let Starts::Drill { item, drill } = starts;
     drills::known(&app, &item).await?;
     let input = items::json(&drills::input(&item, drill)?)?;
+    storable("the drill", &input)?;
     let spec = spec(calendar, Drill::NAME, drill_workflow_id(&item), input);
     let next = coming_times(&name, &spec, app.store.now().await?, 1)?.pop().ok_or_else(|| refused("it never fires"))?;
     if app.store.schedules(None).await?.len() >= MOST_SCHEDULES {

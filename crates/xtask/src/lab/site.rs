@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use rustix::fs::{FlockOperation, fcntl_lock};
 
 use super::record::{Lab, MADE_DIRS, REGISTRY, Site, lock_registry};
 use super::wait;
@@ -98,6 +99,7 @@ fn start_keeper(lab: &Lab, site: &Site) -> Result<()> {
 
 /// Starts the site's daemon and waits until it answers. Also used after somebody killed it.
 pub(crate) fn start_daemon(lab: &Lab, site: &Site) -> Result<()> {
+    wait::until(&format!("the end of the former libvirt of {}", site.name), START_PATIENCE, || nobody_has(&site.root.join("run/libvirtd.pid")))?;
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["lab", "exec", "--site", &site.name, "--dir"]).arg(&lab.dir);
     command.args(["--", "libvirtd", "--pid-file", "/run/libvirt/libvirtd.pid"]);
@@ -107,6 +109,16 @@ pub(crate) fn start_daemon(lab: &Lab, site: &Site) -> Result<()> {
         let said = || fs::read_to_string(&log).unwrap_or_default();
         sh::run("virsh", &["-q", "-c", &site.uri, "version"]).with_context(said)
     })
+}
+
+/// Whether no daemon has its file any more. A killed one has it until the last of its threads has ended, and one that is started in the
+/// meantime ends at once.
+fn nobody_has(pid_file: &Path) -> Result<()> {
+    match fs::File::options().write(true).open(pid_file) {
+        Ok(file) => fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).with_context(|| format!("{} is locked", pid_file.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("opening {}", pid_file.display())),
+    }
 }
 
 fn daemon_conf() -> String {

@@ -143,7 +143,7 @@ const RULES: [Rule; 60] = [
     rule("52", "another location: before is recommended", &[]),
     rule("53", "reverse replicate closes the loop", &[]),
     rule("54", "single machine, plan, replication group", &[]),
-    rule("a", "drill machines: clean-up by a call, by the drill, or after a time", &["rules::decision_a_a_copy_that_nobody_removes_goes_when_its_time_is_over", "rules::decision_a_a_copy_stays_two_weeks_if_nothing_else_is_said"]),
+    rule("a", "drill machines: clean-up by a call, by the drill, or after a time", &["rules::decision_a_a_copy_that_nobody_removes_goes_when_its_time_is_over", "rules::decision_a_a_copy_stays_two_weeks_if_nothing_else_is_said", "rules::decision_a_a_copy_is_cleaned_whatever_has_become_of_its_item_since_and_nothing_else_goes_with_it"]),
     rule("b", "deleted machine: copied before the failover, overridable", &[]),
     rule("c", "requested and effective point are separate facts", &["rules::decision_c_what_was_asked_for_what_is_looked_for_and_what_was_taken_are_three_facts"]),
     rule("d", "numbering without the gap", &[]),

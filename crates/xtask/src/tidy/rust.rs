@@ -65,13 +65,18 @@ fn names(place: &Place<'_>, _: &str, source: &Source, found: &mut Vec<Finding>) 
         found.push(place.at(1, &format!("the file's name has the empty word `{word}`")));
     }
     // The name of a test is a sentence, in which every word is welcome.
-    for (number, line) in source.numbered().filter(|(number, _)| !source.is_test(*number)) {
+    for (number, line) in source.numbered().filter(|(number, line)| !source.is_test(*number) && !answers_a_trait(line)) {
         for (_, name) in DECLARING.iter().flat_map(|keyword| declared(line, keyword)) {
             if let Some(word) = empty_word(&name) {
                 found.push(place.at(number, &format!("the name {name} has the empty word `{word}`")));
             }
         }
     }
+}
+
+/// An associated type that is given its meaning: its name was chosen where the trait stands.
+fn answers_a_trait(line: &str) -> bool {
+    line.starts_with(' ') && line.trim_start().starts_with("type ") && line.contains('=')
 }
 
 /// The empty word in a name, of either spelling (`PointInfo`, `point_info`).
@@ -131,7 +136,8 @@ fn sleeps(line: &str) -> bool {
 }
 
 fn printing(place: &Place<'_>, _: &str, source: &Source, found: &mut Vec<Finding>) {
-    if SPEAKING.iter().any(|start| place.path.starts_with(start)) {
+    // A build script speaks to cargo.
+    if SPEAKING.iter().any(|start| place.path.starts_with(start)) || place.path.ends_with("/build.rs") {
         return;
     }
     for (number, line) in source.numbered().filter(|(number, _)| !source.is_test(*number)) {

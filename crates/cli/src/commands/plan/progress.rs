@@ -9,19 +9,16 @@ use api::{
     Client, ClientError, Code,
     plans::{Clock, PlanProgress, PlanRunView, QuestionView, StepView},
 };
-use recovery::plan::{StepRun, StepState};
+use recovery::plan::{Asks, StepRun, StepState};
 use sdk::RunId;
-use tokio::time::Instant;
 
 use crate::{
     arguments::{Output, Waiting},
     exit,
     output::{self, or_dash, visible},
     span,
+    wait::{self, Watched},
 };
-
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// How a run stands, in a word.
 pub(super) fn stands(run: &PlanRunView) -> &'static str {
@@ -32,66 +29,70 @@ pub(super) fn stands(run: &PlanRunView) -> &'static str {
     }
 }
 
-/// 0: every step ended well. 6: it goes on, or ended and a step did not. 1: it stopped.
-pub(super) fn code(progress: &PlanProgress) -> u8 {
+/// The same, where its steps are known: one that went through without some of its machines is no success.
+fn stood(progress: &PlanProgress) -> String {
+    let failed = |view: &&StepView| view.step.as_ref().is_some_and(|step| step.state == StepState::Failed);
+    let failed: Vec<&str> = progress.steps.iter().filter(failed).map(|view| view.key.as_str()).collect();
+    let ended = progress.run.ended_at.is_some() && progress.run.failure.is_none();
+    if ended && !failed.is_empty() { format!("ended without {}", failed.join(", ")) } else { stands(&progress.run).to_owned() }
+}
+
+/// Of who waited for it. 0: every step ended well. 6: it went through, and a step did not end well. 1: it stopped.
+fn code(progress: &PlanProgress) -> u8 {
+    if progress.run.failure.is_some() { exit::FAILED } else { looked_at(progress) }
+}
+
+/// Of who looks: a run that goes on, waits for people or was stopped is no error of the look. 6: a step has failed, or the run stopped.
+pub(super) fn looked_at(progress: &PlanProgress) -> u8 {
     let wrong = progress.steps.iter().filter_map(|view| view.step.as_ref()).any(|step| step.state == StepState::Failed);
-    match (stands(&progress.run), wrong) {
-        ("stopped", _) => exit::FAILED,
-        ("ended", false) => 0,
-        _ => exit::DEGRADED,
-    }
+    if wrong || progress.run.failure.is_some() { exit::DEGRADED } else { 0 }
 }
 
 /// Stays with a run, and tells its steps on standard error as they begin and end.
-pub(super) async fn followed(client: &Client, output: Output, run: RunId, waiting: Waiting) -> Result<ExitCode> {
-    let deadline = waiting.timeout.map(|timeout| Instant::now() + timeout);
-    let mut told = Told::default();
-    loop {
-        let end = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
-        let path = format!("/v1/plan-runs/{run}");
-        let looked = tokio::select! {
-            looked = client.get::<PlanProgress>(&path) => looked,
-            () = end => {
-                eprintln!("switchback: run {run} has not ended in time; it goes on, see `switchback plan status {run}`");
-                return Ok(exit::WAITED_IN_VAIN.into());
-            }
-            _ = tokio::signal::ctrl_c() => {
-                eprintln!("switchback: run {run} goes on; `switchback cancel {run}` asks it to stop");
-                return Ok(exit::INTERRUPTED.into());
-            }
-        };
-        match looked {
-            Ok(progress) => {
-                told.tell(&progress);
-                if progress.run.ended_at.is_some() {
-                    output::answer(output, &progress, shown)?;
-                    return Ok(code(&progress).into());
-                }
-            }
-            // Its first event may not be there yet.
-            Err(error) if passes(&error) => told.silence(&error),
-            Err(error) => return Err(error.into()),
+pub(in crate::commands) async fn followed(client: &Client, output: Output, run: RunId, waiting: Waiting) -> Result<ExitCode> {
+    match wait::until_ended(&mut Followed { client, run, told: Told::default() }, run, waiting).await? {
+        Ok(progress) => {
+            output::answer(output, &progress, shown)?;
+            Ok(code(&progress).into())
         }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
-            _ = tokio::signal::ctrl_c() => {
-                eprintln!("switchback: run {run} goes on; `switchback cancel {run}` asks it to stop");
-                return Ok(exit::INTERRUPTED.into());
-            }
-        }
+        Err(code) => Ok(code.into()),
     }
 }
 
-fn passes(error: &ClientError) -> bool {
-    match error.problem() {
-        Some(problem) => matches!(problem.code(), Some(Code::DatabaseUnavailable | Code::Internal | Code::UnknownRun)),
-        None => matches!(error, ClientError::Unreachable { .. } | ClientError::Unreadable { .. }),
+/// A plan's run, step by step.
+struct Followed<'a> {
+    client: &'a Client,
+    run: RunId,
+    told: Told,
+}
+
+impl Watched for Followed<'_> {
+    type End = PlanProgress;
+    const EVERY: Duration = Duration::from_millis(500);
+    const SEE: &'static str = "plan status";
+
+    async fn look(&mut self) -> Result<Option<PlanProgress>, ClientError> {
+        let progress: PlanProgress = match self.client.get(&format!("/v1/plan-runs/{}", self.run)).await {
+            Ok(progress) => progress,
+            Err(error) if has_not_begun(&error) => {
+                self.told.begins(self.run);
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        self.told.tell(&progress);
+        Ok(progress.run.ended_at.is_some().then_some(progress))
     }
+
+    fn silence(&mut self, error: &ClientError) {
+        self.told.silence(error);
+    }
+}
+
+/// The run was asked for, and no worker has taken it up yet.
+fn has_not_begun(error: &ClientError) -> bool {
+    // The second is the word of servers that do not tell a run that has not begun from one of which they know nothing.
+    error.problem().is_some_and(|problem| matches!(problem.code(), Some(Code::NotNow | Code::UnknownRun)))
 }
 
 /// What was told already.
@@ -101,6 +102,7 @@ struct Told {
     asked: BTreeMap<String, i64>,
     late: bool,
     silent: bool,
+    begins: bool,
 }
 
 impl Told {
@@ -124,6 +126,14 @@ impl Told {
         }
     }
 
+    /// It was accepted, and recorded nothing so far.
+    fn begins(&mut self, run: RunId) {
+        self.silent = false;
+        if !std::mem::replace(&mut self.begins, true) {
+            eprintln!("run {run} begins");
+        }
+    }
+
     fn silence(&mut self, error: &ClientError) {
         if !std::mem::replace(&mut self.silent, true) {
             eprintln!("switchback: no answer, waiting for it: {}", visible(&error.to_string()));
@@ -133,19 +143,22 @@ impl Told {
 
 fn line(step: &StepRun) -> String {
     let at = step.ended_at.unwrap_or(step.began_at).format("%H:%M:%SZ");
-    let took = step.took_ms().map(|ms| format!(" after {}", words(ms))).unwrap_or_default();
+    let took = step.took_ms().map(|ms| format!(" after {}", span::took(ms))).unwrap_or_default();
     let said = if step.said.is_empty() { String::new() } else { format!(": {}", visible(&step.said)) };
     format!("{at} {:<8} {}{took}{said}", step.state.as_str(), step.key)
 }
 
 fn asks(question: &QuestionView, run: RunId) -> String {
     let who = if question.by.is_empty() { "anybody who may operate".to_owned() } else { question.by.join(", ") };
+    let roles = if question.roles.is_empty() { String::new() } else { format!(" ({})", question.roles.join(", ")) };
+    let given: Vec<String> = question.given.iter().map(|answer| format!("; {} has said {}", answer.by, answer.choice)).collect();
+    let given = given.concat();
     format!(
-        "? {}: {}\n  {} of {who}, until {}: `switchback plan answer {run} {} --step {}`",
+        "? {}: {}\n  {} of {who}{roles}, until {}{given}: `switchback plan answer {run} {} --step {}`",
         question.step,
         visible(&question.text),
         question.need,
-        question.until.format("%H:%M:%SZ"),
+        question.until.format("%Y-%m-%d %H:%M:%SZ"),
         question.choices.join("|"),
         question.step
     )
@@ -159,35 +172,45 @@ pub(super) fn shown(progress: &PlanProgress) -> String {
     for question in &progress.questions {
         text += &format!("\n{}", asks(question, run.run));
     }
-    text += &format!("\n{} of plan {} {}: {}", run.work, run.plan, stands(run), clock(&progress.clock));
+    text += &format!("\n{} of plan {} {}: {}", run.work, run.plan, stood(progress), clock(&progress.clock));
+    if let Some(waits) = waits(progress) {
+        text += &format!("\n{waits}");
+    }
     if let Some(failure) = &run.failure {
         text += &format!("\n{}", visible(failure));
     }
     text + &format!("\nrun {}", run.run)
 }
 
+/// What no forecast counts.
+fn waits(progress: &PlanProgress) -> Option<String> {
+    let uncounted = progress.steps.iter().filter(|view| progress.clock.waits_for.contains(&view.key));
+    let counted = Asks::counted(uncounted.filter_map(|view| view.asks.as_ref()))?;
+    Some(format!("plus {counted}: how long people take is not known, and no time here counts it ({})", progress.clock.waits_for.join(", ")))
+}
+
 fn row(view: &StepView, run: &PlanRunView) -> [String; 7] {
     let since = |at: chrono::DateTime<chrono::Utc>| format!("+{}", span::words((at - run.began_at).num_milliseconds()));
     let began = view.step.as_ref().map(|step| since(step.began_at)).or(view.expected_at.map(|at| format!("~{}", since(at))));
-    let said = view.step.as_ref().map_or_else(|| view.does.clone(), |step| step.said.clone());
+    let (state, said) = match (&view.step, &view.left_out) {
+        (Some(step), _) => (step.state.as_str(), step.said.clone()),
+        (None, Some(why)) => (StepState::Skipped.as_str(), format!("{why}: {}", view.does)),
+        (None, None) => ("-", view.does.clone()),
+    };
     [
         view.key.clone(),
-        view.step.as_ref().map_or("-", |step| step.state.as_str()).to_owned(),
+        state.to_owned(),
         or_dash(began),
-        or_dash(view.step.as_ref().and_then(StepRun::took_ms).map(words)),
-        or_dash(view.expected_ms.map(words)),
+        or_dash(view.step.as_ref().and_then(StepRun::took_ms).map(span::took)),
+        or_dash(view.expected_ms.map(span::took)),
         if view.critical { "*" } else { "" }.to_owned(),
         said,
     ]
 }
 
 fn clock(clock: &Clock) -> String {
-    let target = clock.target_ms.map(|target| format!(", {} allowed", words(target))).unwrap_or_default();
+    let target = clock.target_ms.map(|target| format!(", {} allowed", span::took(target))).unwrap_or_default();
     let late = if clock.late { " (TOO LATE)" } else { "" };
     let eta = clock.eta.map(|eta| format!(", expected to end at {} from {} earlier runs", eta.format("%H:%M:%SZ"), clock.from_runs)).unwrap_or_default();
-    format!("{}{target}{late}; its steps alone {} (*){eta}", words(clock.elapsed_ms), words(clock.critical_path_ms))
-}
-
-fn words(ms: u64) -> String {
-    span::words(i64::try_from(ms).unwrap_or(i64::MAX))
+    format!("{}{target}{late}; its steps alone {} (*){eta}", span::took(clock.elapsed_ms), span::took(clock.critical_path_ms))
 }

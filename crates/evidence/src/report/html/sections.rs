@@ -6,7 +6,7 @@ use super::{grouped, text};
 use crate::{
     PublicKey,
     report::{
-        Against, CheckShown, CleanUp, Judgement, Kind, Recovery, Report, RunShown, Step,
+        Against, CheckShown, CleanUp, Judgement, Kind, Recorded, Recovery, Report, RunShown, Step,
         steps::{StepResult, between_ms},
         words::{span, subject},
     },
@@ -22,6 +22,7 @@ pub(super) fn all(report: &Report, key: PublicKey) -> String {
         checks(report),
         isolation(report),
         clean_up(report),
+        recorded(report),
         deviations(report),
         steps(report),
         items(report),
@@ -189,6 +190,13 @@ fn cleaned(clean: &CleanUp) -> String {
     known.push(("There before", listed(&clean.inventory_before)));
     known.push(("There after", listed(&clean.inventory_after)));
     section("Clean-up", &facts(&known))
+}
+
+fn recorded(report: &Report) -> String {
+    let row = |recorded: &Recorded| {
+        format!("<tr><td class=\"keep\">{}</td><td>{}</td><td>{}</td></tr>\n", clock(recorded.at), text(recorded.item.as_str()), text(&recorded.words))
+    };
+    table("Recorded of the items", &["At", "Item", "What"], report.recorded.iter().map(row))
 }
 
 fn deviations(report: &Report) -> String {

@@ -1,0 +1,186 @@
+//! A case as a line of text, and what became of it.
+//!
+//!   programs 4711              all faults that chance wants
+//!   programs 4711 faults 17    the first 17 of them
+
+use std::{fmt, panic, str::FromStr};
+
+use engine::sim::{Chaos, Stats};
+
+use crate::{plans, programs, walk};
+
+/// What is done in a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Random workflows.
+    Programs,
+    /// One machine, whatever is allowed.
+    Walk,
+    /// A random recovery plan.
+    Plans,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Programs, Self::Walk, Self::Plans];
+
+    /// As it is written.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Programs => "programs",
+            Self::Walk => "walk",
+            Self::Plans => "plans",
+        }
+    }
+
+    /// What a seed does when nobody says: mostly what is cheap, so that many seeds are tried.
+    #[must_use]
+    pub fn of_seed(seed: u64) -> Self {
+        match seed % 20 {
+            0 => Self::Plans,
+            1..4 => Self::Walk,
+            _ => Self::Programs,
+        }
+    }
+}
+
+/// All that an outcome depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Case {
+    /// What is done.
+    pub kind: Kind,
+    /// Decides everything else.
+    pub seed: u64,
+    /// Most faults that strike; `None`: as many as chance wants.
+    pub faults: Option<u64>,
+}
+
+impl Case {
+    /// What a seed does when nobody says.
+    #[must_use]
+    pub fn of_seed(seed: u64) -> Self {
+        Self { kind: Kind::of_seed(seed), seed, faults: None }
+    }
+
+    /// How often things go wrong: some seeds have quiet worlds, some have wild ones.
+    pub(crate) fn chaos(&self) -> Chaos {
+        let (level, at_most) = (self.seed / 20 % 4, self.faults);
+        match level {
+            0 => Chaos { crash_per_mille: 2, pause_per_mille: 1, lose_per_mille: 3, late_per_mille: 10, jump_per_mille: 0, at_most },
+            1 => Chaos { crash_per_mille: 8, pause_per_mille: 4, lose_per_mille: 15, late_per_mille: 20, jump_per_mille: 5, at_most },
+            2 => Chaos { crash_per_mille: 25, pause_per_mille: 2, lose_per_mille: 5, late_per_mille: 5, jump_per_mille: 20, at_most },
+            _ => Chaos { crash_per_mille: 4, pause_per_mille: 15, lose_per_mille: 30, late_per_mille: 60, jump_per_mille: 0, at_most },
+        }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind.word(), self.seed)?;
+        self.faults.map_or(Ok(()), |faults| write!(f, " faults {faults}"))
+    }
+}
+
+/// A line that is no case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaseError(String);
+
+impl fmt::Display for CaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is no case; one is `programs 4711`, `walk 4711` or `plans 4711`, with ` faults 17` for the first 17 faults only", self.0)
+    }
+}
+
+impl std::error::Error for CaseError {}
+
+impl FromStr for Case {
+    type Err = CaseError;
+
+    fn from_str(line: &str) -> Result<Self, CaseError> {
+        let no_case = || CaseError(line.to_owned());
+        let number = |word: &str| word.parse::<u64>().map_err(|_digits| no_case());
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (kind, seed, faults) = match words.as_slice() {
+            [kind, seed] => (kind, number(seed)?, None),
+            [kind, seed, "faults", faults] => (kind, number(seed)?, Some(number(faults)?)),
+            _ => return Err(no_case()),
+        };
+        let kind = Kind::ALL.into_iter().find(|known| known.word() == *kind).ok_or_else(no_case)?;
+        Ok(Self { kind, seed, faults })
+    }
+}
+
+/// What happened in a case that ended as it should.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Of the engine's world.
+    pub stats: Stats,
+    /// Faults of all kinds that struck.
+    pub faults: u64,
+    /// Virtual time that passed, ms.
+    pub simulated_ms: u64,
+    /// Runs that ended.
+    pub runs: u64,
+    /// Effects of late callers that the outside refused.
+    pub late_refused: u64,
+}
+
+impl Outcome {
+    /// Adds another one's numbers; a sum has no digest.
+    pub fn add(&mut self, other: &Self) {
+        let (stats, of) = (&mut self.stats, &other.stats);
+        stats.polls += of.polls;
+        stats.crashes += of.crashes;
+        stats.pauses += of.pauses;
+        stats.lost_answers += of.lost_answers;
+        stats.late += of.late;
+        stats.jumps += of.jumps;
+        stats.takeovers += of.takeovers;
+        self.faults += other.faults;
+        self.simulated_ms += other.simulated_ms;
+        self.runs += other.runs;
+        self.late_refused += other.late_refused;
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stats, faults, simulated_ms, runs, late_refused } = self;
+        let days = simulated_ms / 86_400_000;
+        writeln!(f, "{runs} runs in {days} days of simulated time, {} steps of processes, {faults} faults struck by chance:", stats.polls)?;
+        writeln!(f, "{} crashes, {} pauses past which others went on, {} lost answers, {} commits that landed late,", stats.crashes, stats.pauses, stats.lost_answers, stats.late)?;
+        write!(f, "{} jumps of the clock, {} takeovers; {late_refused} late effects refused outside", stats.jumps, stats.takeovers)
+    }
+}
+
+/// Carries a case out.
+///
+/// # Errors
+/// What should not have happened, in words.
+pub fn carried_out(case: &Case) -> Result<Outcome, String> {
+    let told = panic::catch_unwind(|| match case.kind {
+        Kind::Programs => programs::carried_out(case),
+        Kind::Walk => walk::carried_out(case),
+        Kind::Plans => plans::carried_out(case),
+    });
+    told.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(text.unwrap_or_else(|| "a panic without words".to_owned()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_is_what_its_line_says() {
+        for line in ["programs 4711", "walk 1", "plans 20 faults 0"] {
+            assert_eq!(line.parse::<Case>().map(|case| case.to_string()), Ok(line.to_owned()));
+        }
+        for line in ["", "programs", "dance 3", "walk -1", "walk 1 faults", "walk 1 faults x", "walk 1 2"] {
+            assert_eq!(line.parse::<Case>(), Err(CaseError(line.to_owned())));
+        }
+    }
+}
