@@ -7,6 +7,7 @@ mod demo;
 mod dist;
 mod guest;
 mod lab;
+mod model;
 mod paths;
 mod rules;
 mod setup;
@@ -26,6 +27,7 @@ cargo xtask test      set-up, all tests, clippy, tidy
 cargo xtask setup     installs what demo and test need, after consent
 cargo xtask rules     breaks the code behind rules of recovery; their tests must notice
 cargo xtask sim       many simulated worlds in which things go wrong; nothing may be lost or doubled
+cargo xtask model     every state that small models of the store protocol can come to, with all rules and without each
 cargo xtask tidy      checks the limits of crates/STYLE.md
 cargo xtask dist      a tarball and a Debian package, proven to hold what they should
 cargo xtask lab       two libvirt sites on this machine, for trying things out
@@ -54,6 +56,7 @@ fn run() -> Result<()> {
         Some("test") => check::command(args),
         Some("rules") => rules::command(args),
         Some("sim") => sim::command(args),
+        Some("model") => model::command(args),
         Some("tidy") => tidy::command(args),
         Some("dist") => dist::command(args),
         Some("lab") => lab::command::run(args),
@@ -69,6 +72,7 @@ fn usage(task: Option<&str>) -> &'static str {
         Some("test") => check::USAGE,
         Some("rules") => rules::USAGE,
         Some("sim") => sim::USAGE,
+        Some("model") => model::USAGE,
         Some("dist") => dist::USAGE,
         Some("lab") => lab::command::USAGE,
         _ => USAGE,
