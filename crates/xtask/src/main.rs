@@ -1,6 +1,7 @@
 //! `cargo xtask`: what a developer or a tester of this checkout runs. Knows the product only by its command line.
 
 mod args;
+mod chaos;
 mod check;
 mod checkout_copy;
 mod demo;
@@ -27,6 +28,7 @@ cargo xtask test      set-up, all tests, clippy, tidy
 cargo xtask setup     installs what demo and test need, after consent
 cargo xtask rules     breaks the code behind rules of recovery; their tests must notice
 cargo xtask sim       many simulated worlds in which things go wrong; nothing may be lost or doubled
+cargo xtask chaos     real processes on a real Postgres, killed; nothing may be lost or doubled
 cargo xtask model     every state that small models of the store protocol can come to, with all rules and without each
 cargo xtask tidy      checks the limits of crates/STYLE.md
 cargo xtask dist      a tarball and a Debian package, proven to hold what they should
@@ -56,6 +58,7 @@ fn run() -> Result<()> {
         Some("test") => check::command(args),
         Some("rules") => rules::command(args),
         Some("sim") => sim::command(args),
+        Some("chaos") => chaos::command(args),
         Some("model") => model::command(args),
         Some("tidy") => tidy::command(args),
         Some("dist") => dist::command(args),
@@ -72,6 +75,7 @@ fn usage(task: Option<&str>) -> &'static str {
         Some("test") => check::USAGE,
         Some("rules") => rules::USAGE,
         Some("sim") => sim::USAGE,
+        Some("chaos") => chaos::USAGE,
         Some("model") => model::USAGE,
         Some("dist") => dist::USAGE,
         Some("lab") => lab::command::USAGE,
