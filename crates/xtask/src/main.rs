@@ -9,6 +9,7 @@ mod dist;
 mod guest;
 mod lab;
 mod model;
+mod mutate;
 mod paths;
 mod rules;
 mod setup;
@@ -28,6 +29,7 @@ cargo xtask test      set-up, all tests, clippy, tidy
 cargo xtask setup     installs what demo and test need, after consent
 cargo xtask rules     breaks the code behind rules of recovery; their tests must notice
 cargo xtask sim       many simulated worlds in which things go wrong; nothing may be lost or doubled
+cargo xtask mutate    breaks the engine and its SQL; simulator, contract suite or races must notice
 cargo xtask chaos     real processes on a real Postgres, killed; nothing may be lost or doubled
 cargo xtask model     every state that small models of the store protocol can come to, with all rules and without each
 cargo xtask tidy      checks the limits of crates/STYLE.md
@@ -57,6 +59,7 @@ fn run() -> Result<()> {
         Some("setup") => setup::command(args),
         Some("test") => check::command(args),
         Some("rules") => rules::command(args),
+        Some("mutate") => mutate::command(args),
         Some("sim") => sim::command(args),
         Some("chaos") => chaos::command(args),
         Some("model") => model::command(args),
@@ -74,6 +77,7 @@ fn usage(task: Option<&str>) -> &'static str {
         Some("setup") => setup::USAGE,
         Some("test") => check::USAGE,
         Some("rules") => rules::USAGE,
+        Some("mutate") => mutate::USAGE,
         Some("sim") => sim::USAGE,
         Some("chaos") => chaos::USAGE,
         Some("model") => model::USAGE,
