@@ -188,9 +188,11 @@ fn whatever_step_fails_for_ever_the_plan_ends_whole_or_put_back_and_is_gone_on_w
 fn a_plan_under_crashes_ends_as_one_without() {
     let seeds: Vec<u64> = (0..40).collect();
     for_each(&seeds, |seed| {
-        // What may be done only once stops a plan whose agent dies over it, as it should; so does an agent that is away for more than a minute.
-        let mut fleet = Fleet::protected(seed, &SMALL.replace("method: POST", "method: PUT").replace("program: /bin/promote", "program: /bin/promote, repeatable: true"));
-        fleet.sim.chaos(Chaos { crash_per_mille: 15, pause_per_mille: 3, lose_per_mille: 20, late_per_mille: 10, jump_per_mille: 0, at_most: None });
+        // What may be done only once stops a plan whose agent dies over it, as it should; an agent that is away for a minute stops it if nobody said
+        // that it is to be asked again.
+        let repeatable = SMALL.replace("method: POST", "method: PUT").replace("program: /bin/promote", "program: /bin/promote, repeatable: true");
+        let mut fleet = Fleet::protected(seed, &repeatable.replace("on: [", "retries: 3, on: ["));
+        fleet.sim.chaos(Chaos { crash_per_mille: 15, pause_per_mille: 10, lose_per_mille: 20, late_per_mille: 10, jump_per_mille: 0, at_most: None });
         for (work, state) in [(Work::Unplanned, MainState::CommitPending), (Work::Commit, MainState::Committed)] {
             let run = fleet.start(work, PlanOptions { fence_timeout_ms: 3_600_000, ..PlanOptions::default() });
             fleet.finish(run).unwrap();

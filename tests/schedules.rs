@@ -112,7 +112,7 @@ fn each_ran_once_or_is_recorded_as_missed(case: &str, scene: &Scene, times: &[Fi
         }
     }
     let started = rows.values().filter(|row| row.kind.started()).count();
-    assert!((passed + 1) * 10 >= started * 9, "{case}: {passed} of {started} passed; a kill may keep one from its targets, not many");
+    assert!(started - passed <= (started / 10).max(1), "{case}: {passed} of {started} passed; a kill may keep one from its targets, not many");
     scene.judged(case);
     for (site, inventory) in scene.inventories() {
         assert!(inventory.objects.iter().all(|object| !object.of_test), "{case}: a copy is left at {site}");
