@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use switchback_tests::{
     drive::{DATA_PORT, item, newest_at},
     lab::{Lab, kvm_or_skip},
@@ -89,7 +89,7 @@ impl Driver<'_> {
                 (said.code == 0).then(|| said.json()["run"].as_str().unwrap().to_owned())
             });
             let view = wait_until_within(Duration::from_secs(300), &format!("the end of {words:?}"), || {
-                self.started_if_it_died_before_it_was_checked(&run);
+                self.started_if_it_died_while_it_is_waited_for(&run);
                 let view = self.product.ask(&["get", "run", &run]);
                 (view["state"] != "open").then_some(view)
             });
@@ -102,12 +102,14 @@ impl Driver<'_> {
         panic!("{words:?} did not succeed in {TRIES} tries; the item is {}", item(self.product, MACHINE));
     }
 
-    /// Whoever recovers a machine waits until it serves, and does not start it twice: if it is killed before that, its owner starts it.
-    fn started_if_it_died_before_it_was_checked(&self, run: &str) {
+    /// Whoever recovers a machine waits until it serves, and whoever protects it for its first point; neither starts what was killed meanwhile: its
+    /// owner does.
+    fn started_if_it_died_while_it_is_waited_for(&self, run: &str) {
         let events = self.product.events(run);
         let newest = events.iter().rev().find_map(|event| event["body"]["command"].as_object().filter(|command| command["kind"] == "activity_scheduled"));
-        let Some(checked) = newest.filter(|command| command["activity"] == "check-machine") else { return };
-        let site = checked["queue"].as_str().unwrap().trim_start_matches("site:").to_owned();
+        let waits = |command: &&serde_json::Map<String, Value>| command["activity"] == "check-machine" || command["activity"] == "await-first-point";
+        let Some(waiting) = newest.filter(waits) else { return };
+        let site = waiting["queue"].as_str().unwrap().trim_start_matches("site:").to_owned();
         if self.lab.running_qemu(&site, MACHINE).is_none() {
             drop(self.lab.try_virsh(&site, &["start", MACHINE]));
         }
