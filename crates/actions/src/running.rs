@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!   spawn in a group of its own ─▶ what it says, piece by piece ─▶ its end
-//!        └ late or unwanted: TERM to the group, KILL after some seconds          dropped: KILL at once
+//!        └ late or unwanted: TERM to the group, KILL after some seconds, gone     dropped: KILL at once
 //! ```
 //!
-//! Invariant: the group is signalled only while its leader has not been waited for, so that its number is its own.
+//! Invariant: the group is signalled only while its leader has not been waited for, so that its number is its own. Who
+//! ends one goes on when the whole group is gone: a signal is not yet an end, and what is told as ended does nothing more.
 
 use std::{
     io,
@@ -14,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::{Child, ChildStdin, Command},
@@ -29,6 +30,8 @@ use crate::limits::{Limits, Over};
 const GRACE: Duration = Duration::from_secs(3);
 /// Between two looks whether it has ended.
 const LOOK: Duration = Duration::from_millis(50);
+/// Between two looks whether those are gone that were killed.
+const LAST_LOOK: Duration = Duration::from_millis(2);
 /// How long what a process has said is still read after its end: somebody who inherited its output may keep it open for ever.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -98,8 +101,11 @@ impl Running {
             tokio::time::sleep(LOOK).await;
         }
         self.signal(Signal::KILL);
-        self.group = None;
+        let group = self.group.take();
         drop(tokio::time::timeout(GRACE, self.child.wait()).await);
+        if let Some(group) = group {
+            gone(group).await;
+        }
         self.readers.abort_all();
     }
 
@@ -124,6 +130,15 @@ impl Drop for Running {
     fn drop(&mut self) {
         // Whoever has ended by itself may have left something that is meant to stay.
         self.signal(Signal::KILL);
+    }
+}
+
+/// Until nobody is left of a group that was killed. Asking does no harm, should its number be another's by now; who is not
+/// gone in time hangs in the kernel, or nobody takes note of its end.
+async fn gone(group: Pid) {
+    let until = Instant::now() + GRACE;
+    while test_kill_process_group(group).is_ok() && Instant::now() < until {
+        tokio::time::sleep(LAST_LOOK).await;
     }
 }
 
