@@ -1,5 +1,5 @@
 //! The kill matrix: at every step of every workflow a crash before the effect, after the effect, after the record, a worker's
-//! crash around the turn that records it, a failure for ever, a cancel. The end state is that of `workflows/STEPS.md`, which
+//! crash around the turn that records it, an attempt that is never heard of again, a failure for ever, a cancel. The end state is that of `workflows/STEPS.md`, which
 //! is written from these very runs; the world's own ledger judges.
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test panics where its sentence does not hold")]
 
@@ -8,7 +8,7 @@ use std::{
     fmt::Write,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
 };
 
@@ -18,32 +18,11 @@ use engine::{
 };
 use provider::ObjectKind;
 use recovery::{MainState, Operation, Rest, TestFailover, allowed_operations};
-use sdk::{Effect, EventBody, Failure, Inbound, Message, RunId, Seq};
-use switchback_tests::{Ending, Scene, ScheduledStep, Work, for_each, judge};
-
-/// What goes wrong at a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    CrashBeforeEffect,
-    CrashAfterEffect,
-    CrashAfterRecord,
-    WorkerDiesBeforeTurn,
-    WorkerDiesAfterTurn,
-    /// A passing trouble after the effect, twice: it is asked for again.
-    Repeats,
-    FailsForEver,
-    FailsForEverAfterEffect,
-    CancelHere,
-}
-
-const PASSING: [Fault; 6] = [
-    Fault::CrashBeforeEffect,
-    Fault::CrashAfterEffect,
-    Fault::CrashAfterRecord,
-    Fault::WorkerDiesBeforeTurn,
-    Fault::WorkerDiesAfterTurn,
-    Fault::Repeats,
-];
+use sdk::{Effect, Failure, RunId, Seq};
+use switchback_tests::{
+    Ending, Scene, ScheduledStep, Work, for_each, judge,
+    strike::{Fault, cancel, gives_up, strike},
+};
 
 /// A run with one fault at one step.
 struct Struck {
@@ -61,12 +40,12 @@ fn a_crash_at_any_step_changes_neither_the_end_nor_the_effects() {
     for_each(&only(), |work| {
         let (clean, steps) = clean(work);
         for step in steps.iter().filter(|step| somebody_is_there(work, step)) {
-            for fault in PASSING {
+            for fault in Fault::passing(step.options) {
                 let case = format!("{work:?} step {} {} {fault:?}", step.seq, step.activity);
-                let struck = strike(work, step.seq, fault);
+                let struck = strike_at(work, step.seq, fault);
                 assert_eq!(struck.ending, clean, "{case}");
                 struck.scene.judged(&case);
-                assert!(struck.crashes > 0 || fault == Fault::Repeats, "{case}: nothing crashed");
+                assert_eq!(struck.crashes > 0, fault.crashes(), "{case}: {} crashes", struck.crashes);
                 assert!(struck.struck > 0, "{case}: nothing was struck");
             }
         }
@@ -80,8 +59,8 @@ fn a_step_that_fails_for_ever_or_is_cancelled_ends_as_the_step_table_says() {
         let (clean, steps) = clean(work);
         let mut section = String::new();
         writeln!(section, "\n## {}\n\nWithout faults: run {:?}, item {}.\n", work.title(), clean.run, clean.item).unwrap();
-        writeln!(section, "| step | where | effect | probe | undone by | after cancel here | after final failure here | the same, effect in doubt |").unwrap();
-        writeln!(section, "|---|---|---|---|---|---|---|---|").unwrap();
+        writeln!(section, "| step | where | effect | probe | undone by | after cancel here | after final failure here | the same, effect in doubt | never answered |").unwrap();
+        writeln!(section, "|---|---|---|---|---|---|---|---|---|").unwrap();
         for step in &steps {
             writeln!(section, "{}", row(work, step)).unwrap();
         }
@@ -189,14 +168,17 @@ fn a_failover_that_waits_for_a_dead_source_can_be_cancelled() {
 
 fn row(work: Work, step: &ScheduledStep) -> String {
     if !somebody_is_there(work, step) {
-        return format!("| {} | {} (gone) | {} | nobody there | – | Cancelled (cancelled): protected | – | – |", step.activity, step.queue, effect(step.effect));
+        return format!("| {} | {} (gone) | {} | nobody there | – | Cancelled (cancelled): protected | – | – | – |", step.activity, step.queue, effect(step.effect));
     }
-    let mut cancelled = strike(work, step.seq, Fault::CancelHere);
-    let mut failed = strike(work, step.seq, Fault::FailsForEver);
-    let mut doubtful = strike(work, step.seq, Fault::FailsForEverAfterEffect);
+    let mut cancelled = strike_at(work, step.seq, Fault::CancelHere);
+    let mut failed = strike_at(work, step.seq, Fault::FailsForEver);
+    let mut doubtful = strike_at(work, step.seq, Fault::FailsForEverAfterEffect);
     let undone: Vec<String> = undos(&doubtful);
-    let endings = [&cancelled, &failed, &doubtful].map(|struck| shown(&struck.ending));
-    for (turn, (struck, fault)) in [(&mut cancelled, "cancel"), (&mut failed, "failure"), (&mut doubtful, "failure in doubt")].into_iter().enumerate() {
+    let mut silent = gives_up(&step.options).then(|| strike_at(work, step.seq, Fault::TimesOutForEver));
+    let endings = [Some(&cancelled), Some(&failed), Some(&doubtful), silent.as_ref()].map(|struck| struck.map_or_else(|| "it waits on".to_owned(), |struck| shown(&struck.ending)));
+    let all = [(Some(&mut cancelled), "cancel"), (Some(&mut failed), "failure"), (Some(&mut doubtful), "failure in doubt"), (silent.as_mut(), "silence")];
+    let all = all.into_iter().filter_map(|(struck, fault)| Some((struck?, fault)));
+    for (turn, (struck, fault)) in all.enumerate() {
         let case = format!("{work:?} step {} {} {fault}", step.seq, step.activity);
         assert!(struck.struck > 0, "{case}: nothing was struck");
         assert_ne!(struck.ending.run, RunState::Suspended, "{case}");
@@ -209,9 +191,9 @@ fn row(work: Work, step: &ScheduledStep) -> String {
         Effect::Idempotent => "not needed",
         Effect::AtMostOnce => "a person",
     };
-    let [cancelled, failed, doubtful] = endings;
+    let [cancelled, failed, doubtful, silent] = endings;
     let undone = if undone.is_empty() { "–".to_owned() } else { undone.join(", ") };
-    format!("| {} | {} | {} | {probe} | {undone} | {cancelled} | {failed} | {doubtful} |", step.activity, step.queue, effect(step.effect))
+    format!("| {} | {} | {} | {probe} | {undone} | {cancelled} | {failed} | {doubtful} | {silent} |", step.activity, step.queue, effect(step.effect))
 }
 
 /// Where the item is said to be as before, it is.
@@ -234,9 +216,9 @@ fn put_back(work: Work, struck: &mut Struck, case: &str) {
         assert_eq!(struck.scene.runs_at(), [record.active_site().clone()], "{case}: where it runs");
     }
     match rest {
-        Rest::Unprotected => {
-            struck.scene.nothing_is_left(case);
-        }
+        // What a source that fell silent keeps of an earlier turn is told; it is never taken from under a loop that may still run.
+        Rest::Unprotected if struck.scene.output(struck.run)["source_stopped"] == false => {}
+        Rest::Unprotected => struck.scene.nothing_is_left(case),
         Rest::Protected if !gone => {
             assert!(struck.scene.replicates().unwrap(), "{case}: no further point arrives");
             struck.scene.ledgers_are_whole(case);
@@ -311,92 +293,18 @@ fn clean(work: Work) -> (Ending, Vec<ScheduledStep>) {
     (ending, scene.steps(run))
 }
 
-fn strike(work: Work, at: Seq, fault: Fault) -> Struck {
+fn strike_at(work: Work, at: Seq, fault: Fault) -> Struck {
     let mut scene = Scene::ready_for(7, work).unwrap();
     let before = ["a", "b"].into_iter().map(|site| (site, scene.lasting(site))).collect();
-    let switch = scene.sim.crash_switch();
     let run = scene.start(work);
-    let struck = Arc::new(AtomicU32::new(0));
-    let armed = Arc::new(AtomicU32::new(0));
-    let again = AtomicBool::new(false);
-    let (hits, arms, store) = (struck.clone(), armed.clone(), scene.sim.store.clone());
-    switch.on_attempt(move |task, moment| {
-        if task.run != run || task.task.seq != at {
-            return Intervention::None;
-        }
-        let first = hits.load(Ordering::SeqCst) == 0;
-        let answer = match (fault, moment) {
-            (Fault::CrashBeforeEffect, Moment::Claimed) | (Fault::CrashAfterEffect, Moment::Performed) | (Fault::CrashAfterRecord, Moment::Reported) if first => {
-                Intervention::Crash
-            }
-            (Fault::Repeats, Moment::Performed) if hits.load(Ordering::SeqCst) < 2 => Intervention::Fail(Failure::retryable("passing", "it passes")),
-            (Fault::FailsForEver, Moment::Claimed) => Intervention::Fail(broken(task).not_applied()),
-            (Fault::FailsForEverAfterEffect, Moment::Performed) => Intervention::Fail(broken(task)),
-            (Fault::CancelHere, Moment::Claimed) if first => {
-                cancel(&store, run);
-                hits.fetch_add(1, Ordering::SeqCst);
-                Intervention::Wait
-            }
-            (Fault::CancelHere, Moment::Claimed) if !has_heard(&store, run) => Intervention::Wait,
-            // One that asks until it is so hears that it is not, else chance would decide whether there is anything to cancel.
-            (Fault::CancelHere, Moment::Performed) if asks_for_ever(task) && !again.swap(true, Ordering::SeqCst) => {
-                Intervention::Fail(Failure::retryable("not-yet", "not yet").not_applied())
-            }
-            (Fault::WorkerDiesBeforeTurn | Fault::WorkerDiesAfterTurn, Moment::Performed) if first => {
-                arms.store(1, Ordering::SeqCst);
-                hits.fetch_add(1, Ordering::SeqCst);
-                Intervention::None
-            }
-            _ => return Intervention::None,
-        };
-        if !matches!(answer, Intervention::None) {
-            hits.fetch_add(1, Ordering::SeqCst);
-        }
-        answer
-    });
-    // 1: the step's report is on its way. 2: it is stored, and the next turn is the one that records it.
-    switch.on_store_call(move |call, after| {
-        if call == "complete_task" && after && armed.load(Ordering::SeqCst) == 1 {
-            armed.store(2, Ordering::SeqCst);
-        }
-        let wanted = match fault {
-            Fault::WorkerDiesBeforeTurn => !after,
-            Fault::WorkerDiesAfterTurn => after,
-            _ => return false,
-        };
-        let strikes = call == "commit_turns" && wanted && armed.load(Ordering::SeqCst) == 2;
-        if strikes {
-            armed.store(0, Ordering::SeqCst);
-        }
-        strikes
-    });
+    let struck = strike(&scene.sim.crash_switch(), &scene.sim.store, Some(run), fault, move |task| task.run == run && task.task.seq == at);
     scene.finish(run).unwrap_or_else(|stuck| panic!("{work:?} at {at} {fault:?}: {stuck}"));
     // An agent may hear that its report counts only after the run has ended.
     let until = scene.sim.store.time() + std::time::Duration::from_secs(20);
     let stats = scene.sim.run_until(switchback_tests::POLLS, |store| store.time() > until).unwrap();
-    switch.clear();
+    scene.sim.crash_switch().clear();
     let (ending, struck) = (scene.ending(run), struck.load(Ordering::SeqCst));
     Struck { scene, run, ending, crashes: stats.crashes, struck, before }
-}
-
-/// What may pass, at steps that give up some day; for those that ask until it is so, what can't pass.
-fn broken(task: &engine::ClaimedTask) -> Failure {
-    if asks_for_ever(task) { Failure::fatal("broken", "it is broken for good") } else { Failure::retryable("broken", "it is broken") }
-}
-
-fn cancel(store: &engine::memory::MemoryStore, run: RunId) {
-    use engine::RunStore;
-    let message = Message::Cancel { by: "ada".into(), reason: "changed my mind".into() };
-    switchback_tests::now(store.send(run, message)).unwrap();
-}
-
-fn asks_for_ever(task: &engine::ClaimedTask) -> bool {
-    task.task.options.retry.max_attempts >= 1_000
-}
-
-/// Whether the run knows that somebody wants it cancelled.
-fn has_heard(store: &engine::memory::MemoryStore, run: RunId) -> bool {
-    store.history(run).is_ok_and(|history| history.events.iter().any(|event| matches!(event.event.body, EventBody::Inbound(Inbound::CancelRequested { .. }))))
 }
 
 fn effect(effect: Effect) -> &'static str {
@@ -423,5 +331,5 @@ changes nothing of the first line of each section. What is done with several ite
 const FOOT: &str = "
 *after cancel here*: the request arrives while the step is carried out; the step still ends, then what was done is undone, unless
 the point of no return is passed: then the cancel is refused and the run goes on. *undone by*: what runs when the step fails in
-doubt, in this order.
+doubt, in this order. *never answered*: each attempt does all and is never heard of again, until its time limits give it up.
 ";

@@ -14,6 +14,7 @@ pub mod place;
 pub mod product;
 pub mod programs;
 pub mod schema;
+pub mod strike;
 pub mod trouble;
 pub mod watch;
 mod work;
@@ -189,8 +190,7 @@ impl Scene {
 
     /// Starts `work`.
     pub fn start(&mut self, work: Work) -> RunId {
-        let (workflow, input) = work.input(self);
-        self.start_workflow(workflow, input, &work.about())
+        self.start_workflow(work.workflow(), work.input(self), &work.about())
     }
 
     /// Starts any workflow.
@@ -235,6 +235,14 @@ impl Scene {
         run_of(&self.sim.store, run).and_then(|run| run.failure).map(|failure| failure.to_string())
     }
 
+    /// What a run gave; null if it has not completed.
+    #[must_use]
+    pub fn output(&self, run: RunId) -> serde_json::Value {
+        let last = self.sim.store.history(run).ok().and_then(|history| history.events.last().map(|stored| stored.event.body.clone()));
+        let Some(sdk::EventBody::Command(sdk::Command::RunCompleted { output })) = last else { return serde_json::Value::Null };
+        output
+    }
+
     /// The item's record as projected.
     #[must_use]
     pub fn record(&self) -> Option<ItemRecord> {
@@ -268,8 +276,8 @@ impl Scene {
     pub fn steps(&self, run: RunId) -> Vec<ScheduledStep> {
         let Ok(history) = self.sim.store.history(run) else { return Vec::new() };
         let scheduled = history.events.into_iter().filter_map(|stored| match stored.event.body {
-            sdk::EventBody::Command(sdk::Command::ActivityScheduled { activity, effect, compensation, queue, .. }) => {
-                Some(ScheduledStep { seq: stored.event.seq, activity, effect, compensation, queue })
+            sdk::EventBody::Command(sdk::Command::ActivityScheduled { activity, effect, compensation, queue, options, .. }) => {
+                Some(ScheduledStep { seq: stored.event.seq, activity, effect, compensation, queue, options })
             }
             sdk::EventBody::Command(_) | sdk::EventBody::Inbound(_) => None,
         });
@@ -290,6 +298,8 @@ pub struct ScheduledStep {
     pub compensation: bool,
     /// Where it was carried out.
     pub queue: TaskQueue,
+    /// Its retries and limits.
+    pub options: sdk::ActivityOptions,
 }
 
 /// The one item of every scene.

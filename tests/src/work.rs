@@ -134,6 +134,32 @@ impl Work {
         }
     }
 
+    /// Name of the workflow that does it.
+    #[must_use]
+    pub fn workflow(self) -> &'static str {
+        match self {
+            Work::Protect => "protect",
+            Work::Failover | Work::FailoverHome | Work::FailoverShutDown | Work::FailoverLatest | Work::FailoverUnfenced => "failover",
+            Work::PlannedFailover => "planned-failover",
+            Work::Failback | Work::FullFailback => "failback",
+            Work::ChangePoint => "change-point",
+            Work::Undo | Work::UndoHome => "undo",
+            Work::Commit | Work::CommitHome | Work::CommitBesideCopy => "commit",
+            Work::Reprotect | Work::ReprotectAgain | Work::ReprotectElsewhere => "reprotect",
+            Work::TestFailover => "test-failover",
+            Work::CleanTest => "clean-test-failover",
+            Work::Drill => "drill",
+            Work::Unprotect | Work::UnprotectAway => "unprotect",
+            Work::Resync => "resync",
+            Work::ChangePolicy => "change-policy",
+            Work::Hold => "hold",
+            Work::Release => "release",
+            Work::Resolve => "resolve",
+            Work::Forget => "forget",
+            Work::GiveBack => "give-back",
+        }
+    }
+
     /// For the step table.
     #[must_use]
     pub fn title(self) -> &'static str {
@@ -209,7 +235,7 @@ impl Work {
         if self == Work::Drill { workflows::drill_workflow_id(&item()) } else { workflows::item_workflow_id(&item()) }
     }
 
-    pub(crate) fn input(self, scene: &Scene) -> (&'static str, Value) {
+    pub(crate) fn input(self, scene: &Scene) -> Value {
         match self {
             Work::Protect => {
                 let away = scene.runs_at() == [site("b")];
@@ -223,34 +249,34 @@ impl Work {
                     checks: vec![],
                     profile: recovery::Profile::Kvm,
                 };
-                ("protect", json(input))
+                json(input)
             }
-            Work::Failover | Work::FailoverHome => ("failover", json(failover(None))),
-            Work::FailoverShutDown => ("failover", json(FailoverInput { shut_down_ms: Some(60_000), choice: PointChoice::Latest, ..failover(None) })),
-            Work::FailoverLatest => ("failover", json(FailoverInput { choice: PointChoice::Latest, ..failover(None) })),
-            Work::Resync => ("resync", json(ResyncInput { item: item() })),
-            Work::ChangePolicy => ("change-policy", json(ChangePolicyInput { item: item(), policy: another_policy(scene) })),
-            Work::Hold => ("hold", json(HoldInput { item: item(), point: newest(scene), by: "ada".into(), reason: "a court asks for it".into() })),
-            Work::Release => ("release", json(ReleaseInput { item: item(), by: "ada".into(), reason: "the court has it".into() })),
-            Work::GiveBack => ("give-back", json(GiveBackInput { item: item() })),
-            Work::Resolve => ("resolve", json(ResolveInput { item: item(), decision: None })),
-            Work::Forget => ("forget", json(ForgetInput { item: item(), by: "ada".into(), left_behind: vec![], named_by: vec![] })),
+            Work::Failover | Work::FailoverHome => json(failover(None)),
+            Work::FailoverShutDown => json(FailoverInput { shut_down_ms: Some(60_000), choice: PointChoice::Latest, ..failover(None) }),
+            Work::FailoverLatest => json(FailoverInput { choice: PointChoice::Latest, ..failover(None) }),
+            Work::Resync => json(ResyncInput { item: item() }),
+            Work::ChangePolicy => json(ChangePolicyInput { item: item(), policy: another_policy(scene) }),
+            Work::Hold => json(HoldInput { item: item(), point: newest(scene), by: "ada".into(), reason: "a court asks for it".into() }),
+            Work::Release => json(ReleaseInput { item: item(), by: "ada".into(), reason: "the court has it".into() }),
+            Work::GiveBack => json(GiveBackInput { item: item() }),
+            Work::Resolve => json(ResolveInput { item: item(), decision: None }),
+            Work::Forget => json(ForgetInput { item: item(), by: "ada".into(), left_behind: vec![], named_by: vec![] }),
             Work::FailoverUnfenced => {
                 let accepted = Acceptance { by: "ada".into(), reason: "the site burns".into() };
-                ("failover", json(failover(Some(accepted))))
+                json(failover(Some(accepted)))
             }
-            Work::PlannedFailover => ("planned-failover", json(planned(Sync::BeforeFailover))),
-            Work::Failback => ("failback", json(planned(Sync::BeforeFailover))),
-            Work::FullFailback => ("failback", json(planned(Sync::DuringFailover))),
-            Work::ChangePoint => ("change-point", json(ChangePointInput { item: item(), choice: oldest(scene) })),
-            Work::Undo | Work::UndoHome => ("undo", json(UndoInput { item: item() })),
-            Work::Commit | Work::CommitHome | Work::CommitBesideCopy => ("commit", json(CommitInput { item: item() })),
-            Work::Reprotect | Work::ReprotectAgain => ("reprotect", json(ReprotectInput { item: item(), location: Location::Original })),
-            Work::ReprotectElsewhere => ("reprotect", json(ReprotectInput { item: item(), location: Location::Alternate })),
-            Work::TestFailover => ("test-failover", json(TestFailoverInput { item: item(), choice: PointChoice::LatestProcessed, checks: vec![], ttl_ms: None, part: Part::default() })),
-            Work::CleanTest => ("clean-test-failover", json(CleanTestInput { item: item() })),
-            Work::Drill => ("drill", json(drill())),
-            Work::Unprotect | Work::UnprotectAway => ("unprotect", json(UnprotectInput { item: item() })),
+            Work::PlannedFailover => json(planned(Sync::BeforeFailover)),
+            Work::Failback => json(planned(Sync::BeforeFailover)),
+            Work::FullFailback => json(planned(Sync::DuringFailover)),
+            Work::ChangePoint => json(ChangePointInput { item: item(), choice: oldest(scene) }),
+            Work::Undo | Work::UndoHome => json(UndoInput { item: item() }),
+            Work::Commit | Work::CommitHome | Work::CommitBesideCopy => json(CommitInput { item: item() }),
+            Work::Reprotect | Work::ReprotectAgain => json(ReprotectInput { item: item(), location: Location::Original }),
+            Work::ReprotectElsewhere => json(ReprotectInput { item: item(), location: Location::Alternate }),
+            Work::TestFailover => json(TestFailoverInput { item: item(), choice: PointChoice::LatestProcessed, checks: vec![], ttl_ms: None, part: Part::default() }),
+            Work::CleanTest => json(CleanTestInput { item: item() }),
+            Work::Drill => json(drill()),
+            Work::Unprotect | Work::UnprotectAway => json(UnprotectInput { item: item() }),
         }
     }
 }

@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use recovery::{Fact, ItemName, ItemRecord, MainState, Operation, Rest, Seen, Side, SiteName, allowed_operations, contradictions};
-use sdk::{CallError, Context, Failure, TimeoutKind, Workflow};
+use sdk::{CallError, Context, Failure, Workflow};
 use serde::{Deserialize, Serialize};
 
 use crate::{declared::LookAtMachines, site_queue, tracked::Tracked};
@@ -103,7 +103,7 @@ async fn look(item: &Tracked, record: &ItemRecord) -> Result<(Vec<Seen>, Vec<Sit
                 reported_at: item.ctx.now(),
             }),
             Err(CallError::Cancelled) => return Err(sdk::Cancelled.into()),
-            Err(CallError::Timeout(TimeoutKind::Queue) | CallError::Exhausted { .. }) => not_heard.push(site.clone()),
+            Err(CallError::Timeout(_) | CallError::Exhausted { .. }) => not_heard.push(site.clone()),
             Err(other) => return Err(other.into()),
         }
     }

@@ -4,14 +4,16 @@ use std::{
     future::poll_fn,
     sync::{Arc, Mutex},
     task::Poll,
+    time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use sdk::{Failure, Lease, Registry, TaskQueue, WorkerId};
 use uuid::Uuid;
 
 use super::{CrashSwitch, Idle, Intervention, Moment, TTL};
 use crate::{
-    ActivityRegistry, ClaimedTask, LeaseStore, Reported, Shown, Step, StoreError, StoreTasks, TaskRunner, TaskSource, Tuning, Verdict, Worker,
+    ActivityRegistry, ClaimedTask, LeaseStore, Reported, Shown, Step, StoreError, StoreTasks, TaskPulse, TaskRunner, TaskSource, Tuning, Verdict, Worker,
     adapters::Inline,
     memory::MemoryStore,
     schedule::Scheduler,
@@ -120,10 +122,12 @@ impl Agent {
     async fn under(&self, lease: Lease) {
         let source: Arc<dyn TaskSource> = Arc::new(StoreTasks { store: Arc::new(self.store.clone()), lease });
         let runner = TaskRunner { registry: self.registry.clone(), source };
+        let mut hanging = Hanging::default();
         loop {
             if let Ok(false) = self.store.renew_lease(lease, TTL).await {
                 return;
             }
+            hanging.beat(&runner, &self.store).await;
             let claimed = match runner.source.claim(&self.queues, 1).await {
                 Ok(claimed) => claimed,
                 Err(StoreError::Fenced(_)) => return,
@@ -132,27 +136,36 @@ impl Agent {
             if claimed.is_empty() {
                 rest(&self.store, &self.idle).await;
             }
-            for task in &claimed {
-                self.carry_out(&runner, task).await;
+            for task in claimed {
+                if let Here::Hangs = self.carry_out(&runner, &task).await {
+                    hanging.0.push((task, self.store.time()));
+                }
             }
         }
     }
 
-    async fn carry_out(&self, runner: &TaskRunner, task: &ClaimedTask) {
+    /// To its report, unless it hangs.
+    async fn carry_out(&self, runner: &TaskRunner, task: &ClaimedTask) -> Here {
         let verdict = match self.at(task, Moment::Claimed).await {
-            Some(failure) => Verdict::Failed(failure),
-            None => runner.attempt(task, &Shown::default()).await,
+            Here::Fails(failure) => Verdict::Failed(failure),
+            Here::GoesOn => runner.attempt(task, &Shown::default()).await,
+            hangs @ Here::Hangs => return hangs,
         };
-        let verdict = self.at(task, Moment::Performed).await.map_or(verdict, Verdict::Failed);
+        let verdict = match self.at(task, Moment::Performed).await {
+            Here::Fails(failure) => Verdict::Failed(failure),
+            Here::GoesOn => verdict,
+            hangs @ Here::Hangs => return hangs,
+        };
         while !matches!(runner.source.report(task, &verdict).await, Ok(Reported::Accepted | Reported::Refused)) {}
-        self.at(task, Moment::Reported).await;
+        self.at(task, Moment::Reported).await
     }
 
-    async fn at(&self, task: &ClaimedTask, moment: Moment) -> Option<Failure> {
+    async fn at(&self, task: &ClaimedTask, moment: Moment) -> Here {
         loop {
             match self.switch.intervenes(task, moment) {
-                Intervention::None => return None,
-                Intervention::Fail(failure) => return Some(failure),
+                Intervention::None => return Here::GoesOn,
+                Intervention::Fail(failure) => return Here::Fails(failure),
+                Intervention::Hang => return Here::Hangs,
                 Intervention::Wait => rest(&self.store, &self.idle).await,
                 Intervention::Crash => {
                     self.switch.throw();
@@ -161,6 +174,35 @@ impl Agent {
             }
         }
     }
+}
+
+/// Attempts that never end, with the times of their last signs of life: their agent gives them, however long nothing happens.
+#[derive(Default)]
+struct Hanging(Vec<(ClaimedTask, DateTime<Utc>)>);
+
+impl Hanging {
+    async fn beat(&mut self, runner: &TaskRunner, store: &MemoryStore) {
+        let mut gone = vec![];
+        for (place, (task, last)) in self.0.iter_mut().enumerate() {
+            let due = task.task.options.timeouts.heartbeat_ms.is_some_and(|limit_ms| store.time() >= *last + Duration::from_millis(limit_ms / 3));
+            if !due {
+                continue;
+            }
+            *last = store.time();
+            if let Ok(TaskPulse::Gone) = runner.source.pulse(task.run, task.task.seq, task.token.attempt, None).await {
+                gone.push(place);
+            }
+        }
+        gone.into_iter().rev().for_each(|place| drop(self.0.remove(place)));
+    }
+}
+
+/// What becomes of an attempt at a moment.
+enum Here {
+    GoesOn,
+    Fails(Failure),
+    /// Nobody ever hears of it again.
+    Hangs,
 }
 
 /// Lets others run until the store changes or time passes.

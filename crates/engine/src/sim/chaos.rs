@@ -105,6 +105,8 @@ pub enum Intervention {
     Crash,
     /// It does not go on; asked again when something has changed.
     Wait,
+    /// It hangs for ever, while its process lives, tells so and goes on with other tasks: its time limit takes it away from there.
+    Hang,
     /// It fails in this way instead of what it would have done, or instead of what it did.
     Fail(sdk::Failure),
 }
