@@ -2,22 +2,30 @@
 #![allow(clippy::unwrap_used, reason = "a test panics where its sentence does not hold")]
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering},
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
 use engine::{
     RunState,
     memory::{MemoryRun, MemoryStore},
-    sim::Chaos,
+    sim::{Chaos, Intervention},
 };
 use recovery::{
     MainState,
     trigger::{KillSwitch, SwitchScope, TriggerPolicy, Verdict},
 };
-use sdk::{Command, EventBody, Message, RunId, replay};
+use sdk::{ActivityOptions, Command, EventBody, Failure, Message, RunId, Seq, replay};
 use serde_json::{Value, json};
-use switchback_tests::{POLLS, Scene, Unheard, Work, for_each, site, watch::notes};
+use switchback_tests::{
+    POLLS, Scene, Unheard, Work, for_each, site,
+    strike::{Fault, strike},
+    watch::notes,
+};
 use workflows::{Ballot, Note};
 
 const POLICY: &str = "
@@ -191,17 +199,26 @@ fn one_source_alone_waits_for_the_other_and_a_policy_that_watches_only_tells() {
 
 #[test]
 fn a_kill_switch_stops_a_failover_that_has_begun_and_everything_is_put_back() {
-    let (mut scene, unheard) = failing_over();
-    let since = scene.sim.store.time();
-    scene.watch.switch(KillSwitch { scope: SwitchScope::Site(site("a")), by: "ada".into(), reason: "not now".into(), since });
-    let told = |store: &MemoryStore| notes(store).iter().any(|note| matches!(&note.note, Note::Noted { switch: Some(_), .. }));
-    scene.sim.run_until(POLLS, told).unwrap();
-    passes(&mut scene, 5);
-    scene.comes_back(unheard);
-    let ended = settles(&mut scene);
-    assert_eq!((&ended[0]["ended"], &ended[0]["problem"]["code"]), (&json!("started"), &json!("cancelled")), "{ended:?}");
-    assert_eq!(scene.record().unwrap().state.main, MainState::Protected);
-    assert!(scene.replicates().unwrap());
+    for first_look_fails in [false, true] {
+        let (mut scene, unheard) = failing_over();
+        let failed = Arc::new(AtomicU32::new(0));
+        let counted = failed.clone();
+        scene.sim.crash_switch().on_attempt(move |task, _| {
+            let fails = first_look_fails && task.task.activity == "load-evidence" && counted.fetch_add(1, Ordering::SeqCst) == 0;
+            if fails { Intervention::Fail(Failure::fatal("broken", "it is broken").not_applied()) } else { Intervention::None }
+        });
+        let since = scene.sim.store.time();
+        scene.watch.switch(KillSwitch { scope: SwitchScope::Site(site("a")), by: "ada".into(), reason: "not now".into(), since });
+        let told = |store: &MemoryStore| notes(store).iter().any(|note| matches!(&note.note, Note::Noted { switch: Some(_), .. }));
+        scene.sim.run_until(POLLS, told).unwrap();
+        assert_eq!(failed.load(Ordering::SeqCst) > 0, first_look_fails);
+        passes(&mut scene, 5);
+        scene.comes_back(unheard);
+        let ended = settles(&mut scene);
+        assert_eq!((&ended[0]["ended"], &ended[0]["problem"]["code"]), (&json!("started"), &json!("cancelled")), "{ended:?}");
+        assert_eq!(scene.record().unwrap().state.main, MainState::Protected);
+        assert!(scene.replicates().unwrap());
+    }
 }
 
 #[test]
@@ -261,4 +278,78 @@ fn who_cancels_an_evaluation_cancels_the_failover_that_it_started() {
     assert_eq!((&ended[0]["ended"], &ended[0]["problem"]["code"]), (&json!("started"), &json!("cancelled")), "{ended:?}");
     assert_eq!(runs_of(&scene, "failover")[0].1.state, RunState::Cancelled);
     assert_eq!(scene.record().unwrap().state.main, MainState::Protected);
+}
+
+/// The steps of an evaluation that starts a failover, from the alerts to its end.
+fn evaluated(fault: Option<(Seq, Fault)>) -> (Scene, Vec<Value>, Vec<(Seq, ActivityOptions)>, u32) {
+    let mut scene = watched(1, Chaos::default(), &POLICY.replace("need: 2", "need: 0"));
+    scene.source_dies();
+    both_fire(&scene);
+    let (run, _) = runs_of(&scene, "trigger").remove(0);
+    let seen: Arc<Mutex<BTreeMap<Seq, ActivityOptions>>> = Arc::default();
+    let (switch, noting) = (scene.sim.crash_switch(), seen.clone());
+    let hits = match fault {
+        Some((at, fault)) => strike(&switch, &scene.sim.store, Some(run), fault, move |task| task.run == run && task.task.seq == at),
+        None => {
+            switch.on_attempt(move |task, _| {
+                if task.run == run {
+                    noting.lock().unwrap().insert(task.task.seq, task.task.options);
+                }
+                Intervention::None
+            });
+            Arc::default()
+        }
+    };
+    let ended = settles(&mut scene);
+    passes(&mut scene, 20);
+    switch.clear();
+    let steps = seen.lock().unwrap().iter().map(|(seq, options)| (*seq, *options)).collect();
+    (scene, ended, steps, hits.load(Ordering::SeqCst))
+}
+
+#[test]
+fn a_fault_that_passes_at_any_step_of_an_evaluation_starts_neither_less_nor_more() {
+    let (scene, clean, steps, _) = evaluated(None);
+    assert_eq!((&clean[0]["ended"], runs_of(&scene, "failover").len()), (&json!("started"), 1), "{clean:?}");
+    assert!(!steps.is_empty(), "an evaluation has no step");
+    let cases: Vec<(Seq, Fault)> = steps.iter().flat_map(|(seq, options)| Fault::passing(*options).map(|fault| (*seq, fault))).collect();
+    for_each(&cases, |case| {
+        let (scene, ended, _, hits) = evaluated(Some(case));
+        assert!(hits > 0, "{case:?}: nothing was struck");
+        assert_eq!(ended[0]["ended"], "started", "{case:?}: {ended:?}");
+        assert_eq!(runs_of(&scene, "failover").len(), 1, "{case:?}");
+        assert_eq!(scene.record().unwrap().state.main, MainState::CommitPending, "{case:?}");
+        scene.judged(&format!("{case:?}"));
+    });
+}
+
+#[test]
+fn an_evaluation_that_is_cancelled_at_any_step_starts_nothing_until_something_else_fires() {
+    let (_, _, steps, _) = evaluated(None);
+    for_each(&steps.iter().map(|(seq, _)| *seq).collect::<Vec<Seq>>(), |seq| {
+        let (mut scene, ended, _, hits) = evaluated(Some((seq, Fault::CancelHere)));
+        assert!(hits > 0, "{seq}: nothing was struck");
+        let later: Vec<&Value> = ended[1..].iter().map(|ended| &ended["ended"]).collect();
+        assert!(ended[0].as_str().is_some_and(|ended| ended.contains("RunCancelled")) && later.iter().all(|ended| *ended == "quiet"), "{seq}: {ended:?}");
+        assert!(runs_of(&scene, "failover").is_empty(), "{seq}");
+        assert_eq!(scene.record().unwrap().state.main, MainState::Protected, "{seq}");
+        both_resolve(&scene);
+        settles(&mut scene);
+        both_fire(&scene);
+        assert_eq!(settles(&mut scene).last().unwrap()["ended"], "started", "{seq}, once more");
+        scene.judged(&format!("{seq}"));
+    });
+}
+
+#[test]
+fn an_evaluation_that_could_not_look_looks_again_and_starts_the_failover() {
+    let (_, _, steps, _) = evaluated(None);
+    let cases: Vec<(Seq, Fault)> = steps.iter().flat_map(|(seq, _)| [Fault::FailsForEver, Fault::FailsForEverAfterEffect].map(|fault| (*seq, fault))).collect();
+    for_each(&cases, |case| {
+        let (scene, ended, _, hits) = evaluated(Some(case));
+        assert!(hits > 0, "{case:?}: nothing was struck");
+        assert_eq!((ended.len(), ended[0]["ended"].as_str(), runs_of(&scene, "failover").len()), (1, Some("started"), 1), "{case:?}: {ended:?}");
+        assert_eq!(scene.record().unwrap().state.main, MainState::CommitPending, "{case:?}");
+        scene.judged(&format!("{case:?}"));
+    });
 }

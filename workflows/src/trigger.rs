@@ -8,6 +8,8 @@
 //! was looked at is taken off the list in the transaction that records the look: an alert is never lost between two evaluations.
 //! 3. An alert is answered once: a failover is started, refused by a person, or only watched. 4. A kill switch is looked at before
 //! each decision and while the failover runs; it cancels it as long as it can be cancelled, and so does who cancels the evaluation.
+//! 5. Whoever can't look looks again later: an evaluation that gave up would leave its alert to nobody. Who cancels one has answered
+//! what fires then.
 
 use std::{future::Future, pin::Pin, time::Duration};
 
@@ -178,9 +180,8 @@ impl Workflow for Trigger {
     async fn run(ctx: Context, input: TriggerInput) -> Result<Evaluated, Failure> {
         let mut evaluation = Evaluation { ctx: ctx.clone(), policy: input.policy.clone(), asking: None, rounds: 0, agreed: None, version: 0, about: Vec::new(), blocked: Default::default() };
         let ended = evaluation.evaluated().await;
-        if ended.as_ref().is_err_and(|failure| failure.code == "cancelled") && !evaluation.about.is_empty() {
-            let alerts = std::mem::take(&mut evaluation.about);
-            evaluation.note(Note::Answered { alerts, answer: format!("the evaluation was cancelled, run {}", ctx.run_id()) });
+        if ended.as_ref().is_err_and(|failure| failure.code == "cancelled") {
+            evaluation.cancelled().await?;
         }
         ended
     }
@@ -210,7 +211,18 @@ impl Evaluation {
         // Who is asked is asked to the end: a successor would ask again.
         while looks < MOST_LOOKS || self.asking.is_some() || self.agreed.is_some() {
             looks += 1;
-            let Some((look, judgement)) = self.look().await? else { return Ok(Evaluated::PolicyRemoved) };
+            let (look, judgement) = match self.look().await {
+                Ok(Some(looked)) => looked,
+                Ok(None) => return Ok(Evaluated::PolicyRemoved),
+                Err(cancelled) if cancelled.code == "cancelled" => return Err(cancelled),
+                // What fires was noted at an earlier look; whoever gives up here loses it until it is told again.
+                Err(failure) => {
+                    if let Some(ended) = self.woken_or_again(failure.code).await? {
+                        return Ok(ended);
+                    }
+                    continue;
+                }
+            };
             match &judgement.verdict {
                 Verdict::Ask | Verdict::Act => {}
                 // Who agreed need not agree again because another run was in the way.
@@ -266,6 +278,19 @@ impl Evaluation {
         let (version, sha256, wakes) = (look.version, look.sha256.clone(), look.wakes.clone());
         self.note(Note::Looked { version, sha256, wakes, judgement: judgement.clone() });
         Ok(Some((look, judgement)))
+    }
+
+    /// Whoever cancels means what fires now, even if nothing was looked at yet: else the next evaluation would begin at once.
+    async fn cancelled(&mut self) -> Result<(), Failure> {
+        if self.about.is_empty() {
+            self.ctx = self.ctx.shielded();
+            let Some(look) = self.read().await? else { return Ok(()) };
+            self.about = judge(&look.policy, &look.evidence, false).alerts.into_iter().map(|alert| alert.id).collect();
+        }
+        if !self.about.is_empty() {
+            self.answered(format!("the evaluation was cancelled, run {}", self.ctx.run_id()));
+        }
+        Ok(())
     }
 
     fn answered(&mut self, answer: String) {
@@ -374,16 +399,20 @@ impl Evaluation {
     /// Until the failover has ended; a kill switch that is turned on meanwhile is handed on to it, once.
     async fn stayed(&self, child: &Child<Failover>) -> Result<(), ChildError> {
         let mut ended = Box::pin(child.ended());
-        let mut told = false;
+        let (mut told, mut until_next) = (false, LONG);
         loop {
-            ended = match race(ended, Box::pin(self.ctx.signal::<Value>(WAKE, LONG))).await {
+            ended = match race(ended, Box::pin(self.ctx.signal::<Value>(WAKE, until_next))).await {
                 First::Left(result, _) => return result.map(drop),
                 First::Right(_, ended) => ended,
             };
             if self.ctx.cancelled() {
                 return ended.await.map(drop);
             }
-            let Ok(Some(look)) = self.read().await else { continue };
+            let Ok(Some(look)) = self.read().await else {
+                until_next = AGAIN; // what was to be seen is not told once more
+                continue;
+            };
+            until_next = LONG;
             let switch = look.evidence.kill_switch(&self.policy).filter(|_| !told);
             if let Some(KillSwitch { by, reason, .. }) = switch {
                 child.cancel(&format!("{by} turned the kill switch on: {reason}"));
