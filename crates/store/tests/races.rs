@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 
 use chrono::DateTime;
 use engine::{
-    ClaimedRun, CommitError, EventRow, LeaseStore, RunState, RunStore, Sent, StartRun, Step, StoreError, TurnWrite, Writer,
+    ClaimedRun, CommitError, EventRow, LeaseStore, RunState, RunStore, Sent, StartRun, Step, StoreError, Sweeps, TurnWrite, Writer,
     schedule::{CatchUp, ClockChange, NewSchedule, NextFire, Overlap, ScheduleSpec, ScheduleStore, Scheduler},
 };
 use sdk::{Event, EventBody, History, Lease, Message, RunId, Seq, WorkerId};
@@ -100,8 +100,12 @@ async fn wait_until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -
 }
 
 async fn somebody_waits_for_a_lock(client: &Client) -> bool {
+    waiting(client).await > 0
+}
+
+async fn waiting(client: &Client) -> i64 {
     let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-    client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0
+    client.query_one(waiting, &[]).await.unwrap().get(0)
 }
 
 #[tokio::test]
@@ -255,4 +259,32 @@ async fn of_many_servers_one_starts_a_fire_time() {
     assert_eq!(store.firings("s", 99).await.unwrap().iter().filter(|row| row.kind.started()).count(), 1);
     let lease = store.open_lease(WorkerId(Uuid::now_v7()), TTL).await.unwrap();
     assert_eq!(store.claim_runs(lease, 9).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn two_who_grant_crossing_locks_do_not_wait_for_each_other() {
+    let scene = Scene::new().await;
+    let (run, watcher, held) = (scene.claimed.run.0, scene.lab.database.client().await, scene.lab.database.client().await);
+    watcher.batch_execute("insert into engine.locks (resource) values ('a'), ('b'), ('c'), ('d')").await.unwrap();
+    held.batch_execute("begin; select 1 from engine.locks where resource in ('c', 'd') for update").await.unwrap();
+    let mut granting = vec![];
+    // The one comes from b to a with c between, the other from a to b with d between.
+    for (place, resources) in [["b", "c", "a"], ["a", "d", "b"]].into_iter().enumerate() {
+        for (number, resource) in resources.into_iter().enumerate() {
+            let seq = i32::try_from(place * 3 + number).unwrap();
+            let ask = "insert into engine.lock_requests (run_id, seq, resources, requested_at) values ($1, $2, array[$3::text], engine.now())";
+            watcher.execute(ask, &[&run, &seq, &resource]).await.unwrap();
+        }
+        let store = scene.lab.store.clone();
+        granting.push(tokio::spawn(async move { store.grant_locks(3).await }));
+        wait_until("so many wait", || async { waiting(&watcher).await > i64::try_from(place).unwrap() }).await;
+    }
+    held.batch_execute("commit").await.unwrap();
+    let mut granted = vec![];
+    for one in granting {
+        granted.push(one.await.unwrap().unwrap());
+    }
+    assert_eq!(granted, [3, 1], "the first has a, b and c, and the other d");
+    let left: i64 = watcher.query_one("select count(*) from engine.lock_requests", &[]).await.unwrap().get(0);
+    assert_eq!(left, 2, "who came later waits for a and b");
 }
