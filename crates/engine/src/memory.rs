@@ -37,6 +37,10 @@ pub trait Faults: Send + Sync {
     fn late(&self) -> Option<Duration> {
         None
     }
+    /// Whether a claim is also given runs that a living worker has: the store's first line of defence fails, its keys do not.
+    fn doubles(&self) -> bool {
+        false
+    }
 }
 
 /// No faults at all.

@@ -22,6 +22,7 @@ use chrono::{DateTime, Utc};
 use sdk::{Registry, TaskQueue};
 
 use crate::{ActivityRegistry, memory::MemoryStore};
+pub use actors::Life;
 pub use chaos::{Chaos, CrashSwitch, Intervention, Moment, Rng};
 use chaos::{Budget, SeededFaults};
 
@@ -39,8 +40,12 @@ const LONGEST_PAUSE_MS: u64 = 40_000;
 /// The same.
 pub const LONGEST_PAUSE: Duration = Duration::from_millis(LONGEST_PAUSE_MS);
 
+/// Most polls without the clock moving: a hundred times what the largest fleet needs, so that somebody who turns in circles is found soon.
+const MOST_OF_ONE_TIME: u64 = 200_000;
+
 type Main = Pin<Box<dyn Future<Output = ()>>>;
 type Birth = Box<dyn Fn(u64, Arc<Mutex<Idle>>) -> Main>;
+type Expected = Box<dyn Fn() -> Option<DateTime<Utc>>>;
 
 /// When an actor last found nothing to do.
 #[derive(Default)]
@@ -71,6 +76,8 @@ pub struct Stats {
     pub late: u64,
     /// Moves of the clock, back or far ahead.
     pub jumps: u64,
+    /// Claims that were also given runs of the living.
+    pub doubles: u64,
     /// Runs that were taken over from somebody whose lease had gone.
     pub takeovers: u64,
     /// What happened in which order: equal for equal seeds.
@@ -103,6 +110,7 @@ pub struct Simulation {
     budget: Arc<Budget>,
     actors: Vec<Actor>,
     tick: Box<dyn FnMut()>,
+    expected: Vec<Expected>,
     stats: Stats,
 }
 
@@ -115,7 +123,7 @@ impl Simulation {
         budget.allows(chaos.at_most);
         let faults = Arc::new(SeededFaults::new(seed, chaos, budget.clone(), switch.clone()));
         let store = MemoryStore::new(start, faults.clone());
-        Self { store, seed, rng: Rng::new(seed), chaos, switch, faults, budget, actors: Vec::new(), tick: Box::new(|| {}), stats: Stats::default() }
+        Self { store, seed, rng: Rng::new(seed), chaos, switch, faults, budget, actors: Vec::new(), tick: Box::new(|| {}), expected: Vec::new(), stats: Stats::default() }
     }
 
     /// Lets outside code crash the actor that is being polled, and strike at calls of the store.
@@ -131,6 +139,12 @@ impl Simulation {
         self.budget.allows(chaos.at_most);
     }
 
+    /// From now on so many claims in a thousand are also given what a living worker owns: two then believe that a run is theirs, as two
+    /// transactions that claim at the same moment may where the store's claim is wrong. The keys of what they write must tell them apart.
+    pub fn double_claims(&mut self, per_mille: u64) {
+        self.faults.double_claims(per_mille);
+    }
+
     /// How many faults have struck until now.
     #[must_use]
     pub fn struck(&self) -> u64 {
@@ -141,7 +155,7 @@ impl Simulation {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let (late, takeovers) = self.store.late_and_taken();
-        Stats { lost_answers: self.faults.lost(), late, takeovers, ..self.stats }
+        Stats { lost_answers: self.faults.lost(), doubles: self.faults.doubled(), late, takeovers, ..self.stats }
     }
 
     /// Called each time the clock moves: what the outside world does by itself.
@@ -174,6 +188,18 @@ impl Simulation {
         self.add(Box::new(move |life, idle| Box::pin(actors::scheduler(store.clone(), actors::identity(seed, place, life), idle))));
     }
 
+    /// Adds a process of another kind: `main` is begun anew for each of its lives, and never ends by itself.
+    pub fn process<M: Future<Output = ()> + 'static>(&mut self, main: impl Fn(Life) -> M + 'static) {
+        let (store, seed) = (self.store.clone(), self.seed);
+        let place = self.actors.len() as u64;
+        self.add(Box::new(move |life, idle| Box::pin(main(Life { id: actors::identity(seed, place, life), store: store.clone(), idle }))));
+    }
+
+    /// Something outside the store is due then: time is not passed over it.
+    pub fn expects(&mut self, due: impl Fn() -> Option<DateTime<Utc>> + 'static) {
+        self.expected.push(Box::new(due));
+    }
+
     fn add(&mut self, birth: Birth) {
         self.actors.push(Actor { birth, main: None, idle: Arc::default(), back_at: None, lives: 0 });
     }
@@ -181,13 +207,18 @@ impl Simulation {
     /// Runs until `done`.
     ///
     /// # Errors
-    /// [`Stuck`] after `polls` polls.
+    /// [`Stuck`] after `polls` polls, or when everybody is so busy that time stands still.
     pub fn run_until(&mut self, polls: u64, mut done: impl FnMut(&MemoryStore) -> bool) -> Result<Stats, Stuck> {
+        let (mut at, mut of_one_time) = (self.store.time(), 0);
         for _ in 0..polls {
             if done(&self.store) {
                 return Ok(self.stats());
             }
+            let now = self.store.time();
+            of_one_time = if now == at { of_one_time + 1 } else { 0 };
+            at = now;
             match self.pick() {
+                Some(_) if of_one_time > MOST_OF_ONE_TIME => break,
                 Some(place) => self.poll(place),
                 None => self.advance(),
             }
@@ -267,7 +298,8 @@ impl Simulation {
     fn advance(&mut self) {
         let now = self.store.time();
         let back = self.actors.iter().filter_map(|actor| actor.back_at).filter(|at| *at > now && *at < DateTime::<Utc>::MAX_UTC).min();
-        let due = [self.store.next_due().filter(|at| *at > now), back].into_iter().flatten().min();
+        let outside = self.expected.iter().filter_map(|due| due());
+        let due = outside.chain(self.store.next_due()).filter(|at| *at > now).chain(back).min();
         let far = due.is_some_and(|at| at > now + TTL * 6) && self.store.sleeps();
         let most = now + if far { STRIDE } else { TTL / 3 };
         let step = (due.unwrap_or(most).min(most) - now).to_std().unwrap_or(TTL / 3) + Duration::from_millis(1);

@@ -16,7 +16,8 @@ impl RunStore for MemoryStore {
         self.atomic("send", |s| Ok(s.send(run, message))).await
     }
     async fn claim_runs(&self, lease: Lease, limit: u32) -> Result<Vec<ClaimedRun>, StoreError> {
-        self.atomic("claim_runs", |s| s.claim_runs(lease, limit)).await
+        let doubles = self.faults.doubles();
+        self.atomic("claim_runs", |s| s.claim_runs(lease, limit, doubles)).await
     }
     async fn owned_runs(&self, lease: Lease) -> Result<Vec<ClaimedRun>, StoreError> {
         self.atomic("owned_runs", |s| {
@@ -108,14 +109,14 @@ impl State {
         }
     }
 
-    fn claim_runs(&mut self, lease: Lease, limit: u32) -> Result<Vec<ClaimedRun>, StoreError> {
+    fn claim_runs(&mut self, lease: Lease, limit: u32, doubles: bool) -> Result<Vec<ClaimedRun>, StoreError> {
         self.fence(lease)?;
         let build = self.builds_of.get(&lease).cloned();
         let free = |id: &RunId, run: &MemoryRun| {
             run.state == RunState::Open
                 && self.may_carry_on(build.as_deref(), run.build.as_deref())
                 && match run.owner {
-                    Some(owner) => !self.leases.contains_key(&owner),
+                    Some(owner) => !self.leases.contains_key(&owner) || doubles && owner != lease,
                     None => self.has_messages(*id),
                 }
         };
@@ -127,7 +128,7 @@ impl State {
         let mut claimed = Vec::new();
         for id in ids {
             if let Some(run) = self.runs.get_mut(&id) {
-                self.takeovers += u64::from(run.owner.is_some());
+                self.takeovers += u64::from(run.owner.is_some_and(|owner| !self.leases.contains_key(&owner)));
                 run.owner = Some(lease);
                 run.epoch += 1;
                 run.build = build.clone().or(run.build.take());

@@ -99,6 +99,22 @@ pub(super) async fn scheduler(store: MemoryStore, id: WorkerId, idle: Arc<Mutex<
     }
 }
 
+/// One life of a process: after a crash there is another.
+pub struct Life {
+    /// Of this life, and of no other.
+    pub id: WorkerId,
+    /// The store that all share.
+    pub store: MemoryStore,
+    pub(super) idle: Arc<Mutex<Idle>>,
+}
+
+impl Life {
+    /// Lets others run until the store changes or time passes.
+    pub async fn rests(&self) {
+        rest(&self.store, &self.idle).await;
+    }
+}
+
 /// A process that carries out tasks.
 pub(super) struct Agent {
     pub(super) store: MemoryStore,

@@ -182,15 +182,18 @@ pub(super) struct SeededFaults {
     rng: Mutex<Rng>,
     lose_per_mille: AtomicU64,
     late_per_mille: AtomicU64,
+    double_per_mille: AtomicU64,
     budget: Arc<Budget>,
     switch: CrashSwitch,
     lost: AtomicU64,
+    doubled: AtomicU64,
 }
 
 impl SeededFaults {
     pub(super) fn new(seed: u64, chaos: Chaos, budget: Arc<Budget>, switch: CrashSwitch) -> Self {
         let rng = Mutex::new(Rng::new(seed ^ 0xFA17));
-        let faults = Self { rng, lose_per_mille: AtomicU64::default(), late_per_mille: AtomicU64::default(), budget, switch, lost: AtomicU64::new(0) };
+        let (lose_per_mille, late_per_mille, double_per_mille) = Default::default();
+        let faults = Self { rng, lose_per_mille, late_per_mille, double_per_mille, budget, switch, lost: AtomicU64::new(0), doubled: AtomicU64::new(0) };
         faults.chaos(chaos);
         faults
     }
@@ -198,6 +201,14 @@ impl SeededFaults {
     pub(super) fn chaos(&self, chaos: Chaos) {
         self.lose_per_mille.store(chaos.lose_per_mille, Ordering::SeqCst);
         self.late_per_mille.store(chaos.late_per_mille, Ordering::SeqCst);
+    }
+
+    pub(super) fn double_claims(&self, per_mille: u64) {
+        self.double_per_mille.store(per_mille, Ordering::SeqCst);
+    }
+
+    pub(super) fn doubled(&self) -> u64 {
+        self.doubled.load(Ordering::SeqCst)
     }
 
     pub(super) fn lost(&self) -> u64 {
@@ -226,5 +237,11 @@ impl Faults for SeededFaults {
         let wanted = rng.strikes(self.late_per_mille.load(Ordering::SeqCst));
         let after = Duration::from_millis(if wanted { rng.below(LATE_MS)? } else { 0 });
         self.budget.grants(wanted).then_some(after)
+    }
+    fn doubles(&self) -> bool {
+        let wanted = self.rng.lock().is_ok_and(|mut rng| rng.strikes(self.double_per_mille.load(Ordering::SeqCst)));
+        let doubles = self.budget.grants(wanted);
+        self.doubled.fetch_add(u64::from(doubles), Ordering::SeqCst);
+        doubles
     }
 }
