@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use crate::{args::Args, paths};
 
 pub(crate) const USAGE: &str = "\
-cargo xtask sim --seeds N [--from S] [--kind programs|walk|plans] [--until-wrong]   many worlds from seeds, in which things go wrong; nothing may be lost or doubled
+cargo xtask sim --seeds N [--from S] [--kind programs|walk|plans|starts] [--until-wrong]   many worlds from seeds, in which things go wrong; nothing may be lost or doubled
 cargo xtask sim --case \"plans 39 faults 17\"                         one of them, twice: its outcome in full";
 
 pub(crate) fn command(mut args: Args) -> Result<()> {

@@ -7,7 +7,7 @@ use std::{fmt, panic, str::FromStr};
 
 use engine::sim::{Chaos, Stats};
 
-use crate::{plans, programs, walk};
+use crate::{plans, programs, starts, walk};
 
 /// What is done in a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,11 +18,13 @@ pub enum Kind {
     Walk,
     /// A random recovery plan.
     Plans,
+    /// Random schedules and alerts.
+    Starts,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Programs, Self::Walk, Self::Plans];
+    pub const ALL: [Self; 4] = [Self::Programs, Self::Walk, Self::Plans, Self::Starts];
 
     /// As it is written.
     #[must_use]
@@ -31,6 +33,7 @@ impl Kind {
             Self::Programs => "programs",
             Self::Walk => "walk",
             Self::Plans => "plans",
+            Self::Starts => "starts",
         }
     }
 
@@ -40,6 +43,7 @@ impl Kind {
         match seed % 20 {
             0 => Self::Plans,
             1..4 => Self::Walk,
+            4 => Self::Starts,
             _ => Self::Programs,
         }
     }
@@ -75,6 +79,22 @@ impl Case {
     }
 }
 
+impl Case {
+    /// How many claims in a thousand are also given what a living worker has: in the quietest worlds and in those that pause most.
+    pub(crate) fn double_claims(&self) -> u64 {
+        match self.seed / 20 % 4 {
+            0 => 20,
+            3 => 40,
+            _ => 0,
+        }
+    }
+
+    /// How many attempts at steps in a thousand fail, before or after their effect.
+    pub(crate) fn attempts_fail(&self) -> u64 {
+        [0, 20, 80, 200][usize::try_from(self.seed / 7 % 4).unwrap_or(0)]
+    }
+}
+
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind.word(), self.seed)?;
@@ -88,7 +108,7 @@ pub struct CaseError(String);
 
 impl fmt::Display for CaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is no case; one is `programs 4711`, `walk 4711` or `plans 4711`, with ` faults 17` for the first 17 faults only", self.0)
+        write!(f, "{:?} is no case; one is `programs 4711`, `walk 4711`, `plans 4711` or `starts 4711`, with ` faults 17` for the first 17 faults only", self.0)
     }
 }
 
@@ -136,6 +156,7 @@ impl Outcome {
         stats.lost_answers += of.lost_answers;
         stats.late += of.late;
         stats.jumps += of.jumps;
+        stats.doubles += of.doubles;
         stats.takeovers += of.takeovers;
         self.faults += other.faults;
         self.simulated_ms += other.simulated_ms;
@@ -150,7 +171,7 @@ impl fmt::Display for Outcome {
         let days = simulated_ms / 86_400_000;
         writeln!(f, "{runs} runs in {days} days of simulated time, {} steps of processes, {faults} faults struck by chance:", stats.polls)?;
         writeln!(f, "{} crashes, {} pauses past which others went on, {} lost answers, {} commits that landed late,", stats.crashes, stats.pauses, stats.lost_answers, stats.late)?;
-        write!(f, "{} jumps of the clock, {} takeovers; {late_refused} late effects refused outside", stats.jumps, stats.takeovers)
+        write!(f, "{} jumps of the clock, {} claims of what the living have, {} takeovers; {late_refused} late effects refused outside", stats.jumps, stats.doubles, stats.takeovers)
     }
 }
 
@@ -163,6 +184,7 @@ pub fn carried_out(case: &Case) -> Result<Outcome, String> {
         Kind::Programs => programs::carried_out(case),
         Kind::Walk => walk::carried_out(case),
         Kind::Plans => plans::carried_out(case),
+        Kind::Starts => starts::carried_out(case),
     });
     told.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -176,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_case_is_what_its_line_says() {
-        for line in ["programs 4711", "walk 1", "plans 20 faults 0"] {
+        for line in ["programs 4711", "walk 1", "plans 20 faults 0", "starts 4 faults 7"] {
             assert_eq!(line.parse::<Case>().map(|case| case.to_string()), Ok(line.to_owned()));
         }
         for line in ["", "programs", "dance 3", "walk -1", "walk 1 faults", "walk 1 faults x", "walk 1 2"] {

@@ -25,6 +25,8 @@ struct Outside {
     made: BTreeMap<String, u32>,
     /// How often each bell was rung; once at most is right.
     rung: BTreeMap<String, u32>,
+    /// Where each dial stands; it is only ever turned on.
+    dials: BTreeMap<String, u64>,
     /// Who is in which room.
     inside: BTreeMap<String, RunId>,
     /// The greatest token that was seen for each thing.
@@ -102,10 +104,10 @@ impl AppError for Broken {
 }
 
 macro_rules! activity {
-    ($name:ident, $word:literal, $effect:ident, $says:literal) => {
+    ($name:ident $([$more:ty])?, $word:literal, $effect:ident, $says:literal) => {
         #[doc = $says]
         #[derive(Debug, Serialize, Deserialize)]
-        pub(crate) struct $name(pub(crate) String);
+        pub(crate) struct $name(pub(crate) String $(, pub(crate) $more)?);
 
         impl Activity for $name {
             const NAME: &'static str = $word;
@@ -124,6 +126,7 @@ macro_rules! activity {
 activity!(Set, "set", Idempotent, "Sets a thing; twice is once.");
 activity!(Unset, "unset", Idempotent, "Undoes that.");
 activity!(Make, "make", Probeable, "Makes a thing; whether it is there can be asked.");
+activity!(Turn[u64], "turn", Idempotent, "Turns a dial to a position; a run turns its dials on, never back.");
 activity!(Ring, "ring", AtMostOnce, "Rings a bell; nobody can tell whether it was rung.");
 activity!(Enter, "enter", Idempotent, "Enters a room that has place for one run.");
 activity!(Leave, "leave", Idempotent, "Leaves it.");
@@ -161,6 +164,29 @@ impl Perform<Make> for Ledger {
         // Who asks is newer than whoever may still be on the way: from here on that one is late.
         let outside = self.admit(thing, job.token).map_err(|_late| Failure::retryable("late", "a newer caller was here").not_applied())?;
         Ok(if outside.made.contains_key(thing) { Probed::Done(()) } else { Probed::NotDone })
+    }
+}
+
+#[async_trait]
+impl Perform<Turn> for Ledger {
+    async fn perform(&self, job: &Job, Turn(dial, to): Turn) -> Result<(), Fault<Broken>> {
+        let mut outside = match self.admit(&dial, job.token) {
+            Ok(outside) => outside,
+            Err(late) => {
+                // Where the dial stands says who is late, whatever the tokens are.
+                let mut outside = self.outside();
+                let at = outside.dials.get(&dial).copied().unwrap_or(0);
+                if at < to {
+                    outside.wrong.push(format!("who came to turn {dial} on from {at} to {to} was refused as late"));
+                }
+                return Err(late);
+            }
+        };
+        let at = outside.dials.insert(dial.clone(), to).unwrap_or(0);
+        if at > to {
+            outside.wrong.push(format!("{dial} was turned back from {at} to {to}"));
+        }
+        Ok(())
     }
 }
 

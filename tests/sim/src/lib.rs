@@ -3,7 +3,8 @@
 //! ```text
 //!   seed ─┬─▶ programs   random workflows on a world that counts; with and without faults they end alike
 //!         ├─▶ walk       one machine, whatever its state allows, while sites, lines, guests and processes fail
-//!         └─▶ plans      a random recovery plan there, committed, back, while processes fail
+//!         ├─▶ plans      a random recovery plan there, committed, back, while processes fail
+//!         └─▶ starts     random schedules and alerts: what is due begins once, and nothing else does
 //!   case ─▶ outcome: what happened in it, or what should not have
 //! ```
 //!
@@ -20,6 +21,7 @@ mod plans;
 mod programs;
 mod script;
 mod shrink;
+mod starts;
 mod walk;
 
 pub use case::{Case, CaseError, Kind, Outcome, carried_out};

@@ -5,9 +5,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use engine::{
     ActivityRegistry, RunState, RunStore, StartRun,
-    sim::{Chaos, Rng, Simulation},
+    sim::{Chaos, Intervention, Moment, Rng, Simulation},
 };
-use sdk::{Command, EventBody, Message, Registry, RunId};
+use sdk::{Command, EventBody, Failure, Message, Registry, RunId};
 use serde_json::json;
 use switchback_tests::until_stored;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::{
     case::{Case, Outcome},
     judge,
-    ledger::{Enter, Leave, Ledger, Left, Make, Ring, Set, Unset},
+    ledger::{Enter, Leave, Ledger, Left, Make, Ring, Set, Turn, Unset},
     script::{Grower, Script, Scripted, WORD, queue},
 };
 
@@ -50,8 +50,8 @@ struct Performed {
 
 pub(crate) fn carried_out(case: &Case) -> Result<Outcome, String> {
     let wanted = wanted(case.seed);
-    let calm = performed(case.seed, Chaos::default(), &wanted, false).map_err(|why| format!("without faults: {why}"))?;
-    let wild = performed(case.seed, case.chaos(), &wanted, true)?;
+    let calm = performed(case, false, &wanted).map_err(|why| format!("without faults: {why}"))?;
+    let wild = performed(case, true, &wanted)?;
     for (number, (wanted, (calm_end, end))) in wanted.iter().zip(calm.ends.iter().zip(&wild.ends)).enumerate() {
         let name = &wanted.script.name;
         let cancelled = wanted.cancelled_at.is_some() && *end == Ended::Cancelled;
@@ -95,7 +95,7 @@ fn stage(seed: u64, chaos: Chaos, ledger: &Ledger) -> Simulation {
         let world = ledger.clone();
         sim.agent(vec![queue()], move || {
             let known = ActivityRegistry::default().with::<Set, _>(world.clone()).with::<Unset, _>(world.clone()).with::<Make, _>(world.clone());
-            known.with::<Ring, _>(world.clone()).with::<Enter, _>(world.clone()).with::<Leave, _>(world.clone())
+            known.with::<Ring, _>(world.clone()).with::<Turn, _>(world.clone()).with::<Enter, _>(world.clone()).with::<Leave, _>(world.clone())
         });
     }
     (0..2).for_each(|_| sim.worker(registry()));
@@ -106,9 +106,27 @@ fn run_of(number: usize) -> RunId {
     RunId(Uuid::from_u64_pair(0x0190_0000_0000_7000 + number as u64, 1))
 }
 
-fn performed(seed: u64, chaos: Chaos, wanted: &[Wanted], cancels: bool) -> Result<Performed, String> {
-    let ledger = Ledger::default();
-    let mut sim = stage(seed, chaos, &ledger);
+/// Some attempts fail before or after their effect, so that later steps meet what earlier ones have left.
+fn some_attempts_fail(sim: &Simulation, seed: u64, per_mille: u64) {
+    let chance = std::sync::Mutex::new(Rng::new(seed ^ 0x0FA1));
+    sim.crash_switch().on_attempt(move |_, moment| {
+        let strikes = moment != Moment::Reported && chance.lock().is_ok_and(|mut chance| chance.strikes(per_mille));
+        let failure = || Failure::retryable("shaky", "the network is shaky");
+        match moment {
+            Moment::Claimed if strikes => Intervention::Fail(failure().not_applied()),
+            Moment::Performed if strikes => Intervention::Fail(failure()),
+            Moment::Claimed | Moment::Performed | Moment::Reported => Intervention::None,
+        }
+    });
+}
+
+fn performed(case: &Case, wild: bool, wanted: &[Wanted]) -> Result<Performed, String> {
+    let (ledger, seed) = (Ledger::default(), case.seed);
+    let mut sim = stage(seed, if wild { case.chaos() } else { Chaos::default() }, &ledger);
+    if wild {
+        sim.double_claims(case.double_claims());
+        some_attempts_fail(&sim, seed, case.attempts_fail());
+    }
     let begun = sim.store.time();
     let send = |sim: &Simulation, run, message: &Message| until_stored(|| sim.store.send(run, message.clone()));
     for (number, Wanted { script, .. }) in wanted.iter().enumerate() {
@@ -121,7 +139,7 @@ fn performed(seed: u64, chaos: Chaos, wanted: &[Wanted], cancels: bool) -> Resul
             send(&sim, run_of(number), &said(word));
         }
     }
-    if cancels {
+    if wild {
         for (at, number, message) in said_later(seed, wanted) {
             until(&mut sim, &ledger, |now| now >= begun + chrono::Duration::seconds(i64::try_from(at).unwrap_or(0)))?;
             send(&sim, run_of(number), &message);

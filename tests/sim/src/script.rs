@@ -12,7 +12,7 @@ use engine::sim::Rng;
 use sdk::{CallError, ClosePolicy, Context, Failure, TaskQueue, Workflow, join::join_all};
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{Enter, Leave, Make, Ring, Set, Unset};
+use crate::ledger::{Enter, Leave, Make, Ring, Set, Turn, Unset};
 
 /// Queue of all agents.
 #[must_use]
@@ -37,6 +37,8 @@ pub(crate) enum Op {
     Make(String),
     /// Rings a bell.
     Ring(String),
+    /// Turns a dial on, position by position, up to this one.
+    Turn(String, u64),
     /// Waits so many seconds.
     Sleep(u64),
     /// Waits for a word.
@@ -73,7 +75,7 @@ fn words(ops: &[Op]) -> u64 {
         Op::Hear => 1,
         Op::Beside(branches, _) => branches.iter().map(|branch| words(branch)).sum(),
         Op::Within(_, ops) => words(ops),
-        Op::Child(_) | Op::Set(_) | Op::Make(_) | Op::Ring(_) | Op::Sleep(_) | Op::Fail => 0,
+        Op::Child(_) | Op::Set(_) | Op::Make(_) | Op::Ring(_) | Op::Turn(..) | Op::Sleep(_) | Op::Fail => 0,
     };
     ops.iter().map(of).sum()
 }
@@ -128,7 +130,7 @@ impl<'a> Grower<'a> {
 
     fn op(&mut self, name: &str, place: Where, depth: u32) -> Op {
         let deep = depth > 0;
-        match self.below(16) {
+        match self.below(18) {
             // What is set within a room would have to be undone there.
             0..4 if place != Where::Room => Op::Set(self.thing(name)),
             4..7 => Op::Make(self.thing(name)),
@@ -153,6 +155,7 @@ impl<'a> Grower<'a> {
                 let room = format!("room {}", self.below(2));
                 Op::Within(room, self.small(name, Where::Room, 1))
             }
+            15 | 16 => Op::Turn(self.thing(name), 2 + self.below(3)),
             _ => Op::Make(self.thing(name)),
         }
     }
@@ -201,7 +204,7 @@ fn set_by(ops: &[Op]) -> Vec<String> {
         Op::Set(thing) => vec![thing.clone()],
         Op::Beside(branches, _) => branches.iter().flat_map(|branch| set_by(branch)).collect(),
         Op::Within(_, ops) => set_by(ops),
-        Op::Child(_) | Op::Make(_) | Op::Ring(_) | Op::Sleep(_) | Op::Hear | Op::Fail => vec![],
+        Op::Child(_) | Op::Make(_) | Op::Ring(_) | Op::Turn(..) | Op::Sleep(_) | Op::Hear | Op::Fail => vec![],
     };
     ops.iter().flat_map(of).collect()
 }
@@ -233,6 +236,12 @@ async fn one(ctx: &Context, op: &Op) -> Result<Vec<String>, Failure> {
             Ok(()) | Err(CallError::Unknown(_)) => vec![format!("rang {bell}")],
             Err(other) => return Err(other.into()),
         },
+        Op::Turn(dial, last) => {
+            for to in 1..=*last {
+                ctx.call(queue(), &Turn(dial.clone(), to)).await?;
+            }
+            vec![format!("turned {dial} to {last}")]
+        }
         Op::Sleep(seconds) => {
             ctx.sleep(Duration::from_secs(*seconds)).await?;
             vec![]

@@ -27,7 +27,7 @@ fn some_hundred_seeds_lose_and_double_nothing() {
     let sum = all_hold(&cases);
     println!("{SEEDS} seeds: {sum}");
     let stats = sum.stats;
-    let seen = [stats.crashes, stats.pauses, stats.lost_answers, stats.late, stats.jumps, stats.takeovers, sum.late_refused];
+    let seen = [stats.crashes, stats.pauses, stats.lost_answers, stats.late, stats.jumps, stats.doubles, stats.takeovers, sum.late_refused];
     assert!(seen.iter().all(|count| *count > 0), "something never went wrong: {seen:?}");
 }
 
