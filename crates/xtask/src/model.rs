@@ -8,6 +8,7 @@ use crate::{args::Args, paths};
 
 pub(crate) const USAGE: &str = "\
 cargo xtask model [--full]            the protocol must hold in every state, and each variant that lacks a rule must be caught; --full takes minutes and 2 GB
+cargo xtask model --part PART          the same of turns, timers, children, locks, unequal or tail alone, with its large cases
 cargo xtask model --trace VARIANT     the shortest way to what goes wrong without that rule
 cargo xtask model --against-postgres --seeds N [--from S] | --seed S     the store in memory and Postgres are asked the same, and must answer and keep the same";
 
@@ -19,7 +20,7 @@ pub(crate) fn command(mut args: Args) -> Result<()> {
     if args.flag("--against-postgres") {
         words.push("--against-postgres".to_owned());
     }
-    for option in ["--trace", "--seeds", "--from", "--seed"] {
+    for option in ["--part", "--trace", "--seeds", "--from", "--seed"] {
         if let Some(value) = args.value(option)? {
             words.extend([option.to_owned(), value]);
         }

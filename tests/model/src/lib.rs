@@ -10,6 +10,7 @@
 
 mod against;
 mod case;
+mod runs;
 mod search;
 mod system;
 mod turns;
@@ -23,11 +24,11 @@ pub use system::System;
 /// Every case in which the protocol must hold.
 #[must_use]
 pub fn protocols() -> Vec<Protocol> {
-    turns::cases::protocols()
+    [turns::cases::protocols(), runs::cases::protocols()].into_iter().flatten().collect()
 }
 
 /// Every variant that lacks a rule.
 #[must_use]
 pub fn variants() -> Vec<Variant> {
-    turns::cases::variants()
+    [turns::cases::variants(), runs::cases::variants()].into_iter().flatten().collect()
 }

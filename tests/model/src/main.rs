@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   model [--full]            every case of the usual size, and every variant; with --full the large ones as well
+//!   model --part PART         the same of one model, the large cases as well
 //!   model --trace VARIANT     the shortest way to what goes wrong without that rule
 //!   model --against-postgres --seeds N [--from S]      the store in memory and Postgres are asked the same, and must answer the same
 //!   model --against-postgres --seed S                  one of these worlds, with all that is asked
@@ -19,14 +20,15 @@ use std::{
 
 use switchback_model::{Compared, Found, Protocol, STUCK, Size, Variant, Verdict, compare_all, protocols, twin, variants};
 
-const USAGE: &str = "model [--full], model --trace VARIANT, or model --against-postgres --seeds N [--from S] | --seed S";
+const USAGE: &str = "model [--full], model --part PART, model --trace VARIANT, or model --against-postgres --seeds N [--from S] | --seed S";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        [] => all(Size::Usual),
-        ["--full"] => all(Size::Full),
+        [] => all(Size::Usual, None),
+        ["--full"] => all(Size::Full, None),
+        ["--part", part] if protocols().iter().any(|case| case.part == *part) => all(Size::Full, Some(part)),
         ["--trace", name] => trace(name),
         ["--against-postgres", "--seeds", count] => number(count).map_or_else(misread, |count| against(1, count)),
         ["--against-postgres", "--seeds", count, "--from", from] => number(count).and_then(|count| Ok((number(from)?, count))).map_or_else(misread, |(from, count)| against(from, count)),
@@ -93,11 +95,12 @@ fn each<T: Sync>(items: &[T], look: impl Fn(&T) -> bool + Sync) -> usize {
     failed.into_inner()
 }
 
-fn all(size: Size) -> ExitCode {
+fn all(size: Size, part: Option<&str>) -> ExitCode {
     let began = Instant::now();
-    let mut cases = protocols();
-    cases.retain(|case| case.size <= size);
-    let variants = variants();
+    let wanted = |of: &str| part.is_none_or(|part| part == of);
+    let (mut cases, mut variants) = (protocols(), variants());
+    cases.retain(|case| case.size <= size && wanted(case.part));
+    variants.retain(|variant| wanted(variant.part));
     let violated = each(&cases, holds);
     let missed = each(&variants, caught);
     let seconds = began.elapsed().as_secs_f64();
