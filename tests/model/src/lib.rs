@@ -13,6 +13,7 @@ mod case;
 mod runs;
 mod search;
 mod system;
+mod tail;
 mod turns;
 pub mod twin;
 
@@ -24,11 +25,11 @@ pub use system::System;
 /// Every case in which the protocol must hold.
 #[must_use]
 pub fn protocols() -> Vec<Protocol> {
-    [turns::cases::protocols(), runs::cases::protocols()].into_iter().flatten().collect()
+    [turns::cases::protocols(), runs::cases::protocols(), tail::cases::protocols()].into_iter().flatten().collect()
 }
 
 /// Every variant that lacks a rule.
 #[must_use]
 pub fn variants() -> Vec<Variant> {
-    [turns::cases::variants(), runs::cases::variants()].into_iter().flatten().collect()
+    [turns::cases::variants(), runs::cases::variants(), tail::cases::variants()].into_iter().flatten().collect()
 }
