@@ -1,6 +1,6 @@
 //! What of the models each run of the tests looks at: the cases below a million states, and every variant that lacks a rule.
 //!
-//! That takes about 10 s of one processor; `cargo xtask model` does the rest.
+//! That takes about 40 s of one processor; `cargo xtask model` does the rest.
 
 use switchback_model::{Found, Size, protocols, variants};
 
