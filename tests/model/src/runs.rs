@@ -8,7 +8,7 @@
 //!
 //! The runs have workflows of their own, so that turns are as long as what was there when they were made, and a late turn says something else than
 //! the one that took its place. Leases are as in the model of turns, but taken over in one step. Nobody ends a ring of those who wait for each
-//! other, but where the model says so: a ring is found as a state from which no way leads on.
+//! other: it is found as a state from which no way leads on.
 //!
 //! Not here: batches of several runs, suspended runs, grandchildren, more than two resources.
 
@@ -69,8 +69,8 @@ pub(crate) enum Broken {
     FreeFirst,
     /// Requests are granted newest first.
     NewestFirst,
-    /// Those who wait for each other wait for ever.
-    RingsStay,
+    /// Whoever grants takes the rows of one request after the other, as it was once.
+    RowsByRequest,
     /// The end of a run frees nothing.
     EndKeepsLocks,
     /// The end of a run empties its inbox before its requests are gone.
@@ -120,8 +120,6 @@ pub(crate) struct Runs {
     pub(crate) most: usize,
     /// Sweeps at a time.
     pub(crate) sweeps: usize,
-    /// Rings of those who wait are broken, as the store does after a while; else there must be none.
-    pub(crate) rings_end: bool,
     pub(crate) faults: Faults,
     pub(crate) broken: &'static [Broken],
 }
@@ -175,8 +173,6 @@ pub(crate) enum Step {
     Abort(usize),
     /// The connection is lost, the backend goes on.
     Drop(usize),
-    /// The store ends a ring of those who wait for each other.
-    BreakRing(usize),
     Due { run: Nr, seq: Nr },
     Fire,
     Grant,
@@ -259,9 +255,6 @@ impl System for Runs {
                     steps.push(Step::Drop(place));
                 }
             }
-            if self.rings_end && !self.breaks(Broken::RingsStay) && self.in_ring(state, place) {
-                steps.push(Step::BreakRing(place));
-            }
         }
         steps.extend((0..state.calls.len()).map(Step::Arrive));
         steps
@@ -283,7 +276,6 @@ impl System for Runs {
                 next.faults.losses -= 1;
                 Self::gone(&mut next, place);
             }
-            Step::BreakRing(place) => Self::gone(&mut next, place),
             Step::Drop(place) => self.disconnect(&mut next, place)?,
             Step::Due { run, seq } => {
                 // Nobody writes this: the clock has come so far.

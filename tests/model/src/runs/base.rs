@@ -104,9 +104,9 @@ impl Open {
     }
 }
 
-/// The place of the transaction for which a statement waits.
+/// A statement waits for another transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Waits(pub(super) usize);
+pub(super) struct Waits;
 
 /// Committed rows, and the transactions that are open, by the places of their sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -145,8 +145,8 @@ impl Base {
         if !self.rows.contains_key(&key) && !self.open[me].writes.contains_key(&key) {
             return Ok(None);
         }
-        if let Some(other) = self.barred(Some(me), key, lock) {
-            return Err(Waits(other));
+        if self.barred(Some(me), key, lock).is_some() {
+            return Err(Waits);
         }
         let row = self.read(me, key);
         if row.is_some() {
@@ -159,8 +159,8 @@ impl Base {
     /// Inserts a row, or gives the one that is there already. An index makes it wait for whoever inserts or deletes there.
     pub(super) fn insert(&mut self, me: usize, key: Key, row: Row) -> Result<Option<Row>, Waits> {
         let writes = |open: &Open| open.writes.get(&key).is_some_and(|written| written.is_none() || !self.rows.contains_key(&key));
-        if let Some(other) = (0..self.open.len()).find(|place| *place != me && writes(&self.open[*place])) {
-            return Err(Waits(other));
+        if (0..self.open.len()).any(|place| place != me && writes(&self.open[place])) {
+            return Err(Waits);
         }
         let there = self.read(me, key);
         if there.is_none() {

@@ -9,15 +9,15 @@ const LOSS: Faults = Faults { losses: 1, ..NO };
 const LOSS_RELEASE: Faults = Faults { losses: 1, releases: 1, ..NO };
 
 const fn timers(script: &'static [Script], most: usize, faults: Faults) -> Runs {
-    Runs { workers: 2, scripts: script, sends: &[(0, Msg::Signal)], most, sweeps: 2, rings_end: false, faults, broken: &[] }
+    Runs { workers: 2, scripts: script, sends: &[(0, Msg::Signal)], most, sweeps: 2, faults, broken: &[] }
 }
 
 const fn children(scripts: &'static [Script], sends: &'static [(u8, Msg)], faults: Faults) -> Runs {
-    Runs { workers: 2, scripts, sends, most: 9, sweeps: 1, rings_end: false, faults, broken: &[] }
+    Runs { workers: 2, scripts, sends, most: 9, sweeps: 1, faults, broken: &[] }
 }
 
 const fn locks(scripts: &'static [Script], sends: &'static [(u8, Msg)], faults: Faults) -> Runs {
-    Runs { workers: 1, scripts, sends, most: 9, sweeps: 2, rings_end: true, faults, broken: &[] }
+    Runs { workers: 1, scripts, sends, most: 9, sweeps: 2, faults, broken: &[] }
 }
 
 const RACE: &[Script] = &[Script::Race];
@@ -65,8 +65,8 @@ pub(crate) fn protocols() -> Vec<Protocol> {
         ("locks", "two want the same; a loss", Size::Each, 3_699, locks(SAME, &[], LOSS)),
         ("locks", "two want the same; a cancel, an expiry, a late call", Size::Usual, 239_587, locks(SAME, CANCEL_FIRST, Faults { calls: 1, ..EXPIRY })),
         ("locks", "two want the same; cancels", Size::Each, 76_886, locks(SAME, CANCEL_BOTH, NO)),
-        ("locks", "one wants both, the other one of them; a cancel, a late call", Size::Each, 38_171, locks(BOTH, CANCEL_FIRST, Faults { calls: 1, ..NO })),
-        ("locks", "three, crosswise; rings are broken", Size::Each, 7_495, locks(CROSSED, &[], NO)),
+        ("locks", "one wants both, the other one of them; a cancel, a late call", Size::Each, 38_281, locks(BOTH, CANCEL_FIRST, Faults { calls: 1, ..NO })),
+        ("locks", "three, crosswise", Size::Each, 7_647, locks(CROSSED, &[], NO)),
     ];
     let named = |(part, name, size, states, runs): (&'static str, &str, Size, usize, Runs)| Protocol { part, name: name.to_owned(), size, states, look: look(runs) };
     cases.into_iter().map(named).collect()
@@ -92,7 +92,7 @@ const VARIANTS: [(&str, &str, &[Broken]); 30] = [
     ("locks", "grant-unchecked", &[Broken::GrantUnchecked]),
     ("locks", "free-first", &[Broken::FreeFirst]),
     ("locks", "newest-first", &[Broken::NewestFirst]),
-    ("locks", "rings-stay", &[Broken::RingsStay]),
+    ("locks", "rows-by-request", &[Broken::RowsByRequest]),
     ("locks", "end-keeps-locks", &[Broken::EndKeepsLocks]),
     ("locks", "inbox-before-locks", &[Broken::LocksLast]),
     ("unequal", "unequal-do-nothing", &[Broken::DoNothing]),

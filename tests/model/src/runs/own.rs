@@ -255,26 +255,6 @@ impl Runs {
         }
     }
 
-    /// For whom a session waits.
-    fn waits_for(&self, state: &State, place: usize) -> Option<usize> {
-        match self.look(&mut state.base.clone(), place, &mut state.sessions[place].clone()) {
-            Went::Waits(other) => Some(other),
-            Went::On | Went::Through | Went::Raised(_) => None,
-        }
-    }
-
-    pub(super) fn in_ring(&self, state: &State, place: usize) -> bool {
-        let mut at = place;
-        for _ in 0..state.sessions.len() {
-            let Some(next) = self.waits_for(state, at) else { return false };
-            if next == place {
-                return true;
-            }
-            at = next;
-        }
-        false
-    }
-
     pub(super) fn go_on(&self, state: &mut State, place: usize) -> Option<()> {
         let mut work = state.sessions[place].clone();
         let went = self.look(&mut state.base, place, &mut work);
@@ -289,7 +269,7 @@ impl Runs {
             Work::Turn { worker, turn, attached, stage, .. } => (*worker, turn.clone(), *attached, stage),
         };
         match went {
-            Went::Waits(_) => return None,
+            Went::Waits => return None,
             Went::On => return Some(()),
             Went::Raised(raised) => {
                 Self::gone(state, place);
@@ -338,7 +318,7 @@ impl Runs {
 
     fn go_on_sweep(state: &mut State, place: usize, sweep: &Sweep, went: &Went) -> Option<()> {
         match went {
-            Went::Waits(_) => None,
+            Went::Waits => None,
             Went::Raised(_) => {
                 Self::gone(state, place);
                 Some(())

@@ -90,16 +90,20 @@ impl Runs {
         }
     }
 
-    /// Locks the next row of the oldest request, or grants it when it has all of them and they are still free.
+    /// Locks the next row of all that its requests want, in the order of their names; or grants the oldest request, if what it wants is
+    /// still free.
     fn grant_next(&self, base: &mut Base, me: usize, left: &mut Vec<Nr>, granted: &mut Vec<Nr>) -> Result<Went, Waits> {
         let run = left[0];
         let Some(Row::Request { seq, wants, .. }) = base.read(me, Key::Request(run)) else { return Ok(Went::Through) };
-        let wanted: Vec<Key> = (0..2).filter(|resource| wants >> resource & 1 == 1).map(Key::Lock).collect();
+        let of = |wants: u8| (0..2).filter(move |resource| wants >> resource & 1 == 1).map(Key::Lock);
+        let wanted: Vec<Key> = of(wants).collect();
         let checked = !self.breaks(Broken::GrantUnchecked);
-        if let Some(next) = wanted.iter().find(|key| !base.open[me].holds(**key, Lock::Update)) {
+        let all = left.iter().fold(0, |all, run| if let Some(Row::Request { wants, .. }) = base.read(me, Key::Request(*run)) { all | wants } else { all });
+        let first: Vec<Key> = if self.breaks(Broken::RowsByRequest) { wanted.clone() } else { of(all).collect() };
+        if let Some(next) = first.iter().find(|key| !base.open[me].holds(**key, Lock::Update)) {
             base.insert(me, *next, Row::Lock { epoch: 0, holder: None })?;
             base.lock(me, *next, Lock::Update)?;
-            if wanted.iter().any(|key| !base.open[me].holds(*key, Lock::Update)) {
+            if first.iter().any(|key| !base.open[me].holds(*key, Lock::Update)) {
                 return Ok(Went::On);
             }
         }

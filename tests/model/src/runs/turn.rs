@@ -68,13 +68,13 @@ pub(super) enum Went {
     /// It has something left to do.
     On,
     Through,
-    Waits(usize),
+    Waits,
     Raised(Raised),
 }
 
 impl From<Waits> for Went {
-    fn from(waits: Waits) -> Self {
-        Self::Waits(waits.0)
+    fn from(_: Waits) -> Self {
+        Self::Waits
     }
 }
 
