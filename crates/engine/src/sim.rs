@@ -189,7 +189,7 @@ impl Simulation {
     }
 
     /// Adds a process of another kind: `main` is begun anew for each of its lives, and never ends by itself.
-    pub fn process<M: Future<Output = ()> + 'static>(&mut self, main: impl Fn(Life) -> M + 'static) {
+    pub fn takes_part<M: Future<Output = ()> + 'static>(&mut self, main: impl Fn(Life) -> M + 'static) {
         let (store, seed) = (self.store.clone(), self.seed);
         let place = self.actors.len() as u64;
         self.add(Box::new(move |life, idle| Box::pin(main(Life { id: actors::identity(seed, place, life), store: store.clone(), idle }))));

@@ -164,9 +164,9 @@ fn stage(case: &Case, wanted: &Wanted, wild: bool, ledger: &Ledger, desk: &Desk,
     }
     for _ in 0..2 {
         let (wire, told) = (wire.clone(), desk.clone());
-        sim.process(move |life| receiving::receiver(life, wire.clone(), told.clone()));
+        sim.takes_part(move |life| receiving::receiver(life, wire.clone(), told.clone()));
         let looked_at = desk.clone();
-        sim.process(move |life| evaluations::waker(life, looked_at.clone()));
+        sim.takes_part(move |life| evaluations::waker(life, looked_at.clone()));
     }
     sim
 }
