@@ -4,6 +4,7 @@ use std::{
     pin::pin,
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use chrono::DateTime;
@@ -222,4 +223,18 @@ fn a_host_that_boots_asks_the_target_before_it_starts_what_is_replicated() {
     f.a.report_all_again();
     let source = f.a.reports().into_iter().find_map(|report| report.source).unwrap();
     assert_eq!((source.power, source.autostart), (PowerState::Running, false), "what somebody starts all the same is seen");
+}
+
+#[test]
+fn a_machine_that_waits_for_its_start_does_not_start_once_it_is_fenced() {
+    let f = Fixture::new();
+    let power = || f.world.machine(&f.a.name, "vm").unwrap().power;
+    let call = |attempt| Call::new(EffectToken { era: 1, grant_epoch: 2, seq: 1, run_epoch: 1, attempt }, "test");
+    f.world.set_down(&f.a.name, true);
+    f.world.set_down(&f.a.name, false);
+    let first = finish(f.a.shut_down(&call(1), &f.item, "vm", Duration::from_secs(60))).unwrap();
+    assert_eq!((f.world.replicate(&f.item), power()), (Step::Paused, PowerState::Off));
+    assert_eq!((finish(f.a.shut_down(&call(2), &f.item, "vm", Duration::from_secs(60))).unwrap(), power()), (first, PowerState::Off));
+    finish(f.a.lift_fence(&call(3), &f.item, "vm")).unwrap();
+    assert_eq!((f.world.replicate(&f.item), power()), (Step::Paused, PowerState::Off), "nobody waits for its start any more");
 }
