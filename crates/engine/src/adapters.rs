@@ -2,10 +2,12 @@
 
 mod drive;
 mod keeper;
+mod spool;
 mod threads;
 
 pub use drive::{DriveTuning, run_scheduler, run_tasks, run_worker};
 pub use keeper::ThreadKeeper;
+pub use spool::Spool;
 pub use threads::{Inline, PlainThreads};
 
 /// Runs short jobs off the caller's thread.

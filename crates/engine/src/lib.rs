@@ -17,6 +17,7 @@ pub mod schedule;
 pub mod sim;
 pub mod trace;
 pub mod turns;
+pub mod witness;
 pub mod worker;
 
 pub use activities::{ActivityRegistry, Fault, Job, Perform, Probed, Pulse, Shown};

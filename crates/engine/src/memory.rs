@@ -75,6 +75,16 @@ impl MemoryStore {
         Self { state: Arc::new(Mutex::new(self.lock().clone())), faults: self.faults.clone() }
     }
 
+    /// Comes back as a copy that was made of it before, as a promoted standby or a restored backup does: whatever was written since is gone.
+    /// Time goes on.
+    pub fn come_back_as(&self, copy: &Self) {
+        let copy = copy.lock().clone();
+        let mut state = self.lock();
+        let now = state.now;
+        *state = copy;
+        state.now = now;
+    }
+
     /// Facts recorded by committed turns since they were taken last, in order. Nobody else sees them any more.
     #[must_use]
     pub fn take_projections(&self) -> Vec<(RunId, crate::ProjectionRow)> {

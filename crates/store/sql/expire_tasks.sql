@@ -1,5 +1,5 @@
 -- Ends tasks without anybody's report: cancelled before they began (or while nobody looks, if they only look), past their queue or total limit, past their last attempt, or
--- begun by somebody who fell silent and taken over by nobody within the queue limit.
+-- begun by somebody who fell silent and taken over by nobody within the queue limit. Those of held runs wait with them.
 -- $1 limit bigint. One row: how many.
 -- Index: none that fits all four; the table holds open work only. Locks: the task rows, skipping locked ones.
 with clock as materialized (
@@ -19,7 +19,7 @@ with clock as materialized (
                             + (t.options #>> '{timeouts,queue_ms}')::float8 * interval '1 ms' < clock.at then 'heartbeat'
                end as ending
     ) judged
-    where judged.ending is not null
+    where judged.ending is not null and not exists (select from engine.held h where h.run_id = t.run_id)
     order by t.run_id, t.seq limit $1 for update of t skip locked
 ), ended as (
     delete from engine.tasks t using over where t.run_id = over.run_id and t.seq = over.seq

@@ -23,6 +23,17 @@ pub enum Lost {
     Unreadable(String),
 }
 
+impl Lost {
+    /// Refused because the database server was started anew and is not known yet: nothing was written.
+    #[must_use]
+    pub fn is_checking(&self) -> bool {
+        said(self).is_some_and(|db| db.code().code() == NOT_KNOWN)
+    }
+}
+
+/// Of a server that was started anew.
+const NOT_KNOWN: &str = "SB005";
+
 /// Why a database can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -118,7 +129,7 @@ fn said(lost: &Lost) -> Option<&DbError> {
 /// Rolled back for a reason that passes: conflict, shutdown, lack of resources, a server that became a standby.
 fn passes(code: &SqlState) -> bool {
     let class = code.code().get(..2).unwrap_or_default();
-    matches!(class, "08" | "40" | "53" | "57" | "58") || *code == SqlState::LOCK_NOT_AVAILABLE || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+    matches!(class, "08" | "40" | "53" | "57" | "58") || *code == SqlState::LOCK_NOT_AVAILABLE || *code == SqlState::READ_ONLY_SQL_TRANSACTION || code.code() == NOT_KNOWN
 }
 
 /// The rows are to blame, and no repetition mends them: values, constraints, limits of size and depth, what a projection raises.

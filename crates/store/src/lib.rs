@@ -26,6 +26,7 @@ mod runs;
 mod schedules;
 mod sql;
 mod sweeps;
+pub mod tail;
 mod tasks;
 pub mod testing;
 pub mod trigger_sources;

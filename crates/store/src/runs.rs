@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use engine::{ClaimedRun, CommitError, InboxRow, RunStore, Sent, StartRun, Started, StoreError, TurnWrite, Writer};
+use engine::{ClaimedRun, CommitError, InboxRow, RunStore, Sent, StartRun, Started, StoreError, TurnWrite, Writer,
+    witness::{MessageNote, Note, RunNote},
+};
 use sdk::{Hash, History, Lease, Message, RunId, Seq, WorkerId};
 use serde_json::Value;
 use tokio_postgres::Row;
@@ -19,7 +21,11 @@ use crate::{
 impl RunStore for PgStore {
     async fn start_run(&self, start: StartRun) -> Result<Started, StoreError> {
         let query = &sql::START_RUN;
-        self.started(&start).await.map_err(|lost| store_error(query.attempted, lost))
+        let started = self.started(&start).await.map_err(|lost| store_error(query.attempted, lost))?;
+        if started == Started::New {
+            self.noted(|| vec![Note::Run(RunNote { run: start.run, seq: -1, hash: None, start: Some(start.start.clone()) })]).await;
+        }
+        Ok(started)
     }
 
     async fn send(&self, run: RunId, message: Message) -> Result<Sent, StoreError> {
@@ -33,7 +39,11 @@ impl RunStore for PgStore {
                 other => Err(Lost::Unreadable(other.to_owned())),
             }
         };
-        sent.await.map_err(|lost| store_error(query.attempted, lost))
+        let sent = sent.await.map_err(|lost| store_error(query.attempted, lost))?;
+        if sent == Sent::Accepted {
+            self.noted(|| vec![Note::Message(MessageNote { run, key: message.key(), body: message.clone() })]).await;
+        }
+        Ok(sent)
     }
 
     async fn claim_runs(&self, lease: Lease, limit: u32) -> Result<Vec<ClaimedRun>, StoreError> {

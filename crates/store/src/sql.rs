@@ -19,6 +19,14 @@ macro_rules! queries {
 }
 
 queries! {
+    HEAR_WITNESS = "hear_witness", "telling that a witness lives";
+    FORGET_WITNESS = "forget_witness", "telling that a witness goes";
+    TESTIFY = "testify", "testifying";
+    CONCLUDE_CHECK = "conclude_check", "asking whether the database server is known";
+    STORE_LIFE = "store_life", "reading which life of the store this is";
+    WITNESSES = "witnesses", "reading witnesses";
+    FINDINGS = "findings", "reading what the store lacks";
+    SETTLE = "settle", "settling a run";
     OPEN_LEASE = "open_lease", "opening a lease";
     DECLARE_BUILD = "declare_build", "saying which build a worker is";
     BUILDS = "builds", "listing builds";

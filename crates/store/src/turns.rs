@@ -3,7 +3,7 @@
 //! Invariants: 1. Whatever the caller hands in arrives in that one call; an absent list is left out rather than sent empty.
 //! 2. U+0000, which Postgres keeps in no text, arrives as U+FFFD in the rows beside the events; the events have it as it was.
 
-use engine::{ChildRow, CommitError, RunState, TaskRow, TurnWrite};
+use engine::{ChildRow, CommitError, RunState, TaskRow, TurnWrite, witness::heads};
 use sdk::{Kin, Lease, Message};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -30,17 +30,19 @@ struct Columns<'a> {
 }
 
 impl PgStore {
-    pub(crate) async fn write_turns(&self, lease: Lease, turns: &[TurnWrite]) -> Result<(), CommitError> {
+    pub(crate) async fn write_turns(&self, lease: Lease, written: &[TurnWrite]) -> Result<(), CommitError> {
         let query = &sql::COMMIT_TURNS;
-        let with_events = turns.iter().any(|turn| turn.close.is_some() && !turn.events.is_empty());
-        let events = columns(turns);
-        let mut rest = rest(turns);
+        let with_events = written.iter().any(|turn| turn.close.is_some() && !turn.events.is_empty());
+        let events = columns(written);
+        let mut rest = rest(written);
         replace_nul(&mut rest);
         let Columns { runs, seqs, kinds, bodies, keys, turns, hashes, consumed_runs, consumed_keys } = events;
         let (worker, epoch) = (lease.worker.0, lease.epoch);
         let params: Params<'_> =
             &[&worker, &epoch, &runs, &seqs, &kinds, &bodies, &keys, &turns, &hashes, &consumed_runs, &consumed_keys, &rest];
-        self.rows(query, params).await.map(drop).map_err(|lost| commit_error(query.attempted, lease, with_events, lost))
+        self.rows(query, params).await.map_err(|lost| commit_error(query.attempted, lease, with_events, lost))?;
+        self.noted(|| heads(written)).await;
+        Ok(())
     }
 }
 

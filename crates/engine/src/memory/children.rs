@@ -21,11 +21,11 @@ impl State {
         self.tell(parent, answer);
     }
 
-    /// The words of a batch, by whom they are for and by key, as Postgres inserts them.
+    /// The words of a batch, by whom they are for and in the order in which they were told, as Postgres inserts them.
     pub(super) fn tell_all_kin(&mut self, turns: &[TurnWrite]) {
         let words = turns.iter().flat_map(|turn| turn.told.iter().map(|told| (turn.run, told)));
         let mut words: Vec<(RunId, Message)> = words.filter_map(|(run, told)| Some((self.kin(run, told.to)?, told.message.clone()))).collect();
-        words.sort_by_cached_key(|(relative, message)| (*relative, message.key()));
+        words.sort_by_key(|(relative, _)| *relative);
         words.into_iter().for_each(|(relative, message)| self.tell(relative, message));
     }
 

@@ -1,0 +1,311 @@
+//! A witness's notes in a file: one JSON line a note, flushed before it counts, written anew when most of it is out of date.
+//!
+//! ```text
+//!   {"v":1,"witness":"…"}          who this is; the file outlives the process
+//!   {"at":1764000000,"note":"run",…}
+//! ```
+//!
+//! Invariants: 1. [`Spool::note`] returns when its lines are on the disk. 2. A line that was torn by a crash was never counted. 3. One process
+//! at a time. 4. Notes live for a day, and there are at most so many: a store further behind than a day is brought back by people, who know it.
+
+#![expect(clippy::disallowed_methods, reason = "this is an adapter")]
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use sdk::{RunId, Seq};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::witness::{EffectNote, MessageNote, Note, RunNote, SLICE, Testimony, Witness};
+
+/// Life of a note, in seconds.
+const LIFE_S: u64 = 24 * 3600;
+/// Most notes: some ten megabytes.
+const MOST: usize = 100_000;
+/// A message or outcome larger than this is not noted whole: the file is for many small ones.
+const BODY_BYTES: usize = 64 << 10;
+/// Lines that are out of date before the file is written anew.
+const STALE_LINES: usize = 10_000;
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    v: u8,
+    witness: Uuid,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    at: u64,
+    body: Note,
+}
+
+/// What a note is about; a newer one about the same takes its place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum About {
+    Run(RunId),
+    Message(RunId, String),
+    Effect(RunId, Seq),
+}
+
+struct Inner {
+    file: File,
+    lines: usize,
+    kept: BTreeMap<About, (u64, Note)>,
+    /// In the order of their first line, for dropping the oldest and for the order of messages.
+    order: VecDeque<(u64, About)>,
+}
+
+/// A file of notes.
+pub struct Spool {
+    path: PathBuf,
+    witness: Uuid,
+    inner: Mutex<Inner>,
+    _lock: File,
+}
+
+impl Spool {
+    /// Opens a file of notes, or makes it for a witness `fresh`.
+    ///
+    /// # Errors
+    /// The file can't be used, or another process has it.
+    pub fn open(path: &Path, fresh: Uuid) -> io::Result<Self> {
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir)?;
+        }
+        let lock = File::options().create(true).truncate(false).write(true).open(path.with_extension("lock"))?;
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+            .map_err(|error| io::Error::new(io::Error::from(error).kind(), format!("another process writes {}", path.display())))?;
+        let (witness, notes) = read(path)?.unwrap_or((fresh, vec![]));
+        let file = File::options().create(true).append(true).open(path)?;
+        let mut inner = Inner { file, lines: notes.len(), kept: BTreeMap::new(), order: VecDeque::new() };
+        for Line { at, body } in notes {
+            inner.keep(at, body);
+        }
+        inner.write_anew(path, witness)?;
+        Ok(Self { path: path.to_owned(), witness, inner: Mutex::new(inner), _lock: lock })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Witness for Spool {
+    fn id(&self) -> Uuid {
+        self.witness
+    }
+
+    fn note(&self, notes: &[Note]) -> io::Result<()> {
+        if notes.is_empty() {
+            return Ok(());
+        }
+        let at = now_s();
+        let mut inner = self.inner();
+        let mut text = String::new();
+        for note in notes {
+            let note = short(note.clone());
+            text += &serde_json::to_string(&Line { at, body: note.clone() })?;
+            text.push('\n');
+            inner.keep(at, note);
+        }
+        inner.lines += notes.len();
+        inner.file.write_all(text.as_bytes())?;
+        inner.file.sync_data()?;
+        inner.forget(at);
+        if inner.lines > inner.kept.len() + STALE_LINES {
+            inner.write_anew(&self.path, self.witness)?;
+        }
+        Ok(())
+    }
+
+    fn testimony(&self) -> Vec<Testimony> {
+        let mut inner = self.inner();
+        inner.forget(now_s());
+        let mut slices = vec![Testimony::default()];
+        let notes: Vec<Note> = inner.order.iter().filter_map(|(_, about)| inner.kept.get(about)).map(|(_, note)| note.clone()).collect();
+        // Attempts first: whoever puts a run back must know which tokens were shown.
+        let (effects, others): (Vec<Note>, Vec<Note>) = notes.into_iter().partition(|note| matches!(note, Note::Effect(_)));
+        for note in effects.into_iter().chain(others) {
+            if slices.last().is_none_or(|slice| slice.len() >= SLICE) {
+                slices.push(Testimony::default());
+            }
+            let Some(slice) = slices.last_mut() else { continue };
+            match note {
+                Note::Run(note) => slice.runs.push(note),
+                Note::Message(note) => slice.messages.push(note),
+                Note::Effect(note) => slice.effects.push(note),
+            }
+        }
+        slices
+    }
+}
+
+impl Inner {
+    fn keep(&mut self, at: u64, note: Note) {
+        let about = about(&note);
+        let merged = match (self.kept.remove(&about), note) {
+            // Who accepted a run and took its turns as well knows both.
+            (Some((_, Note::Run(before))), Note::Run(now)) => {
+                let start = now.start.clone().or(before.start.clone());
+                let newest = if now.seq >= before.seq { now } else { before };
+                Note::Run(RunNote { start, ..newest })
+            }
+            (None, note) => {
+                self.order.push_back((at, about.clone()));
+                note
+            }
+            (Some(_), note) => note,
+        };
+        self.kept.insert(about, (at, merged));
+    }
+
+    /// Those that are older than a day, and the oldest of too many.
+    fn forget(&mut self, now: u64) {
+        while let Some((first, about)) = self.order.pop_front() {
+            let newest = self.kept.get(&about).map_or(first, |(at, _)| *at);
+            match (self.order.len() >= MOST, first + LIFE_S >= now, newest + LIFE_S >= now) {
+                (false, true, _) => return self.order.push_front((first, about)),
+                // It was renewed since: its place is among those of that time.
+                (false, false, true) => self.order.push_back((newest, about)),
+                (true, _, _) | (false, false, false) => drop(self.kept.remove(&about)),
+            }
+        }
+    }
+
+    /// Whole or not at all: written beside, flushed, renamed.
+    fn write_anew(&mut self, path: &Path, witness: Uuid) -> io::Result<()> {
+        let part = path.with_extension("part");
+        let mut file = File::create(&part)?;
+        let mut text = serde_json::to_string(&Head { v: 1, witness })?;
+        text.push('\n');
+        for (at, note) in self.order.iter().filter_map(|(_, about)| self.kept.get(about)) {
+            text += &serde_json::to_string(&Line { at: *at, body: note.clone() })?;
+            text.push('\n');
+        }
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&part, path)?;
+        if let Some(dir) = path.parent() {
+            File::open(dir)?.sync_all()?;
+        }
+        self.file = File::options().append(true).open(path)?;
+        self.lines = self.kept.len();
+        Ok(())
+    }
+}
+
+fn about(note: &Note) -> About {
+    match note {
+        Note::Run(RunNote { run, .. }) => About::Run(*run),
+        Note::Message(MessageNote { run, key, .. }) => About::Message(*run, key.clone()),
+        Note::Effect(EffectNote { run, seq, .. }) => About::Effect(*run, *seq),
+    }
+}
+
+/// Without what is too large: then a run that is lost can only be told, and an effect is in doubt.
+fn short(note: Note) -> Note {
+    let large = |bytes: Result<Vec<u8>, serde_json::Error>| bytes.is_ok_and(|bytes| bytes.len() > BODY_BYTES);
+    match note {
+        Note::Run(note) if note.start.as_ref().is_some_and(|start| large(serde_json::to_vec(start))) => Note::Run(RunNote { start: None, ..note }),
+        Note::Effect(note) if note.outcome.as_ref().is_some_and(|outcome| large(serde_json::to_vec(outcome))) => {
+            Note::Effect(EffectNote { outcome: None, ..note })
+        }
+        note => note,
+    }
+}
+
+/// `None`: there is no file, or none that was ever finished.
+fn read(path: &Path) -> io::Result<Option<(Uuid, Vec<Line>)>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut lines = BufReader::new(file).lines();
+    let Some(first) = lines.next() else { return Ok(None) };
+    let head: Head = serde_json::from_str(&first?).map_err(|error| io::Error::other(format!("{} is no file of notes: {error}", path.display())))?;
+    if head.v != 1 {
+        return Err(io::Error::other(format!("{} was written by a newer build (version {})", path.display(), head.v)));
+    }
+    let mut notes = Vec::new();
+    for line in lines {
+        // Torn by a crash: nobody was told that it is kept.
+        let Ok(note) = serde_json::from_str(&line?) else { continue };
+        notes.push(note);
+    }
+    Ok(Some((head.witness, notes)))
+}
+
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]
+mod tests {
+    use super::*;
+
+    fn head(run: u64, seq: i32) -> Note {
+        Note::Run(RunNote { run: RunId(Uuid::from_u64_pair(1, run)), seq, hash: Some(format!("{seq:02x}")), start: None })
+    }
+
+    fn place() -> PathBuf {
+        std::env::temp_dir().join(format!("spool-{}", Uuid::now_v7())).join("a.jsonl")
+    }
+
+    #[test]
+    fn notes_outlive_the_process_and_a_torn_line_is_none() {
+        let (path, id) = (place(), Uuid::from_u64_pair(9, 9));
+        let spool = Spool::open(&path, id).unwrap();
+        spool.note(&[head(1, 3), head(2, 0), head(1, 5)]).unwrap();
+        let said = spool.testimony();
+        drop(spool);
+        File::options().append(true).open(&path).unwrap().write_all(b"{\"at\":1,\"body\":{\"note\"").unwrap();
+        let again = Spool::open(&path, Uuid::nil()).unwrap();
+        assert_eq!((again.id(), again.testimony()), (id, said.clone()));
+        let runs: Vec<i32> = said[0].runs.iter().map(|note| note.seq).collect();
+        assert_eq!(runs, [5, 0], "of a run the newest head");
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn two_processes_do_not_write_one_file() {
+        let path = place();
+        let _held = Spool::open(&path, Uuid::nil()).unwrap();
+        assert!(Spool::open(&path, Uuid::nil()).is_err());
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn notes_older_than_a_day_are_forgotten_and_renewed_ones_are_not() {
+        let path = place();
+        let spool = Spool::open(&path, Uuid::nil()).unwrap();
+        let mut inner = spool.inner();
+        for (at, note) in [(0, head(1, 0)), (0, head(2, 0)), (LIFE_S, head(1, 1))] {
+            inner.keep(at, note);
+        }
+        inner.forget(LIFE_S + 1);
+        assert_eq!(inner.kept.keys().cloned().collect::<Vec<_>>(), [about(&head(1, 0))]);
+        drop(inner);
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn much_is_told_in_slices_and_attempts_come_first() {
+        let path = place();
+        let spool = Spool::open(&path, Uuid::nil()).unwrap();
+        let many: Vec<Note> = (0..SLICE as u64).map(|run| head(run, 0)).collect();
+        spool.note(&many).unwrap();
+        let effect = EffectNote { run: RunId(Uuid::nil()), seq: Seq(1), activity: "a".into(), input_sha256: String::new(), attempt: 1, run_epoch: 1, outcome: None, accepted: false };
+        spool.note(&[Note::Effect(effect)]).unwrap();
+        let slices: Vec<(usize, usize)> = spool.testimony().iter().map(|slice| (slice.effects.len(), slice.runs.len())).collect();
+        assert_eq!(slices, [(1, SLICE - 1), (0, 1)]);
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+}

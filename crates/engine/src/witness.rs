@@ -1,0 +1,153 @@
+//! What a process has seen of the store, or has done outside on its behalf: what it can say when the store comes back without its last commits.
+//!
+//! ```text
+//!   worker, server: "stored", "accepted" ─▶ note        agent: about to begin an attempt ─▶ note, then the effect ─▶ outcome ─▶ note
+//!   store started anew ─▶ testimony, in slices ─▶ compared there with what is there
+//! ```
+//!
+//! Invariants: 1. No effect begins before its attempt is noted on its agent's disk. 2. Of a run the newest head is enough: hashes are chained.
+//! 3. A note is evidence only of what was answered for: a turn without an answer is sent again or was never seen by anybody.
+
+use sdk::{Hash, Message, Outcome, RunId, Seq};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{ClaimedTask, TurnWrite};
+
+/// Most notes in a slice: some hundred kilobytes, compared well within the time limit of a statement.
+pub const SLICE: usize = 500;
+
+/// The newest head of a run that was told as stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunNote {
+    /// Whose.
+    pub run: RunId,
+    /// Its last event; -1 as long as it was only accepted.
+    pub seq: i32,
+    /// The chain's head there, in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    /// `Message::Start`, known to whom it was asked of: with it the run can be put back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Message>,
+}
+
+/// A message that was accepted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MessageNote {
+    /// To whom.
+    pub run: RunId,
+    /// Makes it count once.
+    pub key: String,
+    /// What.
+    pub body: Message,
+}
+
+/// An attempt, the newest of its task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EffectNote {
+    /// For which run.
+    pub run: RunId,
+    /// Scheduling event.
+    pub seq: Seq,
+    /// Declared name.
+    pub activity: String,
+    /// SHA-256 of the input's JSON text, in hex: a result counts only for the same input.
+    pub input_sha256: String,
+    /// Which attempt.
+    pub attempt: i32,
+    /// Of the token that was shown.
+    pub run_epoch: i64,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// That the store has accepted the outcome.
+    #[serde(default)]
+    pub accepted: bool,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "note", rename_all = "snake_case")]
+pub enum Note {
+    /// A head.
+    Run(RunNote),
+    /// A message.
+    Message(MessageNote),
+    /// An attempt.
+    Effect(EffectNote),
+}
+
+/// Notes as they are handed to the store.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Testimony {
+    /// Heads.
+    pub runs: Vec<RunNote>,
+    /// Messages, in the order in which they were accepted.
+    pub messages: Vec<MessageNote>,
+    /// Attempts.
+    pub effects: Vec<EffectNote>,
+}
+
+impl Testimony {
+    /// How many notes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.runs.len() + self.messages.len() + self.effects.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The heads that a batch leaves. A turn without events leaves the head as it was.
+#[must_use]
+pub fn heads(turns: &[TurnWrite]) -> Vec<Note> {
+    let head = |turn: &TurnWrite| turn.events.last().map(|last| Note::Run(RunNote { run: turn.run, seq: last.seq.0, hash: Some(hex_of(last.hash)), start: None }));
+    turns.iter().filter_map(head).collect()
+}
+
+/// An attempt that is about to begin.
+#[must_use]
+pub fn begun(task: &ClaimedTask) -> Note {
+    let input = serde_json::to_vec(&task.task.input).unwrap_or_default();
+    Note::Effect(EffectNote {
+        run: task.run,
+        seq: task.task.seq,
+        activity: task.task.activity.clone(),
+        input_sha256: hex::encode(Sha256::digest(input)),
+        attempt: task.token.attempt,
+        run_epoch: task.token.run_epoch,
+        outcome: None,
+        accepted: false,
+    })
+}
+
+/// The same with how it ended, once the store has accepted that.
+#[must_use]
+pub fn ended(task: &ClaimedTask, outcome: &Outcome) -> Note {
+    match begun(task) {
+        Note::Effect(note) => Note::Effect(EffectNote { outcome: Some(outcome.clone()), accepted: true, ..note }),
+        other => other,
+    }
+}
+
+fn hex_of(hash: Hash) -> String {
+    hex::encode(hash.0)
+}
+
+/// Where a witness keeps its notes.
+pub trait Witness: Send + Sync {
+    /// Who it is, for as long as its notes live.
+    fn id(&self) -> uuid::Uuid;
+    /// Keeps notes; they are on the disk when it returns.
+    ///
+    /// # Errors
+    /// They are not kept.
+    fn note(&self, notes: &[Note]) -> std::io::Result<()>;
+    /// All that is kept, in slices; never empty, so that a witness without notes testifies too.
+    fn testimony(&self) -> Vec<Testimony>;
+}
