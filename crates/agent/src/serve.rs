@@ -2,8 +2,8 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use anyhow::Result;
-use engine::ActivityRegistry;
+use anyhow::{Context, Result};
+use engine::{ActivityRegistry, adapters::Spool};
 use sdk::TaskQueue;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -61,13 +61,19 @@ pub async fn work(state_dir: &Path, registry: ActivityRegistry, ttl: Duration, s
     let identity = Identity::load(state_dir)?;
     let held = Identity::hold(state_dir)?;
     let client = Arc::new(identity.client()?);
-    session::keep_working(session::Work { client, queues: queues(&identity), registry, ttl, replaced: Arc::new(Notify::new()) }, stop).await;
+    session::keep_working(session::Work { client, queues: queues(&identity), registry, ttl, replaced: Arc::new(Notify::new()), notes: notes(state_dir, &identity)? }, stop).await;
     drop(held);
     Ok(())
 }
 
 fn queues(identity: &Identity) -> Vec<TaskQueue> {
     vec![TaskQueue::new(format!("site:{}", identity.site)), TaskQueue::new(format!("host:{}", identity.name))]
+}
+
+/// Where attempts are noted before they begin.
+fn notes(state_dir: &Path, identity: &Identity) -> Result<Arc<Spool>> {
+    let path = state_dir.join("spool.jsonl");
+    Ok(Arc::new(Spool::open(&path, identity.worker.0).with_context(|| format!("attempts can't be noted in {}", path.display()))?))
 }
 
 fn serve(one: Served, ttl: Duration, working: &mut JoinSet<()>, stopped: &watch::Receiver<bool>, replaced: &Arc<Notify>) -> Result<()> {
@@ -78,7 +84,7 @@ fn serve(one: Served, ttl: Duration, working: &mut JoinSet<()>, stopped: &watch:
     working.spawn(describing::keep_describing(client.clone(), describing::certificate_end(&identity), site.clone(), actions, stopped.clone()));
     let queues = queues(&identity);
     tracing::info!(agent = identity.name, site = %identity.site, server = identity.server, "serving");
-    let work = session::Work { client: client.clone(), queues, registry, ttl, replaced: replaced.clone() };
+    let work = session::Work { client: client.clone(), queues, registry, ttl, replaced: replaced.clone(), notes: notes(&state_dir, &identity)? };
     working.spawn(session::keep_working(work, stopped.clone()));
     match anchors::open(&state_dir) {
         Ok(anchors) => drop(working.spawn(anchors::keep(client.clone(), anchors, stopped.clone()))),

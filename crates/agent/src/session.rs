@@ -5,10 +5,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::agent::{CloseLease, Done, LeaseOpened, LeaseRenewed, OpenLease, RenewLease};
+use api::agent::{Attempted, CloseLease, Done, LeaseOpened, LeaseRenewed, OpenLease, RenewLease, Testify};
 use engine::{
     ActivityRegistry, TaskRunner,
     adapters::{DriveTuning, run_tasks},
+    witness::{EffectNote, Witness},
 };
 use sdk::{Lease, TaskQueue};
 use tokio::sync::{Notify, watch};
@@ -23,6 +24,8 @@ pub(crate) struct Work {
     pub(crate) ttl: Duration,
     /// Told when a newer process has taken this host over.
     pub(crate) replaced: Arc<Notify>,
+    /// Where attempts are noted before they begin.
+    pub(crate) notes: Arc<dyn Witness>,
 }
 
 /// Carries out tasks until `stop` turns true.
@@ -34,6 +37,9 @@ pub(crate) async fn keep_working(work: Work, mut stop: watch::Receiver<bool>) {
         match client.post::<LeaseOpened>("/v1/agent/lease/open", &OpenLease { ttl_ms }).await {
             Ok(opened) => {
                 failures = 0;
+                if opened.testify {
+                    testify(client, work.notes.as_ref()).await;
+                }
                 tracing::info!(epoch = opened.lease.epoch, "connected; claiming tasks");
                 under(&work, opened.lease, stop.clone()).await;
             }
@@ -56,14 +62,14 @@ fn log_refusal(error: &(dyn std::error::Error + 'static), failures: u32) {
 
 /// Works under one lease until it is lost or we stop.
 async fn under(work: &Work, lease: Lease, mut stop: watch::Receiver<bool>) {
-    let Work { client, queues, registry, ttl, replaced } = work;
+    let Work { client, queues, registry, ttl, replaced, notes } = work;
     let (end, ended) = watch::channel(false);
-    let source = RemoteTasks { client: client.clone(), lease, ended: ended.clone(), replaced: replaced.clone() };
+    let source = RemoteTasks { client: client.clone(), lease, notes: notes.clone(), ended: ended.clone(), replaced: replaced.clone() };
     let runner = TaskRunner { registry: registry.clone(), source: Arc::new(source) };
     let tuning = DriveTuning { poll: Duration::from_millis(20), ..DriveTuning::default() };
     let working = tokio::spawn(run_tasks(runner, queues.clone(), Arc::new(Notify::new()), ended, tuning));
     let lost = tokio::select! {
-        () = until_lost(client, lease, *ttl) => true,
+        () = until_lost(client, lease, *ttl, notes.as_ref()) => true,
         _ = stop.wait_for(|stop| *stop) => false,
     };
     end.send_replace(true);
@@ -80,8 +86,25 @@ async fn under(work: &Work, lease: Lease, mut stop: watch::Receiver<bool>) {
     }
 }
 
+/// Says what was done here: the database server was started anew. Without an answer it is asked for again with the next heartbeat.
+async fn testify(client: &api::Client, notes: &dyn Witness) {
+    let slices = notes.testimony();
+    for (place, slice) in slices.iter().enumerate() {
+        let attempts = slice.effects.iter().cloned().map(|note| {
+            let EffectNote { run, seq, activity, input_sha256, attempt, run_epoch, outcome, accepted } = note;
+            Attempted { run, seq, activity, input_sha256, attempt, run_epoch, outcome, accepted }
+        });
+        let told = Testify { attempts: attempts.collect(), last: place + 1 == slices.len() };
+        if let Err(error) = client.post::<Done>("/v1/agent/testify", &told).await {
+            tracing::warn!(%error, "what was done here could not be told; it is told with the next heartbeat");
+            return;
+        }
+    }
+    tracing::info!("the database server was started anew; what was done here is told");
+}
+
 /// Renews every third of the ttl; ends when the server says that the lease is gone, or has said nothing for a ttl.
-async fn until_lost(client: &api::Client, lease: Lease, ttl: Duration) {
+async fn until_lost(client: &api::Client, lease: Lease, ttl: Duration, notes: &dyn Witness) {
     let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(10_000);
     let mut heard = tokio::time::Instant::now();
     loop {
@@ -89,8 +112,15 @@ async fn until_lost(client: &api::Client, lease: Lease, ttl: Duration) {
         let sent = tokio::time::Instant::now();
         let renewal = RenewLease { lease, ttl_ms };
         match client.post_within::<LeaseRenewed>("/v1/agent/lease/renew", &renewal, ttl / 3).await {
-            Ok(LeaseRenewed { held: true }) => heard = sent,
-            Ok(LeaseRenewed { held: false }) => return,
+            Ok(LeaseRenewed { held, testify: asked }) => {
+                if asked {
+                    self::testify(client, notes).await;
+                }
+                if !held {
+                    return;
+                }
+                heard = sent;
+            }
             Err(error) => tracing::warn!(%error, "a heartbeat had no answer"),
         }
         if heard.elapsed() > ttl {

@@ -7,7 +7,10 @@ use api::{
     agent::{self, ClaimTasks, PulseTask, ReportTask, TaskPulsed, TaskReported, TasksClaimed},
 };
 use async_trait::async_trait;
-use engine::{ClaimedTask, Reported, StoreError, TaskPulse, TaskRow, TaskSource, Verdict};
+use engine::{
+    ClaimedTask, Reported, StoreError, TaskPulse, TaskRow, TaskSource, Verdict,
+    witness::{self, Note, Witness},
+};
 use sdk::{Lease, RunId, Seq, TaskQueue};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
@@ -19,6 +22,8 @@ const WAIT: Duration = Duration::from_secs(20);
 pub(crate) struct RemoteTasks {
     pub(crate) client: Arc<api::Client>,
     pub(crate) lease: Lease,
+    /// Where attempts are noted before they begin.
+    pub(crate) notes: Arc<dyn Witness>,
     /// Turns true when no more tasks are wanted.
     pub(crate) ended: watch::Receiver<bool>,
     /// Told when the site says that a newer process has taken this host over.
@@ -37,13 +42,17 @@ impl TaskSource for RemoteTasks {
             _ = ended.wait_for(|ended| *ended) => return Ok(Vec::new()),
         };
         let claimed = answer.map_err(|error| store_error(self.lease, "claiming tasks", error))?;
-        Ok(claimed.tasks.into_iter().map(task).collect())
+        let tasks: Vec<ClaimedTask> = claimed.tasks.into_iter().map(task).collect();
+        // What can't be noted is not begun: it becomes free again with its time limit or the lease.
+        self.note(tasks.iter().map(witness::begun).collect()).await.map_err(|error| StoreError::Again { attempted: "noting attempts", source: Box::new(error) })?;
+        Ok(tasks)
     }
 
     async fn report(&self, task: &ClaimedTask, verdict: &Verdict) -> Result<Reported, StoreError> {
         if matches!(verdict, Verdict::Failed(failure) if failure.code == "not-writer") {
             self.replaced.notify_one();
         }
+        let ended = if let Verdict::Ended(outcome) = verdict { Some(outcome.clone()) } else { None };
         let verdict = match verdict.clone() {
             Verdict::Ended(outcome) => agent::Verdict::Ended { outcome },
             Verdict::Failed(failure) => agent::Verdict::Failed { failure },
@@ -52,7 +61,15 @@ impl TaskSource for RemoteTasks {
         let report = ReportTask { run: task.run, seq: task.task.seq, attempt: task.token.attempt, verdict };
         let answer = self.client.post::<TaskReported>("/v1/agent/tasks/report", &report).await;
         match answer.map_err(|error| store_error(self.lease, "reporting a task", error))? {
-            TaskReported { accepted: true } => Ok(Reported::Accepted),
+            TaskReported { accepted: true } => {
+                if let Some(Err(error)) = match ended {
+                    Some(outcome) => Some(self.note(vec![witness::ended(task, &outcome)]).await),
+                    None => None,
+                } {
+                    tracing::error!(%error, "a result was accepted and is not noted here; should the database lose it, the attempt is in doubt");
+                }
+                Ok(Reported::Accepted)
+            }
             TaskReported { accepted: false } => Ok(Reported::Refused),
         }
     }
@@ -68,11 +85,18 @@ impl TaskSource for RemoteTasks {
     }
 }
 
+impl RemoteTasks {
+    async fn note(&self, notes: Vec<Note>) -> std::io::Result<()> {
+        let witness = self.notes.clone();
+        tokio::task::spawn_blocking(move || witness.note(&notes)).await.map_err(std::io::Error::other)?
+    }
+}
+
 /// What a refusal or silence of the server means to the engine.
 pub(crate) fn store_error(lease: Lease, attempted: &'static str, error: ClientError) -> StoreError {
     match error.problem().and_then(api::Problem::code) {
         Some(Code::LeaseGone) => StoreError::Fenced(lease),
-        Some(Code::DatabaseUnavailable | Code::Internal) | None => StoreError::Again { attempted, source: Box::new(error) },
+        Some(Code::DatabaseUnavailable | Code::StoreChecking | Code::Internal) | None => StoreError::Again { attempted, source: Box::new(error) },
         Some(_) => StoreError::Refused { attempted, source: Box::new(error) },
     }
 }

@@ -5,6 +5,7 @@
 //!   POST /v1/agent/lease/open      OpenLease      ─▶ LeaseOpened
 //!   POST /v1/agent/lease/renew     RenewLease     ─▶ LeaseRenewed    every third of the ttl, on a connection of its own
 //!   POST /v1/agent/lease/close     CloseLease     ─▶ Done
+//!   POST /v1/agent/testify         Testify        ─▶ Done            what it has done, when it was asked to testify
 //!   POST /v1/agent/tasks/claim     ClaimTasks     ─▶ TasksClaimed    waits up to `wait_ms` for the first task
 //!   POST /v1/agent/tasks/report    ReportTask     ─▶ TaskReported    once; repeat it until there is an answer
 //!   POST /v1/agent/tasks/pulse     PulseTask      ─▶ TaskPulsed
@@ -80,6 +81,9 @@ pub struct LeaseOpened {
     pub lease: Lease,
     /// By the database's clock.
     pub now: DateTime<Utc>,
+    /// The database server was started anew: say what you have done, see [`Testify`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub testify: bool,
 }
 
 /// A heartbeat.
@@ -97,6 +101,43 @@ pub struct RenewLease {
 pub struct LeaseRenewed {
     /// `false`: it was deleted.
     pub held: bool,
+    /// The database server was started anew: say what you have done, see [`Testify`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub testify: bool,
+}
+
+/// An attempt as its agent has noted it, on its own disk and before it began.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attempted {
+    /// For which run.
+    pub run: RunId,
+    /// Its scheduling event.
+    pub seq: Seq,
+    /// Declared name.
+    pub activity: String,
+    /// SHA-256 of the input's JSON text, in hex.
+    pub input_sha256: String,
+    /// Which attempt.
+    pub attempt: i32,
+    /// Of the token that was shown.
+    pub run_epoch: i64,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// That the report of it was accepted.
+    #[serde(default)]
+    pub accepted: bool,
+}
+
+/// What an agent has done, in slices. It is compared with what the database holds: what the database lacks is adopted or held.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Testify {
+    /// At most 500.
+    pub attempts: Vec<Attempted>,
+    /// Nothing follows.
+    pub last: bool,
 }
 
 /// Gives a lease back at a clean stop.

@@ -21,6 +21,7 @@ pub mod problem;
 pub mod queues;
 pub mod readiness;
 pub mod runs;
+pub mod store;
 pub mod triggers;
 pub mod schedules;
 

@@ -81,6 +81,8 @@ pub enum Code {
     WrongDatabase,
     /// The database was brought up to date by a newer build.
     NewerDatabase,
+    /// The database server was started anew, and whether it has lost something is being found out.
+    StoreChecking,
     /// The server is at fault.
     Internal,
 }
@@ -102,7 +104,7 @@ const fn entry(code: Code, word: &'static str, status: u16, title: &'static str,
 const UNTOUCHED: &str = "Nothing was changed.";
 
 /// One row a code, in the order of [`Code`].
-const TABLE: [Entry; 35] = [
+const TABLE: [Entry; 36] = [
     entry(Code::InvalidRequest, "invalid-request", 400, "The request is not valid", UNTOUCHED, "Correct what the detail names and ask again."),
     entry(
         Code::UnknownItem,
@@ -318,6 +320,14 @@ const TABLE: [Entry; 35] = [
         "A newer build has been at this database",
         "Nothing was changed; newer builds go on with it.",
         "Start the newest build that was ever started on it; schemas are not taken back.",
+    ),
+    entry(
+        Code::StoreChecking,
+        "store-checking",
+        503,
+        "The database server was started anew and is being checked",
+        "Nothing was changed. Whether it holds all that it had answered for is compared with what workers, servers and agents have seen; points go on being taken.",
+        "Ask again in some seconds; `switchback store check` shows who is waited for, at most 20 seconds.",
     ),
     entry(
         Code::Internal,

@@ -8,6 +8,7 @@ mod items;
 mod plan;
 mod policies;
 mod simulate;
+mod store;
 mod trigger;
 pub(crate) mod schedule;
 
@@ -27,6 +28,7 @@ pub(crate) use items::{
     ResolveItem, ShuttingDown, Sync, TestFailover, Waiting,
 };
 pub(crate) use plan::{PlanCommand, PlanFailback, PlanFailover, PlanOnly, PlanReprotect, PlanShutDown, PlanTest, PlanUndo, PlanWork};
+pub(crate) use store::{SettleRun, StoreCommand};
 pub(crate) use simulate::{Simulate, SimulatedWork};
 pub(crate) use policies::{Approve, KillSwitchCommand, PolicyCommand};
 pub(crate) use trigger::{CreateSource, SourceCommand, TriggerCommand};
@@ -232,6 +234,11 @@ pub(crate) enum Command {
         /// Kept in the log.
         #[arg(long)]
         reason: Option<String>,
+    },
+    /// What the database has lost of what it had answered for, and what becomes of it.
+    Store {
+        #[command(subcommand)]
+        command: StoreCommand,
     },
     /// Lets agents in, and lists them.
     Agent {

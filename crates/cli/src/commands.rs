@@ -14,6 +14,7 @@ mod plan;
 mod policies;
 mod readiness;
 mod schedule;
+mod store;
 mod trigger;
 
 use std::process::ExitCode;
@@ -76,6 +77,7 @@ pub(crate) async fn carry_out(arguments: Arguments) -> Result<ExitCode> {
         Command::Describe { kind, name } => look::describe(&client()?, output, kind, &name).await,
         Command::Verify => access::verify(&client()?, output).await,
         Command::Resume { run, reason } => look::resume(&client()?, output, run, reason).await,
+        Command::Store { command } => store::store(&client()?, output, command).await,
         Command::Agent { command } => access::agent(&client()?, output, command).await,
         Command::Build { command } => access::build(&client()?, output, command).await,
         Command::Token { command } => access::token(&client()?, output, command).await,

@@ -99,7 +99,7 @@ fn of(problem: &Problem) -> u8 {
             | Code::NewerDatabase,
         ) => 4,
         Some(Code::Unauthenticated | Code::Forbidden | Code::AgentNotEnrolled | Code::EnrolmentRefused | Code::DeliveryNotBelieved) => 5,
-        Some(Code::DatabaseUnavailable | Code::Internal) => FAILED,
+        Some(Code::DatabaseUnavailable | Code::StoreChecking | Code::Internal) => FAILED,
         None => match problem.status {
             400 => 2,
             401 | 403 => 5,

@@ -10,6 +10,8 @@ use store::Lost;
 
 use api::{Code, Problem};
 
+const CHECKING: &str = "the database server was started anew, and whether it has lost something is being found out";
+
 /// A refusal on its way out.
 #[derive(Debug)]
 pub(crate) struct Refusal(pub(crate) Box<Problem>);
@@ -31,6 +33,9 @@ impl From<Problem> for Refusal {
 
 impl From<Lost> for Refusal {
     fn from(lost: Lost) -> Self {
+        if lost.is_checking() {
+            return Refusal::new(Code::StoreChecking, CHECKING);
+        }
         let unreadable = matches!(lost, Lost::Unreadable(_));
         failed(&lost, if unreadable { Code::Internal } else { Code::DatabaseUnavailable })
     }
@@ -43,6 +48,7 @@ impl From<StoreError> for Refusal {
                 let detail = format!("the lease of worker {} epoch {} was deleted after it ran out", lease.worker, lease.epoch);
                 Refusal::new(Code::LeaseGone, detail)
             }
+            StoreError::Again { source, .. } if source.downcast_ref::<Lost>().is_some_and(Lost::is_checking) => Refusal::new(Code::StoreChecking, CHECKING),
             StoreError::Again { .. } => failed(&error, Code::DatabaseUnavailable),
             StoreError::Refused { .. } => failed(&error, Code::Internal),
         }

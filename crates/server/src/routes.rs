@@ -16,6 +16,7 @@ mod plans;
 mod policies;
 mod readiness;
 mod runs;
+mod store_life;
 mod trigger_sources;
 mod triggers;
 mod schedules;
@@ -80,6 +81,8 @@ pub(crate) fn table() -> Router<App> {
         .route("/v1/runs/{run}/report", get(evidence::report))
         .route("/v1/evidence/key", get(evidence::key))
         .route("/v1/agent/heads", post(evidence::heads))
+        .route("/v1/store", get(store_life::look))
+        .route("/v1/store/settle/{run}", post(store_life::settle))
         .route("/v1/queues", get(runs::queues))
         .route("/v1/queues/dead", get(runs::dead))
         .route("/v1/tasks/{run}/{seq}/retry", post(runs::retry_dead))
@@ -104,6 +107,7 @@ pub(crate) fn table() -> Router<App> {
         .route("/v1/agent/tasks/claim", post(agents::claim))
         .route("/v1/agent/tasks/report", post(agents::report))
         .route("/v1/agent/tasks/pulse", post(agents::pulse))
+        .route("/v1/agent/testify", post(agents::testify))
         .route("/v1/agent/status", post(agents::status))
         .route("/v1/agent/peers", get(agents::peers))
         .route("/v1/agent/report", post(agents::report_itself))

@@ -6,12 +6,14 @@ use std::{
     time::Duration,
 };
 
+use engine::adapters::Spool;
 use store::{Limits, OpenError, PgStore, migrate, pool::Target};
 use tokio::{
     net::TcpListener,
     sync::{Notify, watch},
     task::JoinSet,
 };
+use uuid::Uuid;
 
 use crate::{
     app::{App, router},
@@ -70,11 +72,13 @@ pub async fn serve(options: ServerOptions, stop: watch::Receiver<bool>) -> Resul
     if migrated.from != migrated.to {
         tracing::info!(from = migrated.from, to = migrated.to, "the schema was brought up to date");
     }
-    let store = Arc::new(PgStore::open(&options.database_url, limits).await?);
+    let spool = Spool::open(&options.state_dir.spool("server"), Uuid::now_v7()).map_err(|source| unusable(&options, source))?;
+    let store = Arc::new(PgStore::open(&options.database_url, limits).await?.witnessed_by(Arc::new(spool)));
     let authority = Arc::new(Authority::open(&options.state_dir.pki())?);
     let evidence_key = Arc::new(evidence_key::open(&options.state_dir.pki())?);
     let public = options.listen.map(public_address);
     let mut serving = JoinSet::new();
+    serving.spawn(store.clone().keep_testifying("server", host(), stop.clone()));
     serving.spawn(forget_old_deliveries(store.clone(), stop.clone()));
     let wakes = Arc::new(Notify::new());
     serving.spawn(waking::keep_waking(store.clone(), wakes.clone(), stop.clone()));
@@ -105,6 +109,15 @@ pub async fn serve(options: ServerOptions, stop: watch::Receiver<bool>) -> Resul
         tracing::debug!(%error, "the socket was not removed");
     }
     Ok(())
+}
+
+fn unusable(options: &ServerOptions, source: std::io::Error) -> StateDirError {
+    StateDirError { attempted: "open", path: options.state_dir.spool("server"), source }
+}
+
+/// By which people know this server among the witnesses.
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// What anybody can send must not fill the disk; several servers that do this do it once.

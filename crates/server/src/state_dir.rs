@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   DIR/api.sock   DIR/pki/   DIR/pg/   DIR/log/
+//!   DIR/spool/NAME.jsonl: what the process of that name has seen of the database, in case that comes back without it
 //!   DIR/run/database.pid   DIR/run/server.pid   DIR/run/worker-N.pid: "PID worker ID epoch N"
 //! ```
 //!
@@ -37,7 +38,7 @@ impl StateDir {
     /// # Errors
     /// [`StateDirError`].
     pub fn open(path: &Path) -> Result<Self, StateDirError> {
-        for (dir, mode) in [("", 0o755), ("pki", 0o700), ("log", 0o750), ("run", 0o755)] {
+        for (dir, mode) in [("", 0o755), ("pki", 0o700), ("log", 0o750), ("run", 0o755), ("spool", 0o700)] {
             let dir = path.join(dir);
             let made = fs::create_dir_all(&dir).and_then(|()| fs::set_permissions(&dir, Permissions::from_mode(mode)));
             made.map_err(|source| StateDirError { attempted: "make", path: dir, source })?;
@@ -74,6 +75,12 @@ impl StateDir {
     #[must_use]
     pub fn log(&self, name: &str) -> PathBuf {
         self.0.join("log").join(format!("{name}.log"))
+    }
+
+    /// What the process of this name has seen of the database.
+    #[must_use]
+    pub fn spool(&self, name: &str) -> PathBuf {
+        self.0.join("spool").join(format!("{name}.jsonl"))
     }
 
     /// Notes the process that runs as `name`.

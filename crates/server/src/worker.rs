@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use engine::{
     StoreTasks, TaskRunner, Tuning, Worker,
-    adapters::{DriveTuning, PlainThreads, ThreadKeeper, run_scheduler, run_tasks, run_worker},
+    adapters::{DriveTuning, PlainThreads, Spool, ThreadKeeper, run_scheduler, run_tasks, run_worker},
     schedule::Scheduler,
 };
 use sdk::{Lease, Registry, TaskQueue, WorkerId};
@@ -73,7 +73,10 @@ pub async fn work_on(options: WorkerOptions, registry: Registry, stop: watch::Re
     let id = WorkerId(Uuid::now_v7());
     note(&options, id, None)?;
     let Some(store) = opened(&options, stop.clone()).await? else { return Ok(()) };
-    let store = Arc::new(store);
+    let path = options.state_dir.spool(&options.name);
+    let spool = Spool::open(&path, Uuid::now_v7()).map_err(|source| StateDirError { attempted: "open", path, source })?;
+    let store = Arc::new(store.witnessed_by(Arc::new(spool)));
+    let testifying = tokio::spawn(store.clone().keep_testifying("worker", options.name.clone(), stop.clone()));
     let keeper = Arc::new(ThreadKeeper::start(store.clone(), options.lease)?);
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 8);
     let blocking = Arc::new(PlainThreads::start(threads)?);
@@ -98,7 +101,7 @@ pub async fn work_on(options: WorkerOptions, registry: Registry, stop: watch::Re
         lease_changed.send_replace(lease);
     };
     run_worker(worker, wake, stop, DriveTuning { poll: POLL, ..DriveTuning::default() }, on_lease).await;
-    drop((tasks.await, watching.await, reaper.await, reconciler.await, giver.await, scheduler.await, told.await));
+    drop((tasks.await, watching.await, reaper.await, reconciler.await, giver.await, scheduler.await, told.await, testifying.await));
     options.state_dir.forget_pid(&options.name);
     Ok(())
 }

@@ -231,9 +231,17 @@ impl PgStore {
                 _ = stop.wait_for(|stop| *stop) => {}
             }
         }
-        if let Err(error) = self.rows(&sql::FORGET_WITNESS, &[&witness.id()]).await {
+        if let Err(error) = self.forget_witness(witness.id()).await {
             tracing::debug!(error = &error as &dyn std::error::Error, "nobody was told that this witness goes; it is awaited for a while");
         }
+    }
+
+    /// A witness ends in order: nobody waits for it.
+    ///
+    /// # Errors
+    /// The database does not answer; it is awaited for a while then.
+    pub async fn forget_witness(&self, witness: Uuid) -> Result<(), Lost> {
+        self.rows(&sql::FORGET_WITNESS, &[&witness]).await.map(drop)
     }
 
     /// One sign of life, and what is asked for in return.

@@ -8,12 +8,15 @@ use std::time::Duration;
 use api::{
     Code,
     agent::{
-        AgentReport, ClaimTasks, CloseLease, Done, EnrolRequest, Enrolled, ItemStatus, LeaseOpened, LeaseRenewed, MAX_WAIT_MS, OpenLease, Peer, Peers, Pulse,
-        PulseTask, RenewLease, ReportTask, SiteStatus, Task, TaskPulsed, TaskReported, TasksClaimed, Verdict, tls_name,
+        AgentReport, Attempted, ClaimTasks, CloseLease, Done, EnrolRequest, Enrolled, ItemStatus, LeaseOpened, LeaseRenewed, MAX_WAIT_MS, OpenLease, Peer, Peers, Pulse,
+        PulseTask, RenewLease, ReportTask, SiteStatus, Task, TaskPulsed, TaskReported, TasksClaimed, Testify, Verdict, tls_name,
     },
 };
 use axum::{Json, extract::State};
-use engine::{ClaimedTask, LeaseStore, Reported, RunStore, TaskPulse, TaskStore};
+use engine::{
+    ClaimedTask, LeaseStore, Reported, RunStore, TaskPulse, TaskStore,
+    witness::{EffectNote, SLICE, Testimony},
+};
 use recovery::{RecoveryPoint, SiteName};
 use sdk::{Lease, TaskQueue, WorkerId};
 use sha2::{Digest, Sha256};
@@ -67,18 +70,34 @@ pub(super) async fn open_lease(AgentCaller(agent): AgentCaller, State(app): Stat
     let lease = app.store.open_lease(agent.worker, life(asked.ttl_ms)?).await?;
     app.store.agent_seen(&agent.name, None).await?;
     tracing::info!(agent = agent.name, epoch = lease.epoch, "an agent connected");
-    Ok(Json(LeaseOpened { lease, now: app.store.now().await? }))
+    let testify = app.store.hear_witness(agent.worker.0, "agent", &agent.name).await?;
+    Ok(Json(LeaseOpened { lease, now: app.store.now().await?, testify }))
 }
 
 pub(super) async fn renew_lease(AgentCaller(agent): AgentCaller, State(app): State<App>, Asked(asked): Asked<RenewLease>) -> Answer<LeaseRenewed> {
     own(&agent, asked.lease)?;
     let held = app.store.renew_lease(asked.lease, life(asked.ttl_ms)?).await?;
-    Ok(Json(LeaseRenewed { held }))
+    let testify = app.store.hear_witness(agent.worker.0, "agent", &agent.name).await?;
+    Ok(Json(LeaseRenewed { held, testify }))
+}
+
+pub(super) async fn testify(AgentCaller(agent): AgentCaller, State(app): State<App>, Asked(asked): Asked<Testify>) -> Answer<Done> {
+    if asked.attempts.len() > SLICE {
+        return Err(Refusal::new(Code::InvalidRequest, format!("a testimony comes in slices of at most {SLICE} attempts, not {}", asked.attempts.len())));
+    }
+    let effects = asked.attempts.into_iter().map(|attempted| {
+        let Attempted { run, seq, activity, input_sha256, attempt, run_epoch, outcome, accepted } = attempted;
+        EffectNote { run, seq, activity, input_sha256, attempt, run_epoch, outcome, accepted }
+    });
+    let slice = Testimony { effects: effects.collect(), ..Testimony::default() };
+    app.store.testify(agent.worker.0, &slice, asked.last).await?;
+    Ok(Json(Done {}))
 }
 
 pub(super) async fn close_lease(AgentCaller(agent): AgentCaller, State(app): State<App>, Asked(asked): Asked<CloseLease>) -> Answer<Done> {
     own(&agent, asked.lease)?;
     app.store.close_lease(asked.lease).await?;
+    app.store.forget_witness(agent.worker.0).await?;
     tracing::info!(agent = agent.name, epoch = asked.lease.epoch, "an agent has gone");
     Ok(Json(Done {}))
 }

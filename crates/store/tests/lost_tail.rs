@@ -1,0 +1,463 @@
+//! A database server that is started again on an older copy of its files, as a promoted standby or a restored backup: what is found.
+//!
+//! ```text
+//!   cluster ─▶ work, noted by witnesses ─▶ stop, copy of the files ─▶ start, more work ─▶ stop, the copy takes their place ─▶ start
+//! ```
+#![expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use engine::{
+    ClaimedTask, CommitError, EventRow, LeaseStore, Reported, RunStore, Sent, StartRun, Started, StoreError, TaskRow, TaskStore, TurnWrite,
+    adapters::Spool,
+    witness::{Note, Testimony, Witness, begun, ended},
+};
+use sdk::{ActivityOptions, Effect, Event, EventBody, History, Lease, Message, Outcome, Retry, RunId, Scope, Seq, TaskQueue, Timeouts, WorkerId};
+use serde_json::{Value, json};
+use switchback_store::{
+    Limits, PgStore,
+    cluster::Cluster,
+    migrate,
+    pool::Target,
+    tail::{FindingRow, Settling},
+    testing::short_dir,
+};
+use uuid::Uuid;
+
+const TTL: Duration = Duration::from_secs(60);
+
+/// A cluster whose files can be taken back.
+struct Place {
+    dir: PathBuf,
+    cluster: Cluster,
+    postmaster: Child,
+}
+
+impl Place {
+    async fn new() -> Self {
+        let dir = short_dir("sb-tail");
+        let cluster = Cluster::prepare(&dir).unwrap();
+        let postmaster = started(&cluster);
+        let mut place = Self { dir, cluster, postmaster };
+        place.answers().await;
+        let (admin, connection) = tokio_postgres::connect(&place.cluster.url_of("postgres"), tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        admin.batch_execute("create database switchback").await.unwrap_or_default();
+        migrate::run(&Target::new(&place.cluster.url(), TTL).unwrap()).await.unwrap();
+        place
+    }
+
+    async fn answers(&mut self) {
+        self.cluster.ready(Duration::from_secs(60)).await.unwrap();
+    }
+
+    fn stop(&mut self) {
+        let pid = self.postmaster.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        self.postmaster.wait().unwrap();
+    }
+
+    /// Started again as it is.
+    async fn restart(&mut self) {
+        self.stop();
+        self.postmaster = started(&self.cluster);
+        self.answers().await;
+    }
+
+    /// A copy of its files as they are now.
+    async fn copy(&mut self) {
+        self.stop();
+        self.swap("data", "copy", "-a");
+        self.postmaster = started(&self.cluster);
+        self.answers().await;
+    }
+
+    /// Comes back with what the copy holds.
+    async fn come_back(&mut self) {
+        self.stop();
+        fs::remove_dir_all(self.dir.join("data")).unwrap();
+        self.swap("copy", "data", "-a");
+        self.postmaster = started(&self.cluster);
+        self.answers().await;
+    }
+
+    fn swap(&self, from: &str, to: &str, how: &str) {
+        let copied = Command::new("cp").arg(how).arg(self.dir.join(from)).arg(self.dir.join(to)).status();
+        assert!(copied.unwrap().success());
+    }
+
+    /// A process with its notes.
+    async fn process(&self, name: &str) -> Process {
+        let spool = Arc::new(Spool::open(&self.dir.join(format!("{name}.jsonl")), Uuid::now_v7()).unwrap());
+        let store = PgStore::open(&self.cluster.url(), Limits { lease: TTL, connections: 4 }).await.unwrap().witnessed_by(spool.clone());
+        let process = Process { name: name.to_owned(), store, spool };
+        assert!(process.hears().await);
+        process
+    }
+
+    fn end(mut self) {
+        self.stop();
+        fs::remove_dir_all(&self.dir).unwrap();
+    }
+}
+
+fn started(cluster: &Cluster) -> Child {
+    cluster.postmaster().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+struct Process {
+    name: String,
+    store: PgStore,
+    spool: Arc<Spool>,
+}
+
+impl Process {
+    /// A sign of life, a testimony if one is asked for; gives whether the server is known then.
+    async fn hears(&self) -> bool {
+        wait_until_answered(|| self.store.testify_if_asked(self.spool.as_ref(), "worker", &self.name)).await
+    }
+
+    async fn findings(&self) -> Vec<FindingRow> {
+        let mut found = self.store.findings(None, true).await.unwrap();
+        found.sort_by(|a, b| (a.run, &a.what).cmp(&(b.run, &b.what)));
+        found
+    }
+
+    /// What was found, in short.
+    async fn found(&self) -> Vec<(RunId, String, String)> {
+        self.findings().await.into_iter().map(|row| (row.run, row.what, row.became)).collect()
+    }
+
+    async fn start(&self, about: &str) -> RunId {
+        let run = RunId(Uuid::now_v7());
+        assert_eq!(self.store.start_run(StartRun { run, start: start(about) }).await.unwrap(), Started::New);
+        run
+    }
+
+    async fn owning(&self, about: &str) -> Hand {
+        self.start(about).await;
+        self.claimed().await
+    }
+
+    async fn claimed(&self) -> Hand {
+        let lease = self.store.open_lease(WorkerId(Uuid::now_v7()), TTL).await.unwrap();
+        let mut claimed = self.store.claim_runs(lease, 10).await.unwrap();
+        assert_eq!(claimed.len(), 1, "one run can be claimed");
+        let claimed = claimed.remove(0);
+        let history = self.store.load_history(claimed.run).await.unwrap();
+        Hand { lease, run: claimed.run, epoch: claimed.epoch, history }
+    }
+
+    async fn task(&self, lease: Lease) -> ClaimedTask {
+        let mut claimed = self.store.claim_tasks(lease, &[TaskQueue::new("q")], 10).await.unwrap();
+        assert_eq!(claimed.len(), 1, "one task can be claimed");
+        claimed.remove(0)
+    }
+}
+
+/// The connections of before are broken; the first call over each finds that out.
+async fn wait_until_answered<T, F: Future<Output = Result<T, switchback_store::Lost>>>(mut ask: impl FnMut() -> F) -> T {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(tokio::time::Instant::now() < deadline, "no answer: {error:?}"),
+        }
+    }
+}
+
+fn start(about: &str) -> Message {
+    Message::Start { workflow: "case".into(), input: json!({"n": 1}), workflow_id: about.into(), requested_by: "tester".into(), trace: None, parent: None }
+}
+
+/// A word to a run.
+fn word(key: &str) -> Message {
+    Message::Signal { name: "word".into(), key: key.into(), body: json!(1), by: "tester".into() }
+}
+
+/// Writes turns of one run.
+struct Hand {
+    lease: Lease,
+    run: RunId,
+    epoch: i64,
+    history: History,
+}
+
+impl Hand {
+    fn turn(&mut self, message: Message) -> TurnWrite {
+        let (turn, key) = (Uuid::now_v7(), message.key());
+        let seq = self.history.next_seq();
+        let body = EventBody::Inbound(message.into_inbound());
+        let kind = body.kind();
+        let at = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let event = Event { v: 1, seq, at, worker: self.lease.worker, lease_epoch: self.lease.epoch, run_epoch: self.epoch, turn, msg_key: Some(key.clone()), body };
+        let stored = self.history.push(event);
+        TurnWrite {
+            run: self.run,
+            run_epoch: self.epoch,
+            turn,
+            events: vec![EventRow { seq, kind, msg_key: Some(key.clone()), bytes: stored.bytes.clone(), hash: stored.hash }],
+            consumed: vec![key],
+            tasks: vec![],
+            cancel_tasks: vec![],
+            timers: vec![],
+            drop_timers: vec![],
+            locks: vec![],
+            release_locks: vec![],
+            projections: vec![],
+            children: vec![],
+            told: vec![],
+            close: None,
+        }
+    }
+
+    /// With a task at the seq of its event.
+    fn turn_with_task(&mut self, message: Message, input: Value) -> TurnWrite {
+        let mut write = self.turn(message);
+        let timeouts = Timeouts { queue_ms: None, start_to_close_ms: 60_000, total_ms: None, heartbeat_ms: None };
+        let options = ActivityOptions { retry: Retry { max_attempts: 1, first_ms: 1_000, factor: 2.0, max_ms: 10_000 }, timeouts };
+        write.tasks.push(TaskRow {
+            seq: write.events[0].seq,
+            queue: TaskQueue::new("q"),
+            activity: "work".into(),
+            input,
+            options,
+            effect: Effect::AtMostOnce,
+            scope: Scope::Prod,
+            grant: None,
+            trace: None,
+        });
+        write
+    }
+}
+
+async fn commit(process: &Process, hand: &Hand, write: TurnWrite) {
+    process.store.commit_turns(hand.lease, &[write]).await.unwrap();
+}
+
+fn done() -> Outcome {
+    Outcome::Completed { output: json!("well") }
+}
+
+#[tokio::test]
+async fn a_restart_that_loses_nothing_is_known_at_once_and_ends_the_leases_of_owners() {
+    let mut place = Place::new().await;
+    let worker = place.process("a").await;
+    let mut hand = worker.owning("db9").await;
+    let write = hand.turn(start("db9"));
+    commit(&worker, &hand, write).await;
+    place.restart().await;
+    let stale = hand.turn(word("a"));
+    let refused = wait_until_refused(&worker, hand.lease, &stale).await;
+    assert!(matches!(&refused, CommitError::Store(StoreError::Again { .. })), "{refused:?}");
+    assert!(!worker.store.life().await.unwrap().known);
+    assert!(worker.hears().await);
+    let life = worker.store.life().await.unwrap();
+    assert_eq!((life.known, life.era), (true, 1), "nothing was lost");
+    assert_eq!(worker.found().await, []);
+    let fenced = worker.store.commit_turns(hand.lease, &[stale]).await.unwrap_err();
+    assert!(matches!(fenced, CommitError::Store(StoreError::Fenced(_))), "{fenced:?}");
+    assert_eq!(worker.claimed().await.history.events.len(), 1);
+    place.end();
+}
+
+/// The first calls after a restart meet connections that have ended.
+async fn wait_until_refused(process: &Process, lease: Lease, write: &TurnWrite) -> CommitError {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        let refused = process.store.commit_turns(lease, std::slice::from_ref(write)).await.unwrap_err();
+        let checking = matches!(&refused, CommitError::Store(StoreError::Again { source, .. })
+            if source.downcast_ref::<switchback_store::Lost>().is_some_and(switchback_store::Lost::is_checking));
+        if checking {
+            return refused;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_history_that_has_lost_its_end_is_held_until_somebody_settles_it() {
+    let mut place = Place::new().await;
+    let worker = place.process("a").await;
+    let mut hand = worker.owning("db9").await;
+    let write = hand.turn(start("db9"));
+    commit(&worker, &hand, write).await;
+    place.copy().await;
+    assert!(worker.hears().await);
+    assert_eq!(worker.store.send(hand.run, word("a")).await.unwrap(), Sent::Accepted);
+    let mut hand = worker.claimed().await;
+    let write = hand.turn(word("a"));
+    commit(&worker, &hand, write).await;
+    place.come_back().await;
+    assert!(worker.hears().await);
+    let (held, adopted) = ((hand.run, "shorter".into(), "held".into()), (hand.run, "message".into(), "adopted".into()));
+    assert_eq!(worker.found().await, [adopted, held], "the word that was accepted is there again");
+    assert_eq!(worker.store.life().await.unwrap().era, 2);
+    let lease = worker.store.open_lease(WorkerId(Uuid::now_v7()), TTL).await.unwrap();
+    assert!(worker.store.claim_runs(lease, 10).await.unwrap().is_empty(), "nobody carries it on");
+    assert_eq!(worker.store.settle(hand.run, "accept_loss", "ada", "why").await.unwrap(), Settling::Held);
+    assert_eq!(worker.store.settle(hand.run, "go_on", "ada", "looked at").await.unwrap(), Settling::Settled);
+    assert_eq!(worker.store.settle(hand.run, "go_on", "ada", "again").await.unwrap(), Settling::Nothing);
+    assert_eq!(worker.claimed().await.history.events.len(), 1);
+    place.restart().await;
+    assert!(worker.hears().await);
+    assert!(worker.findings().await.iter().all(|row| !row.held), "what is settled is not found anew");
+    place.end();
+}
+
+#[tokio::test]
+async fn a_run_that_was_accepted_and_is_gone_is_put_back_and_held_or_told_as_lost() {
+    let mut place = Place::new().await;
+    let (server, worker) = (place.process("a").await, place.process("b").await);
+    place.copy().await;
+    assert!(!server.hears().await && worker.hears().await);
+    let known = server.start("db9").await;
+    let mut hand = worker.claimed().await;
+    let write = hand.turn(start("db9"));
+    commit(&worker, &hand, write).await;
+    // Started by the database itself: nobody but the worker has seen it.
+    let stranger = RunId(Uuid::now_v7());
+    worker.spool.note(&[Note::Run(engine::witness::RunNote { run: stranger, seq: 4, hash: Some("00".repeat(32)), start: None })]).unwrap();
+    place.come_back().await;
+    assert!(!worker.hears().await, "the other one is waited for");
+    assert!(server.hears().await);
+    let found = server.found().await;
+    assert!(found.contains(&(known, "run".into(), "held".into())) && found.contains(&(stranger, "run".into(), "lost".into())), "{found:?}");
+    assert_eq!(server.store.settle(stranger, "go_on", "ada", "why").await.unwrap(), Settling::NotThere);
+    assert_eq!(server.store.settle(stranger, "accept_loss", "ada", "why").await.unwrap(), Settling::Settled);
+    let again = StartRun { run: RunId(Uuid::now_v7()), start: start("db9") };
+    assert_eq!(server.store.start_run(again).await.unwrap(), Started::AlreadyOpen(known), "nobody begins the same beside it");
+    assert_eq!(server.store.settle(known, "go_on", "ada", "why").await.unwrap(), Settling::Settled);
+    assert_eq!(worker.claimed().await.run, known);
+    place.end();
+}
+
+#[tokio::test]
+async fn an_attempt_that_is_not_known_is_in_doubt_or_has_the_result_that_was_accepted() {
+    for accepted in [false, true] {
+        let mut place = Place::new().await;
+        let (worker, agent) = (place.process("a").await, place.process("b").await);
+        let mut hand = worker.owning("db9").await;
+        let write = hand.turn_with_task(start("db9"), Value::Null);
+        commit(&worker, &hand, write).await;
+        place.copy().await;
+        assert!(!worker.hears().await && agent.hears().await);
+        let lease = agent.store.open_lease(WorkerId(Uuid::now_v7()), TTL).await.unwrap();
+        let task = agent.task(lease).await;
+        assert_eq!((task.token.attempt, task.in_doubt, &task.task.input), (1, false, &Value::Null));
+        agent.spool.note(&[begun(&task)]).unwrap();
+        if accepted {
+            assert_eq!(agent.store.complete_task(task.run, task.task.seq, 1, &done()).await.unwrap(), Reported::Accepted);
+            agent.spool.note(&[ended(&task, &done())]).unwrap();
+        }
+        place.come_back().await;
+        assert!(!agent.hears().await && worker.hears().await);
+        assert_eq!(agent.found().await, [(hand.run, "effect".into(), "adopted".into())]);
+        let lease = agent.store.open_lease(WorkerId(Uuid::now_v7()), TTL).await.unwrap();
+        if accepted {
+            let inbox = worker.store.read_inbox(&[hand.run]).await.unwrap();
+            assert_eq!(inbox[0].message, Message::Finished { of: task.task.seq, outcome: done() });
+            assert!(agent.store.task(hand.run, task.task.seq).await.unwrap().is_none());
+        } else {
+            let again = agent.task(lease).await;
+            assert_eq!((again.token.attempt, again.in_doubt, again.token.era), (2, true, 2), "it is asked before it is done again");
+            assert!(again.token > task.token);
+        }
+        place.end();
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_comes_again_takes_the_result_of_before_or_is_born_in_doubt() {
+    for (input, accepted) in [(json!({"disk": "vda"}), true), (json!({"disk": "vdb"}), true), (json!({"disk": "vda"}), false)] {
+        let same = input == json!({"disk": "vda"});
+        let mut place = Place::new().await;
+        let (worker, agent) = (place.process("a").await, place.process("b").await);
+        place.copy().await;
+        assert!(!worker.hears().await && agent.hears().await);
+        let mut hand = worker.owning("db9").await;
+        let write = hand.turn_with_task(start("db9"), json!({"disk": "vda"}));
+        commit(&worker, &hand, write).await;
+        let lease = agent.store.open_lease(WorkerId(Uuid::now_v7()), TTL).await.unwrap();
+        let task = agent.task(lease).await;
+        agent.spool.note(&[begun(&task)]).unwrap();
+        if accepted {
+            agent.store.complete_task(task.run, task.task.seq, 1, &done()).await.unwrap();
+            agent.spool.note(&[ended(&task, &done())]).unwrap();
+        }
+        place.come_back().await;
+        assert!(!agent.hears().await && worker.hears().await);
+        worker.store.settle(hand.run, "go_on", "ada", "why").await.unwrap();
+        let mut hand = worker.claimed().await;
+        let write = hand.turn_with_task(start("db9"), input);
+        commit(&worker, &hand, write).await;
+        let known = worker.store.task(hand.run, Seq(0)).await.unwrap();
+        if accepted && same {
+            let inbox = worker.store.read_inbox(&[hand.run]).await.unwrap();
+            assert_eq!((known.is_none(), inbox[0].key.as_str()), (true, "task:0"), "it was carried out");
+        } else {
+            let lease = agent.store.open_lease(WorkerId(Uuid::now_v7()), TTL).await.unwrap();
+            let again = agent.task(lease).await;
+            assert!(again.in_doubt && again.token > task.token, "{} after {}", again.token, task.token);
+        }
+        place.end();
+    }
+}
+
+#[tokio::test]
+async fn a_witness_that_stays_silent_is_named_and_what_it_tells_late_is_held_then() {
+    let mut place = Place::new().await;
+    let (worker, silent) = (place.process("a").await, place.process("b").await);
+    place.copy().await;
+    assert!(!worker.hears().await && silent.hears().await);
+    let mut hand = silent.owning("db9").await;
+    let write = hand.turn(start("db9"));
+    commit(&silent, &hand, write).await;
+    place.come_back().await;
+    assert!(!worker.hears().await, "the other one is waited for");
+    let (client, connection) = tokio_postgres::connect(&place.cluster.url(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("update engine.store set asked_since = asked_since - interval '21 s'").await.unwrap();
+    assert!(worker.hears().await, "twenty seconds are over");
+    let named: Vec<(String, bool)> = worker.store.witnesses().await.unwrap().into_iter().map(|row| (row.name, row.silent_at.is_some())).collect();
+    assert_eq!(named, [("a".to_owned(), false), ("b".to_owned(), true)]);
+    assert_eq!((worker.found().await, worker.store.life().await.unwrap().era), (vec![], 2));
+    assert!(silent.hears().await);
+    assert_eq!(silent.found().await, [(hand.run, "run".into(), "held".into())]);
+    assert_eq!(silent.store.life().await.unwrap().era, 3, "what went on meanwhile did so under old tokens");
+    assert!(silent.store.witnesses().await.unwrap().iter().all(|row| row.silent_at.is_none()));
+    place.end();
+}
+
+#[tokio::test]
+async fn nobody_writes_for_the_engine_while_the_server_is_not_known() {
+    let mut place = Place::new().await;
+    let (worker, silent) = (place.process("a").await, place.process("b").await);
+    let hand = worker.owning("db9").await;
+    place.restart().await;
+    assert!(!worker.hears().await);
+    let (client, connection) = tokio_postgres::connect(&place.cluster.url(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    for write in [
+        "update engine.runs set trace = 'x'",
+        "insert into engine.inbox (run_id, msg_key, body) values (gen_random_uuid(), 'k', '{}')",
+        "delete from engine.tasks",
+        "delete from engine.events",
+        "select engine.claim_runs(worker_id, epoch, 1) from engine.leases",
+        "select engine.send(run_id, 'k', '{}') from engine.runs",
+    ] {
+        let refused = client.batch_execute(write).await.unwrap_err();
+        assert_eq!(refused.code().map(|code| code.code()), Some("SB005"), "{write}");
+    }
+    assert!(worker.store.renew_lease(hand.lease, TTL).await.unwrap(), "leases live on meanwhile");
+    assert!(silent.hears().await);
+    assert_eq!(worker.store.send(hand.run, word("a")).await.unwrap(), Sent::Accepted);
+    assert_eq!(silent.store.testify(silent.spool.id(), &Testimony::default(), true).await.unwrap(), 0);
+    place.end();
+}
