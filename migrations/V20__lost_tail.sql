@@ -138,6 +138,9 @@ declare
     v_run engine.runs;
 begin
     select * into v_run from engine.runs where run_id = p_run for update;
+    if v_run.state not in ('open', 'suspended') then
+        return;
+    end if;
     insert into engine.held (run_id, held_at) values (p_run, engine.now()) on conflict do nothing;
     if v_run.owner is not null then
         delete from engine.leases where worker_id = v_run.owner and epoch = v_run.owner_epoch;
@@ -311,6 +314,8 @@ language plpgsql volatile as $$
 declare
     v_found int;
 begin
+    -- One at a time: what two have seen is found once.
+    perform 1 from engine.store for update;
     perform engine.look_into_start();
     perform set_config('switchback.reconciling', 'on', true);
     v_found := engine.compare_runs(p_witness, p_notes -> 'runs') + engine.compare_messages(p_witness, p_notes -> 'messages')
@@ -367,7 +372,8 @@ declare
     v_there boolean := exists (select from engine.runs where run_id = p_run);
 begin
     perform engine.known_server();
-    if not exists (select from engine.findings where run_id = p_run and settled_at is null) then
+    perform 1 from engine.findings where run_id = p_run and settled_at is null order by what, seq, mark for update;
+    if not found then
         return 'nothing';
     end if;
     if p_how = 'accept_loss' and exists (select from engine.held where run_id = p_run) then

@@ -122,6 +122,16 @@ pub(super) async fn parent_and_child_tell_each_other_once_and_who_has_ended_hear
     assert!(messages(store.as_ref(), parent).await.is_empty(), "who has ended hears nothing");
 }
 
+pub(super) async fn words_of_one_turn_are_heard_in_the_order_in_which_they_were_told(lab: &impl StoreLab) {
+    let (store, child) = (lab.store(), new_run());
+    let (lease, mut hand) = parent_of(store.as_ref(), child, "child", ClosePolicy::Leave).await;
+    let mut write = hand.turn(Message::ChildStarted { of: Seq(1) }, vec![]);
+    write.told = ["b", "c", "a"].map(|name| word(name, Kin::Child { of: Seq(1) })).to_vec();
+    let said: Vec<Message> = write.told.iter().map(|told| told.message.clone()).collect();
+    store.commit_turns(lease, &[write]).await.unwrap();
+    assert_eq!(&messages(store.as_ref(), child).await[1..], said);
+}
+
 pub(super) async fn a_run_may_start_its_own_successor_in_the_turn_that_ends_it(lab: &impl StoreLab) {
     let (store, successor) = (lab.store(), new_run());
     let (lease, claimed) = owning(store.as_ref(), "same").await;

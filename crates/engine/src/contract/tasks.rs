@@ -23,6 +23,16 @@ pub(super) async fn a_task_is_claimed_once_and_completed_once(lab: &impl StoreLa
     assert_eq!(outcome(store.as_ref(), run).await, done());
 }
 
+pub(super) async fn a_task_may_have_no_input(lab: &impl StoreLab) {
+    let store = lab.store();
+    let (lease, claimed) = owning(store.as_ref(), "item:a").await;
+    let mut hand = Hand::new(lease, claimed);
+    let mut write = hand.turn(start_message("item:a"), vec![]);
+    write.tasks.push(TaskRow { input: serde_json::Value::Null, ..task(1, options(3)) });
+    store.commit_turns(lease, &[write]).await.unwrap();
+    assert_eq!(claim_one(store.as_ref(), lease).await.unwrap().task.input, serde_json::Value::Null);
+}
+
 pub(super) async fn a_second_attempt_refuses_the_first_ones_result_and_is_in_doubt(lab: &impl StoreLab) {
     let store = lab.store();
     let (hand, _) = with_task(store.as_ref(), options(3)).await;

@@ -3,7 +3,7 @@
 //! ```text
 //!   worker a1: lease expired and not deleted, owns run 1 (parent) and run 3 (its child)        worker a2: a lease that is good
 //!   run 1: a signal, a due timer 2, tasks 1 (overdue), 5 (dead), 6 (past its queue limit)       run 2: nobody's, to be started
-//!   run 4: set aside         lock "a": asked for by run 1 and by run 3         schedule "s": due
+//!   run 4: set aside, held       lock "a": asked for by run 1 and by run 3         schedule "s": due
 //! ```
 
 /// Who opens a lease here.
@@ -31,11 +31,14 @@ impl Function {
 }
 
 /// Queries that write what the engine keeps and have no line, and why.
-pub(super) const NOT_HERE: [(&str, &str); 6] = [
+pub(super) const NOT_HERE: [(&str, &str); 9] = [
     ("create_schedule", "one row of a table that no function below changes but for fire, which locks it"),
     ("remove_schedule", "as create_schedule"),
     ("pause_schedule", "as create_schedule"),
     ("resume_schedule", "as create_schedule"),
+    ("hear_witness", "one row of a table that no function below reads"),
+    ("forget_witness", "as hear_witness"),
+    ("conclude_check", "changes nothing under a known server, and under another one nobody else writes"),
     ("note_store", "before anybody else may connect"),
     ("fire_deadlines", "recovery's; starts runs by the function of start_run"),
 ];
@@ -116,10 +119,14 @@ pub(super) fn functions() -> Vec<Function> {
         call("resume a run", query!("resume_run"), &[RUN_4]),
         call("retry a dead letter", query!("retry_dead"), &[RUN_1, "5"]),
         call("discard a dead letter", query!("discard_dead"), &[RUN_1, "5", "'task:5'", r#"'{"message":"finished"}'::json"#]),
+        call("testify that a history was longer", query!("testify"), &[A1, LONGER, "true"]),
+        call("settle a run", query!("settle"), &[RUN_4, "'go_on'", "'ada'", "'why'"]),
         call("fire a schedule", query!("fire"), &["'s'", "1", "'2030-01-01'::timestamptz", "'2030-01-02'::timestamptz", "'2030-01-02'::timestamptz", "'[]'::json", START]),
     ]);
     all
 }
+
+const LONGER: &str = r#"'{"runs":[{"run":"01900000-0000-7000-8000-000000000001","seq":9,"hash":"00"}],"messages":[],"effects":[]}'::json"#;
 
 const START: &str = r#"'{"at":"2030-01-01T00:00:00Z","kind":"on_time","cause":"","waits":false,"run":"01900000-0000-7000-8000-00000000000a","body":{"message":"start","workflow":"w","workflow_id":"new","requested_by":"r","trace":null}}'::json"#;
 
@@ -127,7 +134,10 @@ const START: &str = r#"'{"at":"2030-01-01T00:00:00Z","kind":"on_time","cause":""
 pub(super) const SCENE: &str = r#"
     delete from engine.leases; delete from engine.events; delete from engine.inbox; delete from engine.timers; delete from engine.tasks;
     delete from engine.locks; delete from engine.lock_requests; delete from engine.runs; delete from engine.schedules; delete from engine.firings;
-    delete from engine.builds;
+    delete from engine.builds; delete from engine.findings; delete from engine.held; update engine.store set era = 1;
+    insert into engine.held values ('01900000-0000-7000-8000-000000000004', engine.now());
+    insert into engine.findings (run_id, what, seq, mark, became, witness, found_at)
+    values ('01900000-0000-7000-8000-000000000004', 'shorter', 1, '00', 'held', '00000000-0000-0000-0000-0000000000a1', engine.now());
     insert into engine.builds (build, known_at) values ('b1', engine.now());
     insert into engine.leases (worker_id, epoch, expires_at, build)
     values ('00000000-0000-0000-0000-0000000000a1', 1, engine.now() - interval '1 s', 'b1'),
