@@ -68,6 +68,16 @@ create table engine.lost_effects (
     primary key (run_id, seq)
 );
 
+-- Children that are gone with the turn of their parents that asked for them. Asked for again they have other ids, which hold the time of the
+-- asking; what was done for the lost one was done for them.
+create table engine.lost_children (
+    child  uuid primary key,
+    parent uuid not null,
+    seq    int  not null
+);
+
+create index lost_children_by_parent on engine.lost_children (parent, seq);
+
 -- The fence ------------------------------------------------------------------------------------------------------------------
 
 create function engine.known_server() returns void
@@ -191,7 +201,12 @@ begin
     loop
         v_what := case when not v_note.there then 'run' when v_note.other then 'differs' else 'shorter' end;
         v_about := coalesce(v_note.workflow_id, v_note.start ->> 'workflow_id');
-        if not v_note.there then
+        if not v_note.there and v_note.start ->> 'parent' is not null then
+            insert into engine.lost_children (child, parent, seq)
+            values (v_note.run, (v_note.start #>> '{parent,run}')::uuid, (v_note.start #>> '{parent,seq}')::int)
+            on conflict do nothing;
+            v_became := 'lost';
+        elsif not v_note.there then
             v_became := case when v_note.start is not null and engine.put_back(v_note.run, v_note.start) then 'held' else 'lost' end;
         else
             v_became := case when v_note.state in ('open', 'suspended') then 'held' else 'ended' end;
@@ -308,6 +323,21 @@ begin
     end loop;
 end $$;
 
+create function engine.follow_lost_child(p_parent uuid, p_seq int, p_child uuid) returns void
+language plpgsql volatile as $$
+begin
+    insert into engine.lost_effects as l (run_id, seq, activity, input_sha256, attempt, run_epoch, outcome)
+    select distinct on (e.seq) p_child, e.seq, e.activity, e.input_sha256, e.attempt, e.run_epoch, e.outcome
+    from engine.lost_children c join engine.lost_effects e on e.run_id = c.child
+    where c.parent = p_parent and c.seq = p_seq
+    order by e.seq, (e.outcome is null), e.attempt desc
+    on conflict do nothing;
+    delete from engine.lost_effects e using engine.lost_children c where e.run_id = c.child and c.parent = p_parent and c.seq = p_seq;
+    update engine.findings f set became = 'adopted'
+    from engine.lost_children c where c.parent = p_parent and c.seq = p_seq and f.run_id = c.child and f.settled_at is null;
+    delete from engine.lost_children where parent = p_parent and seq = p_seq;
+end $$;
+
 -- What a witness has seen, in slices; with the last one it has testified. Gives how much of it is not here.
 create function engine.testify(p_witness uuid, p_notes json, p_last boolean) returns int
 language plpgsql volatile as $$
@@ -386,6 +416,56 @@ begin
     update engine.findings set settled_at = engine.now(), settled_by = p_by, settled = p_how, reason = p_reason
     where run_id = p_run and settled_at is null;
     return 'settled';
+end $$;
+
+-- Starts and messages -------------------------------------------------------------------------------------------------------
+
+-- The share lock keeps the run from being closed between the look and the insert.
+create or replace function engine.send(p_run uuid, p_key text, p_body json) returns text
+language plpgsql volatile as $$
+declare
+    v_state text;
+begin
+    -- Of a run that is not there it is not said before it is found out whether it was lost.
+    perform engine.known_server();
+    select state into v_state from engine.runs where run_id = p_run for share;
+    if not found then
+        return 'no_such_run';
+    end if;
+    if v_state not in ('open', 'suspended') then
+        return 'closed';
+    end if;
+    insert into engine.inbox (run_id, msg_key, body) values (p_run, p_key, p_body) on conflict do nothing;
+    return 'accepted';
+end $$;
+
+-- Gives null if the child exists now, else the open run that has the workflow id.
+create or replace function engine.start_child(
+    p_parent uuid, p_seq int, p_child uuid, p_on_parent_close text, p_workflow text, p_workflow_id text, p_requested_by text, p_trace text
+) returns uuid
+language plpgsql volatile as $$
+declare
+    v_open uuid;
+begin
+    loop
+        insert into engine.runs (run_id, workflow, workflow_id, requested_by, trace, started_at, parent_run, parent_seq, on_parent_close)
+        values (p_child, p_workflow, p_workflow_id, p_requested_by, p_trace, engine.now(), p_parent, p_seq, p_on_parent_close)
+        on conflict do nothing;
+        if found then
+            if exists (select from engine.lost_children) then
+                perform engine.follow_lost_child(p_parent, p_seq, p_child);
+            end if;
+            return null;
+        end if;
+        -- This turn was stored before, and its events say so in a moment.
+        if exists (select from engine.runs where run_id = p_child) then
+            return null;
+        end if;
+        select run_id into v_open from engine.runs where workflow_id = p_workflow_id and state in ('open', 'suspended');
+        if found then
+            return v_open;
+        end if;
+    end loop;
 end $$;
 
 -- Nobody claims what is held --------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@
 //! Invariants: 1. No effect begins before its attempt is noted on its agent's disk. 2. Of a run the newest head is enough: hashes are chained.
 //! 3. A note is evidence only of what was answered for: a turn without an answer is sent again or was never seen by anybody.
 
-use sdk::{Hash, Message, Outcome, RunId, Seq};
+use sdk::{Event, EventBody, Inbound, Message, Outcome, RunId, Seq};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -27,7 +27,7 @@ pub struct RunNote {
     /// The chain's head there, in hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
-    /// `Message::Start`, known to whom it was asked of: with it the run can be put back.
+    /// `Message::Start`, known to whom it was asked of and who took the first turn: with it the run can be put back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Message>,
 }
@@ -103,11 +103,25 @@ impl Testimony {
     }
 }
 
-/// The heads that a batch leaves. A turn without events leaves the head as it was.
+/// The heads that a batch leaves. A turn without events leaves the head as it was; a first one says what was asked for.
 #[must_use]
 pub fn heads(turns: &[TurnWrite]) -> Vec<Note> {
-    let head = |turn: &TurnWrite| turn.events.last().map(|last| Note::Run(RunNote { run: turn.run, seq: last.seq.0, hash: Some(hex_of(last.hash)), start: None }));
+    let head = |turn: &TurnWrite| {
+        let (first, last) = (turn.events.first()?, turn.events.last()?);
+        let start = if first.seq == Seq(0) { start_of(&first.bytes) } else { None };
+        Some(Note::Run(RunNote { run: turn.run, seq: last.seq.0, hash: Some(hex::encode(last.hash.0)), start }))
+    };
     turns.iter().filter_map(head).collect()
+}
+
+/// The start that a first event records.
+fn start_of(event: &[u8]) -> Option<Message> {
+    match serde_json::from_slice::<Event>(event).ok()?.body {
+        EventBody::Inbound(Inbound::RunStarted { workflow, input, workflow_id, requested_by, trace, parent }) => {
+            Some(Message::Start { workflow, input, workflow_id, requested_by, trace, parent })
+        }
+        EventBody::Inbound(_) | EventBody::Command(_) => None,
+    }
 }
 
 /// An attempt that is about to begin.
@@ -133,10 +147,6 @@ pub fn ended(task: &ClaimedTask, outcome: &Outcome) -> Note {
         Note::Effect(note) => Note::Effect(EffectNote { outcome: Some(outcome.clone()), accepted: true, ..note }),
         other => other,
     }
-}
-
-fn hex_of(hash: Hash) -> String {
-    hex::encode(hash.0)
 }
 
 /// Where a witness keeps its notes.

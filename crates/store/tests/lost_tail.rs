@@ -14,11 +14,11 @@ use std::{
 };
 
 use engine::{
-    ClaimedTask, CommitError, EventRow, LeaseStore, Reported, RunStore, Sent, StartRun, Started, StoreError, TaskRow, TaskStore, TurnWrite,
+    ChildRow, ClaimedTask, CommitError, EventRow, LeaseStore, Reported, RunStore, Sent, StartRun, Started, StoreError, TaskRow, TaskStore, TurnWrite,
     adapters::Spool,
     witness::{Note, Testimony, Witness, begun, ended},
 };
-use sdk::{ActivityOptions, Effect, Event, EventBody, History, Lease, Message, Outcome, Retry, RunId, Scope, Seq, TaskQueue, Timeouts, WorkerId};
+use sdk::{ActivityOptions, ClosePolicy, Effect, Event, EventBody, History, Lease, Message, Outcome, Parent, Retry, RunId, Scope, Seq, TaskQueue, Timeouts, WorkerId};
 use serde_json::{Value, json};
 use switchback_store::{
     Limits, PgStore,
@@ -410,6 +410,52 @@ async fn a_step_that_comes_again_takes_the_result_of_before_or_is_born_in_doubt(
     }
 }
 
+/// A wish for a child at seq 0 of its parent.
+fn child_of(hand: &Hand, child: RunId) -> ChildRow {
+    let Message::Start { workflow, input, requested_by, trace, .. } = start("x") else { unreachable!("a start") };
+    let parent = Some(Parent { run: hand.run, seq: Seq(0) });
+    ChildRow { seq: Seq(0), child, close: ClosePolicy::Leave, start: Message::Start { workflow, input, workflow_id: "disk".into(), requested_by, trace, parent } }
+}
+
+#[tokio::test]
+async fn what_was_done_for_a_child_that_is_gone_was_done_for_the_one_that_is_asked_for_again() {
+    let mut place = Place::new().await;
+    let (worker, agent) = (place.process("a").await, place.process("b").await);
+    worker.start("db9").await;
+    place.copy().await;
+    assert!(!worker.hears().await && agent.hears().await);
+    let (mut hand, gone, again) = (worker.claimed().await, RunId(Uuid::now_v7()), RunId(Uuid::now_v7()));
+    let mut write = hand.turn(start("db9"));
+    write.children.push(child_of(&hand, gone));
+    commit(&worker, &hand, write).await;
+    let mut child = worker.claimed().await;
+    assert_eq!(child.run, gone);
+    let write = child.turn_with_task(child_of(&hand, gone).start, json!({"disk": "vda"}));
+    commit(&worker, &child, write).await;
+    let lease = agent.store.open_lease(WorkerId(Uuid::now_v7()), TTL).await.unwrap();
+    let task = agent.task(lease).await;
+    agent.spool.note(&[begun(&task)]).unwrap();
+    agent.store.complete_task(task.run, task.task.seq, 1, &done()).await.unwrap();
+    agent.spool.note(&[ended(&task, &done())]).unwrap();
+    place.come_back().await;
+    assert!(!agent.hears().await && worker.hears().await);
+    let lost = |what: &str| (gone, what.to_owned(), "lost".to_owned());
+    assert_eq!(worker.found().await, [(hand.run, "shorter".into(), "held".into()), lost("effect"), lost("run")]);
+    worker.store.settle(hand.run, "go_on", "ada", "why").await.unwrap();
+    let mut hand = worker.claimed().await;
+    let mut write = hand.turn(start("db9"));
+    write.children.push(child_of(&hand, again));
+    commit(&worker, &hand, write).await;
+    let mut child = worker.claimed().await;
+    assert_eq!(child.run, again);
+    let write = child.turn_with_task(child_of(&hand, again).start, json!({"disk": "vda"}));
+    commit(&worker, &child, write).await;
+    let inbox = worker.store.read_inbox(&[again]).await.unwrap();
+    assert_eq!((inbox.len(), inbox[0].key.as_str()), (1, "task:0"), "nobody carries it out again");
+    assert!(worker.store.findings(Some(gone), false).await.unwrap().is_empty(), "nobody has to settle it");
+    place.end();
+}
+
 #[tokio::test]
 async fn a_witness_that_stays_silent_is_named_and_what_it_tells_late_is_held_then() {
     let mut place = Place::new().await;
@@ -451,6 +497,7 @@ async fn nobody_writes_for_the_engine_while_the_server_is_not_known() {
         "delete from engine.events",
         "select engine.claim_runs(worker_id, epoch, 1) from engine.leases",
         "select engine.send(run_id, 'k', '{}') from engine.runs",
+        "select engine.send(gen_random_uuid(), 'k', '{}')",
     ] {
         let refused = client.batch_execute(write).await.unwrap_err();
         assert_eq!(refused.code().map(|code| code.code()), Some("SB005"), "{write}");

@@ -109,7 +109,7 @@ impl Audit {
         };
         *counts.entry(call.thing.clone()).or_default() += 1;
         let owner = *self.owners.entry(call.thing.clone()).or_insert(call.run);
-        if owner != call.run {
+        if !same(owner, call.run) {
             self.wrong.push(format!("{} was done for {owner} and for {}", call.thing, call.run));
         }
     }
@@ -136,6 +136,13 @@ impl Audit {
         };
         [more("made", &self.made), more("rung", &self.rung)].concat()
     }
+}
+
+/// A child that is asked for again, because its parent has lost the end of its history, has another time in its id and the same rest, which follows
+/// from its parent and its place there.
+fn same(one: RunId, other: RunId) -> bool {
+    const TIME_BITS: u32 = 48;
+    one.0.as_u128() << TIME_BITS == other.0.as_u128() << TIME_BITS
 }
 
 #[cfg(test)]

@@ -15,13 +15,16 @@ use std::{
 
 use anyhow::{Context, Result};
 use chrono::Utc;
+use engine::adapters::Spool;
 use store::{Limits, PgStore};
+use tokio::sync::watch;
+use uuid::Uuid;
 
 pub use blows::Counts;
 pub use failover::Failover;
 pub use table::Summary;
 
-use self::blows::Blows;
+use self::blows::{Blows, Over};
 use crate::{
     installation::{Installation, Replicated, Wanted},
     judge,
@@ -34,8 +37,6 @@ use crate::{
 
 /// Longest wait for all work to end after everything is well again.
 const ENDS: Duration = Duration::from_secs(120);
-/// The same where runs whose history has lost its end may never end.
-const COUNTED: Duration = Duration::from_secs(30);
 /// How often progress is told.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
@@ -81,7 +82,12 @@ pub async fn carried_out(options: &Options) -> Result<Summary> {
 }
 
 async fn struck(options: &Options, installation: &Arc<Installation>) -> Result<Summary> {
-    let store = Arc::new(PgStore::open(&installation.url(), Limits { lease: options.lease, connections: 6 }).await.context("opening the store")?);
+    // Who asks for work remembers what it was told, as servers do.
+    let spool = Spool::open(&installation.dir().join("submitter.jsonl"), Uuid::now_v7()).context("opening the submitter's notes")?;
+    let opened = PgStore::open(&installation.url(), Limits { lease: options.lease, connections: 6 }).await.context("opening the store")?;
+    let store = Arc::new(opened.witnessed_by(Arc::new(spool)));
+    let (stop, stopped) = watch::channel(false);
+    let testifying = tokio::spawn(store.clone().keep_testifying("server", "submitter".to_owned(), stopped));
     let submitter = Submitter::new(store.clone(), installation.postgres.clone());
     let working = tokio::spawn(submitter.clone().work(options.load, Dice::new(options.seed ^ 0x5eed)));
     // Before the first strike every worker has held its lease for long enough to take over.
@@ -106,14 +112,16 @@ async fn struck(options: &Options, installation: &Arc<Installation>) -> Result<S
         }
     }
     println!("{:>4.0} s: all strikes are done; healing", began.elapsed().as_secs_f64());
-    let (counts, killed, troubles) = blows.over().await;
+    let Over { counts, killed, troubles, checks } = blows.over().await;
     installation.heal();
     installation.postgres.ready().await?;
+    installation.postgres.wait_until_known().await?;
     submitter.stop();
     working.await.context("the submitter panicked")?;
     let runs = submitter.told();
-    let judged = options.failovers.is_none_or(|(_, replicated)| replicated == Replicated::Sync);
-    let ended = until_ended(&installation.postgres, &runs, if judged { ENDS } else { COUNTED }).await;
+    let ended = until_ended(&installation.postgres, &runs, ENDS).await;
+    stop.send_replace(true);
+    testifying.await.context("the submitter's witness panicked")?;
     let client = installation.postgres.connect().await?;
     let audit = Audit::of(&outside::read(&installation.ledger_file())?);
     let mut verdict = judge::judged(&store, &client, &runs, &audit, &installation.dir().join("failed")).await?;
@@ -122,5 +130,5 @@ async fn struck(options: &Options, installation: &Arc<Installation>) -> Result<S
     verdict.wrong.extend(submitter.wrong());
     let takeover = takeover::measured(&client, &killed, &troubles, installation.workers.len(), options.lease).await?;
     let (accepted, again, starts) = (runs.len(), submitter.again(), installation.postgres.starts());
-    Ok(Summary { options: options.clone(), took: Duration::ZERO, counts, accepted, again, starts, verdict, takeover, failovers })
+    Ok(Summary { options: options.clone(), took: Duration::ZERO, counts, accepted, again, starts, verdict, takeover, failovers, checks })
 }

@@ -7,6 +7,7 @@
 mod node;
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -45,16 +46,22 @@ pub struct Tail {
     pub runs: Vec<sdk::RunId>,
     /// Runs that lack events at their end, with how many.
     pub shorter: Vec<(sdk::RunId, i64)>,
+    /// Those of both that lack more than one turn: a turn begins when the one before it was answered for, so somebody was told of them.
+    pub answered: BTreeSet<sdk::RunId>,
 }
 
 impl Tail {
     fn between(had: &Heads, has: &Heads) -> Self {
         let mut tail = Self::default();
-        for (run, events) in had {
-            match has.get(run) {
-                None => tail.runs.push(*run),
-                Some(kept) if kept < events => tail.shorter.push((*run, events - kept)),
-                Some(_) => {}
+        for (run, (events, turns)) in had {
+            let (kept, kept_turns) = has.get(run).copied().unwrap_or_default();
+            if !has.contains_key(run) {
+                tail.runs.push(*run);
+            } else if kept < *events {
+                tail.shorter.push((*run, events - kept));
+            }
+            if turns - kept_turns > 1 {
+                tail.answered.insert(*run);
             }
         }
         tail
@@ -130,6 +137,25 @@ impl Postgres {
                 Err(error) if Instant::now() > deadline => return Err(error.context("the database does not answer")),
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
+        }
+    }
+
+    /// Waits until the primary's server is known: whether it lacks something is found out.
+    ///
+    /// # Errors
+    /// It does not come to that.
+    pub async fn wait_until_known(&self) -> Result<()> {
+        let deadline = Instant::now() + BEGINS;
+        let known = "select coalesce(bool_and(started_at = pg_postmaster_start_time()), false) from engine.store";
+        loop {
+            let asked = async { anyhow::Ok(self.connect().await?.query_one(known, &[]).await?.get::<_, bool>(0)) };
+            if asked.await.unwrap_or(false) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("whether the database has lost something is not found out within {BEGINS:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::{
-    installation::{Installation, Member, kill},
+    installation::{Installation, Member, Postgres, kill},
     programs::Pulse,
     strikes::{Planned, Strike, Whom},
     takeover::{Killed, Trouble},
@@ -29,6 +29,10 @@ const DEAD_MS: (u64, u64) = (200, 1_500);
 const STALLED_MS: (u64, u64) = (500, 4_000);
 const FULL_MS: (u64, u64) = (1_000, 4_000);
 const PINNED_MS: (u64, u64) = (5_000, 25_000);
+/// A server that was killed is gone by then.
+const NOTICED: Duration = Duration::from_millis(100);
+/// Longest time that a server needs to end of a full disk.
+const CLEARED: Duration = Duration::from_secs(1);
 /// How long the database is at most not there after one of its processes was killed; its recovery is that of some megabytes.
 const RECOVERS: chrono::Duration = chrono::Duration::seconds(3);
 
@@ -41,11 +45,22 @@ pub struct Counts {
     pub missed: usize,
 }
 
+/// What there was.
+pub(super) struct Over {
+    pub(super) counts: Counts,
+    pub(super) killed: Vec<Killed>,
+    pub(super) troubles: Vec<Trouble>,
+    /// From the death of the database's server to where the next one was known, in milliseconds, sorted.
+    pub(super) checks: Vec<u64>,
+}
+
 /// What is going on.
 pub(super) struct Blows {
     installation: Arc<Installation>,
     pub(super) counts: Counts,
     killed: Vec<Killed>,
+    /// From the death of the database's server to where the next one was known, in milliseconds.
+    checks: Arc<Mutex<Vec<u64>>>,
     troubles: Arc<Mutex<Vec<Trouble>>>,
     lasting: JoinSet<()>,
     /// Transactions that do nothing; the end ends them.
@@ -69,14 +84,16 @@ impl fmt::Display for Counts {
 
 impl Blows {
     pub(super) fn new(installation: Arc<Installation>) -> Self {
-        Self { installation, counts: Counts::default(), killed: Vec::new(), troubles: Arc::default(), lasting: JoinSet::new(), pins: JoinSet::new() }
+        Self { installation, counts: Counts::default(), killed: Vec::new(), checks: Arc::default(), troubles: Arc::default(), lasting: JoinSet::new(), pins: JoinSet::new() }
     }
 
     /// Waits for what lasts, but for transactions that do nothing.
-    pub(super) async fn over(mut self) -> (Counts, Vec<Killed>, Vec<Trouble>) {
+    pub(super) async fn over(mut self) -> Over {
         while self.lasting.join_next().await.is_some() {}
         let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        (self.counts, self.killed, troubles)
+        let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        checks.sort_unstable();
+        Over { counts: self.counts, killed: self.killed, troubles, checks }
     }
 
     /// `false` if it could not be carried out: nobody was well, or the machine does not allow it.
@@ -88,8 +105,7 @@ impl Blows {
             Strike::EndConnections { all } => self.end_connections(all).await.is_ok(),
             Strike::KillBackend => self.kill_backend().await.is_ok(),
             Strike::KillPostgres => {
-                self.note(None, Utc::now() + RECOVERS);
-                self.installation.postgres.kill_primary();
+                self.kill_postgres();
                 true
             }
             Strike::Cut => {
@@ -206,6 +222,29 @@ impl Blows {
         Ok(())
     }
 
+    fn kill_postgres(&mut self) {
+        let (postgres, from) = (self.installation.postgres.clone(), Utc::now());
+        postgres.kill_primary();
+        self.away_until_known(postgres, from, Duration::ZERO);
+    }
+
+    /// The database is away from then on until its server is known, which is looked at after `first`.
+    fn away_until_known(&mut self, postgres: Arc<Postgres>, from: DateTime<Utc>, first: Duration) {
+        let (troubles, checks) = (self.troubles.clone(), self.checks.clone());
+        self.lasting.spawn(async move {
+            tokio::time::sleep(first.max(NOTICED)).await;
+            if let Err(error) = postgres.wait_until_known().await {
+                eprintln!("{error:#}");
+            }
+            let until = Utc::now();
+            troubles.lock().unwrap_or_else(PoisonError::into_inner).push(Trouble { worker: None, from, until });
+            if first.is_zero() {
+                let took = (until - from).to_std().unwrap_or_default();
+                checks.lock().unwrap_or_else(PoisonError::into_inner).push(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+            }
+        });
+    }
+
     async fn kill_backend(&self) -> Result<()> {
         let client = self.installation.postgres.connect().await?;
         let any = "select pid from pg_stat_activity where application_name = 'switchback' and backend_type = 'client backend' order by random() limit 1";
@@ -231,7 +270,10 @@ impl Blows {
         if !tokio::task::block_in_place(|| installation.postgres.disk().fill()) {
             return false;
         }
-        self.note(None, Utc::now() + chrono::Duration::from_std(full).unwrap_or_default() + RECOVERS);
+        let from = Utc::now();
+        self.note(None, from + chrono::Duration::from_std(full).unwrap_or_default() + RECOVERS);
+        // A server that found its disk full may have been started anew.
+        self.away_until_known(self.installation.postgres.clone(), from, full + CLEARED);
         self.lasting.spawn(async move {
             tokio::time::sleep(full).await;
             installation.postgres.disk().clear();

@@ -2,16 +2,19 @@
 //!
 //! ```text
 //!   standby follows ─▶ (async: it receives nothing any more, the primary goes on) ─▶ primary dies ─▶ promoted ─▶ proxy points there
-//!                                  what had the old one that the new one has not? ─▶ the old one is made the new standby
+//!        what had the old one that the new one has not? ─▶ the old one is made the new standby
+//!        the product has found out ─▶ everything that was answered for among it? ─▶ settled, as people would
 //! ```
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
+use chrono::{DateTime, Utc};
 use sdk::RunId;
+use serde_json::Value;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -20,14 +23,24 @@ use crate::installation::{Installation, Replicated, Tail};
 
 /// How long an asynchronous primary goes on alone: some hundred commits.
 const ALONE: Duration = Duration::from_millis(1_500);
+/// Longest wait for a server that was struck to answer again.
+const ANSWERS: Duration = Duration::from_secs(60);
 
 /// One of them.
 #[derive(Clone, Debug, Default)]
 pub struct Failover {
     /// From the death of the primary to where the other one takes writes.
     pub took: Duration,
+    /// From there to where its server was known.
+    pub checked: Duration,
     /// What the old one had and the new one had not.
     pub tail: Tail,
+    /// Runs that the product has found to lack something, by what became of them.
+    pub found: BTreeMap<String, BTreeSet<RunId>>,
+    /// Runs that lack something that was answered for, and that it has not found.
+    pub missed: Vec<RunId>,
+    /// Runs that lack at most one turn, of which nobody was told.
+    pub unseen: Vec<RunId>,
     /// How runs that have lost events stand in the end, by state.
     pub stand: BTreeMap<String, usize>,
 }
@@ -35,19 +48,74 @@ pub struct Failover {
 pub(super) async fn carried_out(installation: &Installation, options: &Options) -> Result<Failover> {
     let postgres = &installation.postgres;
     postgres.ready().await?;
+    postgres.wait_until_known().await?;
     postgres.wait_for_standby().await?;
     if options.failovers.is_some_and(|(_, replicated)| replicated == Replicated::Async) {
         postgres.hold_back()?;
         tokio::time::sleep(ALONE).await;
     }
-    let began = Instant::now();
+    let (began, since) = (Instant::now(), Utc::now());
     let has = postgres.fail_over().await.context("a failover of the store")?;
     installation.database.point_at(vec![postgres.target()]);
-    let took = began.elapsed();
+    let (took, promoted) = (began.elapsed(), Instant::now());
     let tail = postgres.lost_tail(&has).await.context("looking at the old primary")?;
+    postgres.wait_until_known().await?;
+    let checked = promoted.elapsed();
     postgres.stand_by().await.context("making the old primary a standby")?;
-    println!("       a failover of the store took {:.2} s; {} runs and {} ends of histories were on the old one alone", took.as_secs_f64(), tail.runs.len(), tail.shorter.len());
-    Ok(Failover { took, tail, stand: BTreeMap::new() })
+    let mut failover = Failover { took, checked, tail, ..Failover::default() };
+    found(installation, &mut failover, since).await?;
+    let Failover { tail, missed, unseen, .. } = &failover;
+    println!(
+        "       a failover of the store took {:.2} s, {:.2} s later its server was known; {} runs and {} ends of histories were on the old one alone; {} not found, {} seen by nobody",
+        took.as_secs_f64(), checked.as_secs_f64(), tail.runs.len(), tail.shorter.len(), missed.len(), unseen.len()
+    );
+    Ok(failover)
+}
+
+/// What the product says it lacks is compared with what it lacks, and settled.
+async fn found(installation: &Installation, failover: &mut Failover, since: DateTime<Utc>) -> Result<()> {
+    let store = said(installation, &["-o", "json", "store", "reconcile", "--wait"], &[0, 6]).await?;
+    let mut settle = BTreeMap::new();
+    for finding in store["findings"].as_array().context("the store's findings are no list")? {
+        let run: RunId = finding["run"].as_str().unwrap_or_default().parse().context("a finding without a run")?;
+        let found_at: DateTime<Utc> = finding["found_at"].as_str().unwrap_or_default().parse().context("a finding without a time")?;
+        if found_at >= since {
+            failover.found.entry(finding["became"].as_str().unwrap_or_default().to_owned()).or_default().insert(run);
+        }
+        if finding["settled"].is_null() && finding["became"] != "adopted" {
+            // A run that is not there can't go on; its parent may ask for it again.
+            let goes_on = finding["held"] == true;
+            *settle.entry(run).or_insert(false) |= goes_on;
+        }
+    }
+    let known: BTreeSet<RunId> = failover.found.values().flatten().copied().collect();
+    let lacking = failover.tail.shorter.iter().map(|(run, _)| *run).chain(failover.tail.runs.iter().copied()).filter(|run| !known.contains(run));
+    (failover.missed, failover.unseen) = lacking.partition(|run| failover.tail.answered.contains(run));
+    for (run, goes_on) in settle {
+        let how = if goes_on { "--go-on" } else { "--accept-loss" };
+        said(installation, &["-o", "json", "store", "settle", &run.to_string(), how, "--reason", "chaos"], &[0]).await?;
+    }
+    Ok(())
+}
+
+/// Asks until a server answers: it may be struck.
+async fn said(installation: &Installation, words: &[&str], well: &[i32]) -> Result<Value> {
+    let deadline = Instant::now() + ANSWERS;
+    loop {
+        let said = installation.say(words);
+        if well.contains(&said.code) {
+            return Ok(said.json());
+        }
+        // What was settled by an answer that was lost is settled.
+        if said.code == 4 && words.contains(&"settle") {
+            return Ok(Value::Null);
+        }
+        ensure!(said.code == 1 || said.code == 124, "{words:?}: {said:?}");
+        if Instant::now() > deadline {
+            bail!("{words:?} is not answered within {ANSWERS:?}: {said:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// How runs that have lost something stand now.

@@ -29,8 +29,8 @@ const RECOVERS: Duration = Duration::from_secs(30);
 const SETTINGS: [&str; 6] =
     ["track_commit_timestamp=on", "max_wal_size=128MB", "min_wal_size=32MB", "wal_keep_size=64MB", "shared_buffers=64MB", "log_checkpoints=off"];
 
-/// How many events each run has.
-pub type Heads = BTreeMap<RunId, i64>;
+/// How many events each run has, and in how many turns they were written.
+pub type Heads = BTreeMap<RunId, (i64, i64)>;
 
 pub(super) struct Node {
     pub(super) cluster: Cluster,
@@ -152,14 +152,14 @@ pub(super) async fn connect(url: &str) -> Result<Client> {
     Ok(client)
 }
 
-/// How many events each run has, once the database answers. A run without any has 0.
+/// How many events and turns each run has, once the database answers. A run without any has 0.
 pub(super) async fn heads(url: &str) -> Result<Heads> {
     let deadline = Instant::now() + RECOVERS;
-    let counted = "select run_id, (select count(*) from engine.events e where e.run_id = r.run_id) from engine.runs r";
+    let counted = "select r.run_id, count(e.seq), count(distinct e.turn) from engine.runs r left join engine.events e on e.run_id = r.run_id group by r.run_id";
     loop {
         let heads = async { anyhow::Ok(connect(url).await?.query(counted, &[]).await?) };
         match heads.await {
-            Ok(rows) => return Ok(rows.iter().map(|row| (RunId(row.get(0)), row.get(1))).collect()),
+            Ok(rows) => return Ok(rows.iter().map(|row| (RunId(row.get(0)), (row.get(1), row.get(2)))).collect()),
             Err(error) if Instant::now() > deadline => return Err(error.context("counting events")),
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
