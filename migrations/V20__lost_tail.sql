@@ -33,7 +33,7 @@ create table engine.witnesses (
 );
 
 -- What a witness saw and is not here. Mark: hash, key of a message, or attempt.
-create table engine.findings (
+create table engine.losses (
     run_id     uuid        not null,
     what       text        not null check (what in ('run', 'shorter', 'differs', 'message', 'effect')),
     seq        int         not null,
@@ -160,7 +160,7 @@ end $$;
 
 create function engine.find_lost(p_witness uuid, p_run uuid, p_what text, p_seq int, p_mark text, p_became text, p_about text) returns void
 language sql volatile as $$
-    insert into engine.findings (run_id, what, seq, mark, became, about, witness, found_at)
+    insert into engine.losses (run_id, what, seq, mark, became, about, witness, found_at)
     values (p_run, p_what, p_seq, p_mark, p_became, p_about, p_witness, engine.now())
     on conflict do nothing
 $$;
@@ -195,7 +195,7 @@ begin
         left join engine.runs r on r.run_id = n.run
         left join engine.events e on e.run_id = n.run and e.seq = n.seq
         where (r.run_id is null or n.seq >= 0 and e.hash is distinct from decode(n.hash, 'hex'))
-          and not exists (select from engine.findings f where f.run_id = n.run and f.what in ('run', 'shorter', 'differs') and f.seq = n.seq
+          and not exists (select from engine.losses f where f.run_id = n.run and f.what in ('run', 'shorter', 'differs') and f.seq = n.seq
                           and f.mark = coalesce(n.hash, ''))
         order by n.run
     loop
@@ -234,7 +234,7 @@ begin
         where (r.run_id is null or r.state in ('open', 'suspended'))
           and not exists (select from engine.inbox i where i.run_id = n.run and i.msg_key = n.key)
           and not exists (select from engine.events e where e.run_id = n.run and e.msg_key = n.key)
-          and not exists (select from engine.findings f where f.run_id = n.run and f.what = 'message' and f.mark = n.key)
+          and not exists (select from engine.losses f where f.run_id = n.run and f.what = 'message' and f.mark = n.key)
         order by n.place
     loop
         if v_note.there then
@@ -260,7 +260,7 @@ begin
         left join engine.events e on e.run_id = n.run and e.seq = n.seq
         left join engine.tasks t on t.run_id = n.run and t.seq = n.seq
         where (e.run_id is null or t.attempt < n.attempt or t.attempt = n.attempt and n.accepted and n.outcome is not null)
-          and not exists (select from engine.findings f where f.run_id = n.run and f.what = 'effect' and f.seq = n.seq and f.mark = n.attempt::text)
+          and not exists (select from engine.losses f where f.run_id = n.run and f.what = 'effect' and f.seq = n.seq and f.mark = n.attempt::text)
         order by n.run, n.seq, n.attempt
     loop
         if v_note.waits then
@@ -333,7 +333,7 @@ begin
     order by e.seq, (e.outcome is null), e.attempt desc
     on conflict do nothing;
     delete from engine.lost_effects e using engine.lost_children c where e.run_id = c.child and c.parent = p_parent and c.seq = p_seq;
-    update engine.findings f set became = 'adopted'
+    update engine.losses f set became = 'adopted'
     from engine.lost_children c where c.parent = p_parent and c.seq = p_seq and f.run_id = c.child and f.settled_at is null;
     delete from engine.lost_children where parent = p_parent and seq = p_seq;
 end $$;
@@ -388,7 +388,7 @@ begin
     where not exists (select from engine.witnesses w where w.kind = 'agent' and w.witness = l.worker_id and w.testified_to = pg_postmaster_start_time());
     update engine.witnesses set silent_at = engine.now(), awaited = false where awaited;
     v_lost := v_silent or v_timeline <> v_store.timeline or v_system <> v_store.system_identifier
-              or exists (select from engine.findings where found_at >= v_store.asked_since);
+              or exists (select from engine.losses where found_at >= v_store.asked_since);
     update engine.store
     set started_at = pg_postmaster_start_time(), known_at = engine.now(), timeline = v_timeline, system_identifier = v_system,
         era = era + case when v_lost then 1 else 0 end, asked_start = null, asked_since = null;
@@ -402,7 +402,7 @@ declare
     v_there boolean := exists (select from engine.runs where run_id = p_run);
 begin
     perform engine.known_server();
-    perform 1 from engine.findings where run_id = p_run and settled_at is null order by what, seq, mark for update;
+    perform 1 from engine.losses where run_id = p_run and settled_at is null order by what, seq, mark for update;
     if not found then
         return 'nothing';
     end if;
@@ -413,7 +413,7 @@ begin
         return 'not_there';
     end if;
     delete from engine.held where run_id = p_run;
-    update engine.findings set settled_at = engine.now(), settled_by = p_by, settled = p_how, reason = p_reason
+    update engine.losses set settled_at = engine.now(), settled_by = p_by, settled = p_how, reason = p_reason
     where run_id = p_run and settled_at is null;
     return 'settled';
 end $$;

@@ -39,14 +39,14 @@ pub struct StoreView {
     /// Who can say what was committed.
     pub witnesses: Vec<WitnessView>,
     /// What they saw and the store lacks.
-    pub findings: Vec<FindingView>,
+    pub losses: Vec<LossView>,
 }
 
 impl StoreView {
     /// Whether nobody has anything to do: known, nobody silent, nothing to settle.
     #[must_use]
     pub fn is_well(&self) -> bool {
-        self.state == StoreState::Known && self.witnesses.iter().all(|witness| witness.silent_at.is_none()) && self.findings.iter().all(|finding| !finding.waits())
+        self.state == StoreState::Known && self.witnesses.iter().all(|witness| witness.silent_at.is_none()) && self.losses.iter().all(|loss| !loss.waits())
     }
 }
 
@@ -70,7 +70,7 @@ pub struct WitnessView {
 
 /// Something that a witness saw and the store lacks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FindingView {
+pub struct LossView {
     /// Of which run.
     pub run: RunId,
     /// `run`: all of it; `shorter`: the end of its history; `differs`: it went on otherwise; `message`; `effect`: an attempt that was begun.
@@ -96,7 +96,7 @@ pub struct FindingView {
     pub settled: Option<Settled>,
 }
 
-impl FindingView {
+impl LossView {
     /// Whether a person is to settle it.
     #[must_use]
     pub fn waits(&self) -> bool {

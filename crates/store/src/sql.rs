@@ -25,7 +25,7 @@ queries! {
     CONCLUDE_CHECK = "conclude_check", "asking whether the database server is known";
     STORE_LIFE = "store_life", "reading which life of the store this is";
     WITNESSES = "witnesses", "reading witnesses";
-    FINDINGS = "findings", "reading what the store lacks";
+    LOSSES = "losses", "reading what the store lacks";
     SETTLE = "settle", "settling a run";
     OPEN_LEASE = "open_lease", "opening a lease";
     DECLARE_BUILD = "declare_build", "saying which build a worker is";

@@ -30,7 +30,7 @@ use crate::{
 
 /// Between two signs of life: how long a server that was started anew is not noticed by somebody who only waits.
 const LOOK: Duration = Duration::from_secs(1);
-/// Most findings in one answer.
+/// Most losses in one answer.
 const MOST: i64 = 10_000;
 
 /// Which life of the store this is.
@@ -71,7 +71,7 @@ pub struct WitnessRow {
 
 /// Something that a witness saw and the store lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FindingRow {
+pub struct LossRow {
     /// Of which run.
     pub run: RunId,
     /// `run`, `shorter`, `differs`, `message` or `effect`.
@@ -200,8 +200,8 @@ impl PgStore {
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn findings(&self, run: Option<RunId>, all: bool) -> Result<Vec<FindingRow>, Lost> {
-        self.rows(&sql::FINDINGS, &[&run.map(|run| run.0), &all, &MOST]).await?.iter().map(finding).collect()
+    pub async fn losses(&self, run: Option<RunId>, all: bool) -> Result<Vec<LossRow>, Lost> {
+        self.rows(&sql::LOSSES, &[&run.map(|run| run.0), &all, &MOST]).await?.iter().map(loss).collect()
     }
 
     /// Settles what a run lacks. `how` is `go_on`, `cancel` or `accept_loss`; whoever cancels sends the message first.
@@ -270,10 +270,10 @@ fn witness(row: &Row) -> Result<WitnessRow, Lost> {
     })
 }
 
-fn finding(row: &Row) -> Result<FindingRow, Lost> {
+fn loss(row: &Row) -> Result<LossRow, Lost> {
     let at: Option<DateTime<Utc>> = column(row, "settled_at")?;
     let settled = at.map(|at| Ok::<_, Lost>(SettledRow { at, by: column(row, "settled_by")?, how: column(row, "settled")?, reason: column(row, "reason")? }));
-    Ok(FindingRow {
+    Ok(LossRow {
         run: RunId(column(row, "run_id")?),
         what: column(row, "what")?,
         seq: column(row, "seq")?,

@@ -9,7 +9,7 @@
 //! afterwards must be what one after the other says and leaves, or, where the first is rolled back, what the second alone does. Those that
 //! pass over locked rows come back later: they are asked once more in the end. A deadlock is an error that says "again".
 //!
-//! 1,922 interleavings take about 20 s, in which mostly Postgres works.
+//! 2,178 interleavings take about 60 s on two processors that do other things as well, in which mostly Postgres works.
 //!
 //! Not here: the second starts after the first's statement has ended, so an interleaving within two functions occurs only where one waits.
 #![expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]

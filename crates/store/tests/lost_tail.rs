@@ -25,7 +25,7 @@ use switchback_store::{
     cluster::Cluster,
     migrate,
     pool::Target,
-    tail::{FindingRow, Settling},
+    tail::{LossRow, Settling},
     testing::short_dir,
 };
 use uuid::Uuid;
@@ -123,15 +123,15 @@ impl Process {
         wait_until_answered(|| self.store.testify_if_asked(self.spool.as_ref(), "worker", &self.name)).await
     }
 
-    async fn findings(&self) -> Vec<FindingRow> {
-        let mut found = self.store.findings(None, true).await.unwrap();
+    async fn losses(&self) -> Vec<LossRow> {
+        let mut found = self.store.losses(None, true).await.unwrap();
         found.sort_by(|a, b| (a.run, &a.what).cmp(&(b.run, &b.what)));
         found
     }
 
     /// What was found, in short.
     async fn found(&self) -> Vec<(RunId, String, String)> {
-        self.findings().await.into_iter().map(|row| (row.run, row.what, row.became)).collect()
+        self.losses().await.into_iter().map(|row| (row.run, row.what, row.became)).collect()
     }
 
     async fn start(&self, about: &str) -> RunId {
@@ -307,7 +307,7 @@ async fn a_history_that_has_lost_its_end_is_held_until_somebody_settles_it() {
     assert_eq!(worker.claimed().await.history.events.len(), 1);
     place.restart().await;
     assert!(worker.hears().await);
-    assert!(worker.findings().await.iter().all(|row| !row.held), "what is settled is not found anew");
+    assert!(worker.losses().await.iter().all(|row| !row.held), "what is settled is not found anew");
     place.end();
 }
 
@@ -452,7 +452,7 @@ async fn what_was_done_for_a_child_that_is_gone_was_done_for_the_one_that_is_ask
     commit(&worker, &child, write).await;
     let inbox = worker.store.read_inbox(&[again]).await.unwrap();
     assert_eq!((inbox.len(), inbox[0].key.as_str()), (1, "task:0"), "nobody carries it out again");
-    assert!(worker.store.findings(Some(gone), false).await.unwrap().is_empty(), "nobody has to settle it");
+    assert!(worker.store.losses(Some(gone), false).await.unwrap().is_empty(), "nobody has to settle it");
     place.end();
 }
 

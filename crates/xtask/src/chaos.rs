@@ -10,7 +10,7 @@ pub(crate) const USAGE: &str = "\
 cargo xtask chaos --kills N [--seed S] [--lease-seconds L] [--json] [--keep]   workers, servers and agents are killed on a real Postgres, which is
                                                     killed, cut off and filled as well; an outsider keeps count of what was done
 cargo xtask chaos --store-failovers N --sync|--async [--kills K] …   the primary is killed and its standby takes over; with --async after its last
-                                                    commits were held back: then what the store has lost is counted
+                                                    commits were held back: then all of it must be found
 cargo xtask chaos --kills N --lying                 agents that lie about what happened: this must fail, or nobody looks
 A seed gives the plan of strikes, not the order in which processes run.";
 

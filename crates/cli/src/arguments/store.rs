@@ -48,7 +48,7 @@ pub(crate) struct SettleRun {
     /// Nothing of it can go on; the loss is known.
     #[arg(long, group = "how")]
     pub(crate) accept_loss: bool,
-    /// Why; kept with the finding.
+    /// Why; kept with the loss.
     #[arg(long)]
     pub(crate) reason: String,
 }

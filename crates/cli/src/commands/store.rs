@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::Result;
 use api::{
     Client, ClientError,
-    store::{FindingView, Settle, SettleHow, StoreState, StoreView, WitnessView},
+    store::{LossView, Settle, SettleHow, StoreState, StoreView, WitnessView},
 };
 
 use crate::{
@@ -37,7 +37,7 @@ pub(super) async fn store(client: &Client, output: Output, command: StoreCommand
                 SettleHow::AcceptLoss
             };
             let view: StoreView = client.post(&format!("/v1/store/settle/{run}"), &Settle { how, reason }).await?;
-            output::answer(output, &view, |view| format!("run {run} is settled\n{}", findings(&view.findings)))?;
+            output::answer(output, &view, |view| format!("run {run} is settled\n{}", losses(&view.losses)))?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -72,7 +72,7 @@ fn shown(output: Output, view: &StoreView) -> Result<ExitCode> {
 }
 
 fn words(view: &StoreView) -> String {
-    let StoreView { state, era, system_identifier, timeline, started_at, known_at, asked_since, witnesses, findings: found } = view;
+    let StoreView { state, era, system_identifier, timeline, started_at, known_at, asked_since, witnesses, losses: found } = view;
     let state = match state {
         StoreState::Known => format!("known since {}", known_at.format("%Y-%m-%d %H:%M:%S")),
         StoreState::Checking => format!("being checked since {}: nobody writes; waiting for {}", or_dash(asked_since.map(|at| at.format("%H:%M:%S"))), awaited(witnesses)),
@@ -93,35 +93,35 @@ fn words(view: &StoreView) -> String {
         [format!("{} {}", witness.kind, witness.name), witness.seen_at.format("%Y-%m-%d %H:%M:%S").to_string(), says]
     });
     let who = table(["WITNESS", "SEEN AT (UTC)", "OF THIS SERVER"], rows, "nobody can say what was committed");
-    format!("{life}\n{who}\n\n{}", findings(found))
+    format!("{life}\n{who}\n\n{}", losses(found))
 }
 
-fn findings(found: &[FindingView]) -> String {
-    let rows = found.iter().map(|finding| {
-        let lacks = match finding.what.as_str() {
+fn losses(found: &[LossView]) -> String {
+    let rows = found.iter().map(|loss| {
+        let lacks = match loss.what.as_str() {
             "run" => "all of it".to_owned(),
-            "shorter" => format!("its history up to event {}", finding.seq),
-            "differs" => format!("event {} as it was seen", finding.seq),
+            "shorter" => format!("its history up to event {}", loss.seq),
+            "differs" => format!("event {} as it was seen", loss.seq),
             "message" => "a message".to_owned(),
-            "effect" => format!("an attempt at event {}", finding.seq),
+            "effect" => format!("an attempt at event {}", loss.seq),
             other => other.to_owned(),
         };
-        [finding.run.to_string(), or_dash(finding.about.as_ref()), lacks, became(finding), finding.witness.clone()]
+        [loss.run.to_string(), or_dash(loss.about.as_ref()), lacks, became(loss), loss.witness.clone()]
     });
     let shown = table(["RUN", "ABOUT", "LACKS", "BECAME", "SEEN BY"], rows, "nothing is missing that needs anybody");
-    if found.iter().any(FindingView::waits) {
+    if found.iter().any(LossView::waits) {
         return format!("{shown}\n\nEach run of these waits for `switchback store settle RUN --go-on | --cancel | --accept-loss --reason WHY`.");
     }
     shown
 }
 
-fn became(finding: &FindingView) -> String {
-    if let Some(settled) = &finding.settled {
+fn became(loss: &LossView) -> String {
+    if let Some(settled) = &loss.settled {
         return format!("{} by {}", settled.how.replace('_', " "), settled.by);
     }
-    match finding.became.as_str() {
+    match loss.became.as_str() {
         "held" => "held: nobody carries it on".to_owned(),
-        "lost" if finding.run_state.is_some() => "lost, and asked for again".to_owned(),
+        "lost" if loss.run_state.is_some() => "lost, and asked for again".to_owned(),
         "lost" => "lost".to_owned(),
         "ended" => "ended otherwise".to_owned(),
         other => other.to_owned(),

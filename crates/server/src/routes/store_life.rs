@@ -5,7 +5,7 @@
 use api::{
     Code,
     access::Role,
-    store::{FindingView, Settle, SettleHow, Settled, StoreState, StoreView, WitnessView},
+    store::{LossView, Settle, SettleHow, Settled, StoreState, StoreView, WitnessView},
 };
 use axum::{
     Json,
@@ -14,7 +14,7 @@ use axum::{
 use engine::{RunStore, Sent};
 use sdk::{Message, RunId};
 use serde::Deserialize;
-use store::tail::{FindingRow, Settling, WitnessRow};
+use store::tail::{LossRow, Settling, WitnessRow};
 
 use crate::{
     app::{App, Asked, Queried, parsed},
@@ -43,7 +43,7 @@ pub(super) async fn settle(caller: Caller, State(app): State<App>, Path(run): Pa
     if reason.trim().is_empty() || reason.len() > REASON_BYTES || reason.contains('\0') {
         return Err(Refusal::new(Code::InvalidRequest, format!("a reason has 1 to {REASON_BYTES} bytes of text")));
     }
-    let waiting = app.store.findings(Some(run), false).await?;
+    let waiting = app.store.losses(Some(run), false).await?;
     if waiting.is_empty() {
         return Err(Refusal::new(Code::NotNow, format!("of run {run} there is nothing to settle")));
     }
@@ -87,12 +87,12 @@ async fn view(app: &App, run: Option<RunId>, all: bool) -> Answer<StoreView> {
         known_at: life.known_at,
         asked_since: life.asked_since,
         witnesses: witnesses.collect(),
-        findings: app.store.findings(run, all).await?.into_iter().map(finding).collect(),
+        losses: app.store.losses(run, all).await?.into_iter().map(loss).collect(),
     }))
 }
 
-fn finding(row: FindingRow) -> FindingView {
-    let FindingRow { run, what, seq, became, about, witness, found_at, held, state, settled } = row;
+fn loss(row: LossRow) -> LossView {
+    let LossRow { run, what, seq, became, about, witness, found_at, held, state, settled } = row;
     let settled = settled.map(|settled| Settled { at: settled.at, by: settled.by, how: settled.how, reason: settled.reason });
-    FindingView { run, what, seq, became, about, witness, found_at, held, run_state: state, settled }
+    LossView { run, what, seq, became, about, witness, found_at, held, run_state: state, settled }
 }

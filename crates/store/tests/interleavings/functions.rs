@@ -134,9 +134,9 @@ const START: &str = r#"'{"at":"2030-01-01T00:00:00Z","kind":"on_time","cause":""
 pub(super) const SCENE: &str = r#"
     delete from engine.leases; delete from engine.events; delete from engine.inbox; delete from engine.timers; delete from engine.tasks;
     delete from engine.locks; delete from engine.lock_requests; delete from engine.runs; delete from engine.schedules; delete from engine.firings;
-    delete from engine.builds; delete from engine.findings; delete from engine.held; update engine.store set era = 1;
+    delete from engine.builds; delete from engine.losses; delete from engine.held; update engine.store set era = 1;
     insert into engine.held values ('01900000-0000-7000-8000-000000000004', engine.now());
-    insert into engine.findings (run_id, what, seq, mark, became, witness, found_at)
+    insert into engine.losses (run_id, what, seq, mark, became, witness, found_at)
     values ('01900000-0000-7000-8000-000000000004', 'shorter', 1, '00', 'held', '00000000-0000-0000-0000-0000000000a1', engine.now());
     insert into engine.builds (build, known_at) values ('b1', engine.now());
     insert into engine.leases (worker_id, epoch, expires_at, build)

@@ -210,7 +210,10 @@ impl Postgres {
     }
 
     /// From now on the primary says that something is stored when the standby has it as well, or not.
-    async fn follows(&self, replicated: Replicated) -> Result<()> {
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn follows(&self, replicated: Replicated) -> Result<()> {
         let names = if replicated == Replicated::Sync { "*" } else { "" };
         let client = self.connect().await?;
         client.batch_execute(&format!("alter system set synchronous_standby_names = '{names}'")).await?;

@@ -45,6 +45,14 @@ pub struct Failover {
     pub stand: BTreeMap<String, usize>,
 }
 
+impl Failover {
+    /// Whether nothing that was answered for is missing.
+    #[must_use]
+    pub fn lost_nothing(&self) -> bool {
+        self.found.is_empty() && self.tail.answered.is_empty()
+    }
+}
+
 pub(super) async fn carried_out(installation: &Installation, options: &Options) -> Result<Failover> {
     let postgres = &installation.postgres;
     postgres.ready().await?;
@@ -62,6 +70,11 @@ pub(super) async fn carried_out(installation: &Installation, options: &Options) 
     postgres.wait_until_known().await?;
     let checked = promoted.elapsed();
     postgres.stand_by().await.context("making the old primary a standby")?;
+    if let Some((_, replicated)) = options.failovers {
+        // The promoted one was copied before anybody had told it to wait for a standby.
+        postgres.wait_for_standby().await?;
+        postgres.follows(replicated).await?;
+    }
     let mut failover = Failover { took, checked, tail, ..Failover::default() };
     found(installation, &mut failover, since).await?;
     let Failover { tail, missed, unseen, .. } = &failover;
@@ -76,15 +89,15 @@ pub(super) async fn carried_out(installation: &Installation, options: &Options) 
 async fn found(installation: &Installation, failover: &mut Failover, since: DateTime<Utc>) -> Result<()> {
     let store = said(installation, &["-o", "json", "store", "reconcile", "--wait"], &[0, 6]).await?;
     let mut settle = BTreeMap::new();
-    for finding in store["findings"].as_array().context("the store's findings are no list")? {
-        let run: RunId = finding["run"].as_str().unwrap_or_default().parse().context("a finding without a run")?;
-        let found_at: DateTime<Utc> = finding["found_at"].as_str().unwrap_or_default().parse().context("a finding without a time")?;
+    for loss in store["losses"].as_array().context("the store's losses are no list")? {
+        let run: RunId = loss["run"].as_str().unwrap_or_default().parse().context("a loss without a run")?;
+        let found_at: DateTime<Utc> = loss["found_at"].as_str().unwrap_or_default().parse().context("a loss without a time")?;
         if found_at >= since {
-            failover.found.entry(finding["became"].as_str().unwrap_or_default().to_owned()).or_default().insert(run);
+            failover.found.entry(loss["became"].as_str().unwrap_or_default().to_owned()).or_default().insert(run);
         }
-        if finding["settled"].is_null() && finding["became"] != "adopted" {
+        if loss["settled"].is_null() && loss["became"] != "adopted" {
             // A run that is not there can't go on; its parent may ask for it again.
-            let goes_on = finding["held"] == true;
+            let goes_on = loss["held"] == true;
             *settle.entry(run).or_insert(false) |= goes_on;
         }
     }
