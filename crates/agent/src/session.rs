@@ -1,11 +1,14 @@
 //! The agent's lease: opened, renewed, and opened anew when it is lost; tasks are claimed only under a living one.
 //!
 //! Invariants: 1. A lost lease ends claiming at once; attempts that run go on and are reported: the task decides whether they
-//! count. 2. Nothing here stops replication.
+//! count. 2. Nothing here stops replication. 3. An agent that is asked what it has done claims nothing before that was heard.
 
 use std::{sync::Arc, time::Duration};
 
-use api::agent::{Attempted, CloseLease, Done, LeaseOpened, LeaseRenewed, OpenLease, RenewLease, Testify};
+use api::{
+    ClientError,
+    agent::{Attempted, CloseLease, Done, LeaseOpened, LeaseRenewed, OpenLease, RenewLease, Testify},
+};
 use engine::{
     ActivityRegistry, TaskRunner,
     adapters::{DriveTuning, run_tasks},
@@ -33,15 +36,11 @@ pub(crate) async fn keep_working(work: Work, mut stop: watch::Receiver<bool>) {
     let Work { client, ttl, .. } = &work;
     let mut failures = 0_u32;
     while !*stop.borrow() {
-        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(10_000);
-        match client.post::<LeaseOpened>("/v1/agent/lease/open", &OpenLease { ttl_ms }).await {
-            Ok(opened) => {
+        match opened(client, *ttl, work.notes.as_ref()).await {
+            Ok(lease) => {
                 failures = 0;
-                if opened.testify {
-                    testify(client, work.notes.as_ref()).await;
-                }
-                tracing::info!(epoch = opened.lease.epoch, "connected; claiming tasks");
-                under(&work, opened.lease, stop.clone()).await;
+                tracing::info!(epoch = lease.epoch, "connected; claiming tasks");
+                under(&work, lease, stop.clone()).await;
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
@@ -56,6 +55,16 @@ pub(crate) async fn keep_working(work: Work, mut stop: watch::Receiver<bool>) {
     }
 }
 
+/// A lease, once what was done here is told if that is asked for.
+async fn opened(client: &api::Client, ttl: Duration, notes: &dyn Witness) -> Result<Lease, ClientError> {
+    let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(10_000);
+    let opened: LeaseOpened = client.post("/v1/agent/lease/open", &OpenLease { ttl_ms }).await?;
+    if opened.testify {
+        testify(client, notes).await?;
+    }
+    Ok(opened.lease)
+}
+
 fn log_refusal(error: &(dyn std::error::Error + 'static), failures: u32) {
     tracing::warn!(error, failures, "the server gives no lease; replication goes on, trying again");
 }
@@ -64,46 +73,59 @@ fn log_refusal(error: &(dyn std::error::Error + 'static), failures: u32) {
 async fn under(work: &Work, lease: Lease, mut stop: watch::Receiver<bool>) {
     let Work { client, queues, registry, ttl, replaced, notes } = work;
     let (end, ended) = watch::channel(false);
-    let source = RemoteTasks { client: client.clone(), lease, notes: notes.clone(), ended: ended.clone(), replaced: replaced.clone() };
+    let late = Arc::new(Notify::new());
+    let source = RemoteTasks { client: client.clone(), lease, notes: notes.clone(), ended: ended.clone(), replaced: replaced.clone(), late: late.clone() };
     let runner = TaskRunner { registry: registry.clone(), source: Arc::new(source) };
     let tuning = DriveTuning { poll: Duration::from_millis(20), ..DriveTuning::default() };
     let working = tokio::spawn(run_tasks(runner, queues.clone(), Arc::new(Notify::new()), ended, tuning));
-    let lost = tokio::select! {
-        () = until_lost(client, lease, *ttl, notes.as_ref()) => true,
-        _ = stop.wait_for(|stop| *stop) => false,
+    let end_of_it = tokio::select! {
+        () = until_lost(client, lease, *ttl, notes.as_ref()) => End::Lost,
+        () = late.notified() => End::Late,
+        _ = stop.wait_for(|stop| *stop) => End::Stop,
     };
     end.send_replace(true);
-    if lost {
-        tracing::warn!(epoch = lease.epoch, "the lease is lost; asking for a new one");
+    match end_of_it {
         // What still runs reports by itself; a new lease must not wait for it.
-        return;
-    }
-    if tokio::time::timeout(Duration::from_secs(30), working).await.is_err() {
-        tracing::warn!("an activity still runs; it is left to be found by its probe");
+        End::Lost => return tracing::warn!(epoch = lease.epoch, "the lease is lost; asking for a new one"),
+        End::Late => tracing::warn!(
+            epoch = lease.epoch,
+            "a claim was answered after what was done here was told to a new database server; it is not begun, and the lease is given back"
+        ),
+        End::Stop => {
+            if tokio::time::timeout(Duration::from_secs(30), working).await.is_err() {
+                tracing::warn!("an activity still runs; it is left to be found by its probe");
+            }
+        }
     }
     if let Err(error) = client.post::<Done>("/v1/agent/lease/close", &CloseLease { lease }).await {
         tracing::info!(%error, "the lease was not given back; it ends by itself");
     }
 }
 
-/// Says what was done here: the database server was started anew. Without an answer it is asked for again with the next heartbeat.
-async fn testify(client: &api::Client, notes: &dyn Witness) {
+/// Why nothing is claimed under a lease any more.
+enum End {
+    Lost,
+    Late,
+    Stop,
+}
+
+/// Says what was done here: the database server was started anew. Nothing is claimed before that was heard.
+async fn testify(client: &api::Client, notes: &dyn Witness) -> Result<(), ClientError> {
     let slices = notes.testimony();
     for (place, slice) in slices.iter().enumerate() {
         let attempts = slice.effects.iter().cloned().map(|note| {
-            let EffectNote { run, seq, activity, input_sha256, attempt, run_epoch, outcome, accepted } = note;
-            Attempted { run, seq, activity, input_sha256, attempt, run_epoch, outcome, accepted }
+            let EffectNote { run, seq, activity, input_sha256, attempt, run_epoch, era, outcome, accepted } = note;
+            Attempted { run, seq, activity, input_sha256, attempt, run_epoch, era, outcome, accepted }
         });
         let told = Testify { attempts: attempts.collect(), last: place + 1 == slices.len() };
-        if let Err(error) = client.post::<Done>("/v1/agent/testify", &told).await {
-            tracing::warn!(%error, "what was done here could not be told; it is told with the next heartbeat");
-            return;
-        }
+        client.post::<Done>("/v1/agent/testify", &told).await?;
     }
     tracing::info!("the database server was started anew; what was done here is told");
+    Ok(())
 }
 
-/// Renews every third of the ttl; ends when the server says that the lease is gone, or has said nothing for a ttl.
+/// Renews every third of the ttl; ends when the server says that the lease is gone, has said nothing for a ttl, or asks what was done here and
+/// can't be told.
 async fn until_lost(client: &api::Client, lease: Lease, ttl: Duration, notes: &dyn Witness) {
     let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(10_000);
     let mut heard = tokio::time::Instant::now();
@@ -113,8 +135,8 @@ async fn until_lost(client: &api::Client, lease: Lease, ttl: Duration, notes: &d
         let renewal = RenewLease { lease, ttl_ms };
         match client.post_within::<LeaseRenewed>("/v1/agent/lease/renew", &renewal, ttl / 3).await {
             Ok(LeaseRenewed { held, testify: asked }) => {
-                if asked {
-                    self::testify(client, notes).await;
+                if asked && let Err(error) = self::testify(client, notes).await {
+                    return tracing::warn!(%error, "what was done here could not be told; it is told before anything else is claimed");
                 }
                 if !held {
                     return;

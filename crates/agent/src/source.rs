@@ -1,4 +1,6 @@
 //! The job queue as an agent sees it: over HTTPS, by long poll.
+//!
+//! Invariant: nothing begins that is not noted on this disk, and nothing that was asked for before a testimony and heard after it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +11,7 @@ use api::{
 use async_trait::async_trait;
 use engine::{
     ClaimedTask, Reported, StoreError, TaskPulse, TaskRow, TaskSource, Verdict,
-    witness::{self, Note, Witness},
+    witness::{self, NotNoted, Note, Witness},
 };
 use sdk::{Lease, RunId, Seq, TaskQueue};
 use serde_json::Value;
@@ -28,6 +30,8 @@ pub(crate) struct RemoteTasks {
     pub(crate) ended: watch::Receiver<bool>,
     /// Told when the site says that a newer process has taken this host over.
     pub(crate) replaced: Arc<Notify>,
+    /// Told when an answer came after a testimony: what it gave is not begun, and becomes free with the lease.
+    pub(crate) late: Arc<Notify>,
 }
 
 #[async_trait]
@@ -35,7 +39,7 @@ impl TaskSource for RemoteTasks {
     async fn claim(&self, queues: &[TaskQueue], limit: u32) -> Result<Vec<ClaimedTask>, StoreError> {
         let wait_ms = u64::try_from(WAIT.as_millis()).unwrap_or(agent::MAX_WAIT_MS);
         let asked = ClaimTasks { lease: self.lease, queues: queues.to_vec(), limit, wait_ms };
-        let mut ended = self.ended.clone();
+        let (mut ended, before) = (self.ended.clone(), self.notes.testimonies());
         // Whatever the server gave us meanwhile becomes free again with the lease.
         let answer = tokio::select! {
             answer = self.client.post_within::<TasksClaimed>("/v1/agent/tasks/claim", &asked, WAIT + Duration::from_secs(10)) => answer,
@@ -44,8 +48,15 @@ impl TaskSource for RemoteTasks {
         let claimed = answer.map_err(|error| store_error(self.lease, "claiming tasks", error))?;
         let tasks: Vec<ClaimedTask> = claimed.tasks.into_iter().map(task).collect();
         // What can't be noted is not begun: it becomes free again with its time limit or the lease.
-        self.note(tasks.iter().map(witness::begun).collect()).await.map_err(|error| StoreError::Again { attempted: "noting attempts", source: Box::new(error) })?;
-        Ok(tasks)
+        match self.note(before, tasks.iter().map(witness::begun).collect()).await {
+            Ok(()) => Ok(tasks),
+            Err(error) => {
+                if matches!(error, NotNoted::Late) {
+                    self.late.notify_one();
+                }
+                Err(StoreError::Again { attempted: "noting attempts", source: Box::new(error) })
+            }
+        }
     }
 
     async fn report(&self, task: &ClaimedTask, verdict: &Verdict) -> Result<Reported, StoreError> {
@@ -58,15 +69,18 @@ impl TaskSource for RemoteTasks {
             Verdict::Failed(failure) => agent::Verdict::Failed { failure },
             Verdict::Buried(failure) => agent::Verdict::Buried { failure },
         };
+        let before = self.notes.testimonies();
         let report = ReportTask { run: task.run, seq: task.task.seq, attempt: task.token.attempt, verdict };
         let answer = self.client.post::<TaskReported>("/v1/agent/tasks/report", &report).await;
         match answer.map_err(|error| store_error(self.lease, "reporting a task", error))? {
             TaskReported { accepted: true } => {
-                if let Some(Err(error)) = match ended {
-                    Some(outcome) => Some(self.note(vec![witness::ended(task, &outcome)]).await),
-                    None => None,
-                } {
-                    tracing::error!(%error, "a result was accepted and is not noted here; should the database lose it, the attempt is in doubt");
+                let Some(outcome) = ended else { return Ok(Reported::Accepted) };
+                match self.note(before, vec![witness::ended(task, &outcome)]).await {
+                    Ok(()) => {}
+                    Err(late @ NotNoted::Late) => return Err(StoreError::Again { attempted: "reporting a task", source: Box::new(late) }),
+                    Err(NotNoted::Disk(error)) => {
+                        tracing::error!(%error, "a result was accepted and is not noted here; should the database lose it, the attempt is in doubt");
+                    }
                 }
                 Ok(Reported::Accepted)
             }
@@ -86,9 +100,10 @@ impl TaskSource for RemoteTasks {
 }
 
 impl RemoteTasks {
-    async fn note(&self, notes: Vec<Note>) -> std::io::Result<()> {
+    /// Notes what was answered to a question asked `before` so many testimonies.
+    async fn note(&self, before: u64, notes: Vec<Note>) -> Result<(), NotNoted> {
         let witness = self.notes.clone();
-        tokio::task::spawn_blocking(move || witness.note(&notes)).await.map_err(std::io::Error::other)?
+        tokio::task::spawn_blocking(move || witness.note(before, &notes)).await.unwrap_or_else(|error| Err(NotNoted::Disk(std::io::Error::other(error))))
     }
 }
 

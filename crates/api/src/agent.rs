@@ -122,6 +122,9 @@ pub struct Attempted {
     pub attempt: i32,
     /// Of the token that was shown.
     pub run_epoch: i64,
+    /// Of the token that was shown.
+    #[serde(default)]
+    pub era: i64,
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,

@@ -6,7 +6,9 @@
 //! ```
 //!
 //! Invariants: 1. No effect begins before its attempt is noted on its agent's disk. 2. Of a run the newest head is enough: hashes are chained.
-//! 3. A note is evidence only of what was answered for: a turn without an answer is sent again or was never seen by anybody.
+//! 3. A note is evidence only of what was answered for: a turn without an answer is sent again or was never seen by anybody. 4. What was
+//! heard after a testimony, of a question from before it, counts as no answer: a server that is gone may have given it, and it would be told
+//! to nobody.
 
 use sdk::{Event, EventBody, Inbound, Message, Outcome, RunId, Seq};
 use serde::{Deserialize, Serialize};
@@ -58,6 +60,9 @@ pub struct EffectNote {
     pub attempt: i32,
     /// Of the token that was shown.
     pub run_epoch: i64,
+    /// Of the token that was shown.
+    #[serde(default)]
+    pub era: i64,
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
@@ -127,37 +132,52 @@ fn start_of(event: &[u8]) -> Option<Message> {
 /// An attempt that is about to begin.
 #[must_use]
 pub fn begun(task: &ClaimedTask) -> Note {
+    Note::Effect(attempt(task))
+}
+
+fn attempt(task: &ClaimedTask) -> EffectNote {
     let input = serde_json::to_vec(&task.task.input).unwrap_or_default();
-    Note::Effect(EffectNote {
+    EffectNote {
         run: task.run,
         seq: task.task.seq,
         activity: task.task.activity.clone(),
         input_sha256: hex::encode(Sha256::digest(input)),
         attempt: task.token.attempt,
         run_epoch: task.token.run_epoch,
+        era: task.token.era,
         outcome: None,
         accepted: false,
-    })
+    }
 }
 
 /// The same with how it ended, once the store has accepted that.
 #[must_use]
 pub fn ended(task: &ClaimedTask, outcome: &Outcome) -> Note {
-    match begun(task) {
-        Note::Effect(note) => Note::Effect(EffectNote { outcome: Some(outcome.clone()), accepted: true, ..note }),
-        other => other,
-    }
+    Note::Effect(EffectNote { outcome: Some(outcome.clone()), accepted: true, ..attempt(task) })
+}
+
+/// Why notes were not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum NotNoted {
+    /// Act as if the store had not answered.
+    #[error("the answer came after it was asked for anew what had been answered; a database server that is gone may have given it")]
+    Late,
+    /// The disk.
+    #[error("the file of notes can't be written")]
+    Disk(#[from] std::io::Error),
 }
 
 /// Where a witness keeps its notes.
 pub trait Witness: Send + Sync {
     /// Who it is, for as long as its notes live.
     fn id(&self) -> uuid::Uuid;
-    /// Keeps notes; they are on the disk when it returns.
+    /// How often it has testified. Taken before the store is asked for what will be noted.
+    fn testimonies(&self) -> u64;
+    /// Keeps notes of what the store has answered; they are on the disk when it returns. `since`: [`Witness::testimonies`] when it was asked.
     ///
     /// # Errors
     /// They are not kept.
-    fn note(&self, notes: &[Note]) -> std::io::Result<()>;
+    fn note(&self, since: u64, notes: &[Note]) -> Result<(), NotNoted>;
     /// All that is kept, in slices; never empty, so that a witness without notes testifies too.
     fn testimony(&self) -> Vec<Testimony>;
 }

@@ -20,16 +20,16 @@ use crate::{
 #[async_trait]
 impl RunStore for PgStore {
     async fn start_run(&self, start: StartRun) -> Result<Started, StoreError> {
-        let query = &sql::START_RUN;
+        let (query, asked) = (&sql::START_RUN, self.asked());
         let started = self.started(&start).await.map_err(|lost| store_error(query.attempted, lost))?;
         if started == Started::New {
-            self.noted(|| vec![Note::Run(RunNote { run: start.run, seq: -1, hash: None, start: Some(start.start.clone()) })]).await;
+            self.noted(asked, query.attempted, || vec![Note::Run(RunNote { run: start.run, seq: -1, hash: None, start: Some(start.start.clone()) })]).await?;
         }
         Ok(started)
     }
 
     async fn send(&self, run: RunId, message: Message) -> Result<Sent, StoreError> {
-        let query = &sql::SEND;
+        let (query, asked) = (&sql::SEND, self.asked());
         let sent = async {
             let row = self.one(query, &[&run.0, &message.key(), &json(&message)?]).await?;
             match column(&row, "send")? {
@@ -41,7 +41,7 @@ impl RunStore for PgStore {
         };
         let sent = sent.await.map_err(|lost| store_error(query.attempted, lost))?;
         if sent == Sent::Accepted {
-            self.noted(|| vec![Note::Message(MessageNote { run, key: message.key(), body: message.clone() })]).await;
+            self.noted(asked, query.attempted, || vec![Note::Message(MessageNote { run, key: message.key(), body: message.clone() })]).await?;
         }
         Ok(sent)
     }

@@ -10,12 +10,16 @@
 //!
 //! Invariants: 1. Contents decide: a server that holds all that witnesses have seen goes on, whatever its position in the log. 2. What is
 //! held is let go by a person's word alone. 3. A witness that comes late testifies all the same; what it finds is held then, and the era grows.
-//! 4. What nobody has seen is not missed: a turn without an answer had no effect that its agent has not noted.
+//! 4. What nobody has seen is not missed: a turn without an answer had no effect that its agent has not noted. 5. An answer that is read after
+//! its reader has testified, to a question from before, counts as none.
 
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use engine::witness::{Note, Testimony, Witness};
+use engine::{
+    StoreError,
+    witness::{NotNoted, Note, Testimony, Witness},
+};
 use sdk::RunId;
 use serde_json::json;
 use tokio::sync::watch;
@@ -107,6 +111,10 @@ pub struct SettledRow {
     pub reason: Option<String>,
 }
 
+/// When something was asked of the store: after so many testimonies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked(u64);
+
 /// What became of settling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settling {
@@ -121,14 +129,24 @@ pub enum Settling {
 }
 
 impl PgStore {
-    /// Notes what the store has answered for. A note that can't be kept is missed by nobody but a store that loses its tail: told, and no reason
-    /// to stop.
-    pub(crate) async fn noted(&self, notes: impl FnOnce() -> Vec<Note>) {
-        let Some(witness) = self.witness.clone() else { return };
+    /// Taken before the store is asked for what is to be noted.
+    pub(crate) fn asked(&self) -> Asked {
+        Asked(self.witness.as_ref().map_or(0, |witness| witness.testimonies()))
+    }
+
+    /// Notes what the store has answered for. A note that can't be written is missed by nobody but a store that loses its tail: told, and no
+    /// reason to stop. An answer that came late is none.
+    pub(crate) async fn noted(&self, asked: Asked, attempted: &'static str, notes: impl FnOnce() -> Vec<Note>) -> Result<(), StoreError> {
+        let Some(witness) = self.witness.clone() else { return Ok(()) };
         let notes = notes();
-        let kept = tokio::task::spawn_blocking(move || witness.note(&notes)).await.map_err(std::io::Error::other);
-        if let Err(error) = kept.and_then(|kept| kept) {
-            tracing::error!(%error, "what the database has answered for was not noted; should it lose its last commits, this would not be found");
+        let kept = tokio::task::spawn_blocking(move || witness.note(asked.0, &notes)).await;
+        match kept.unwrap_or_else(|error| Err(NotNoted::Disk(std::io::Error::other(error)))) {
+            Ok(()) => Ok(()),
+            Err(late @ NotNoted::Late) => Err(StoreError::Again { attempted, source: Box::new(late) }),
+            Err(NotNoted::Disk(error)) => {
+                tracing::error!(%error, "what the database has answered for was not noted; should it lose its last commits, this would not be found");
+                Ok(())
+            }
         }
     }
 

@@ -31,7 +31,7 @@ struct Columns<'a> {
 
 impl PgStore {
     pub(crate) async fn write_turns(&self, lease: Lease, written: &[TurnWrite]) -> Result<(), CommitError> {
-        let query = &sql::COMMIT_TURNS;
+        let (query, asked) = (&sql::COMMIT_TURNS, self.asked());
         let with_events = written.iter().any(|turn| turn.close.is_some() && !turn.events.is_empty());
         let events = columns(written);
         let mut rest = rest(written);
@@ -41,8 +41,7 @@ impl PgStore {
         let params: Params<'_> =
             &[&worker, &epoch, &runs, &seqs, &kinds, &bodies, &keys, &turns, &hashes, &consumed_runs, &consumed_keys, &rest];
         self.rows(query, params).await.map_err(|lost| commit_error(query.attempted, lease, with_events, lost))?;
-        self.noted(|| heads(written)).await;
-        Ok(())
+        self.noted(asked, query.attempted, || heads(written)).await.map_err(CommitError::Store)
     }
 }
 

@@ -8,7 +8,7 @@
 use std::{
     fs,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{self, Child, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -16,9 +16,9 @@ use std::{
 use engine::{
     ChildRow, ClaimedTask, CommitError, EventRow, LeaseStore, Reported, RunStore, Sent, StartRun, Started, StoreError, TaskRow, TaskStore, TurnWrite,
     adapters::Spool,
-    witness::{Note, Testimony, Witness, begun, ended},
+    witness::{NotNoted, Note, Testimony, Witness, begun, ended},
 };
-use sdk::{ActivityOptions, ClosePolicy, Effect, Event, EventBody, History, Lease, Message, Outcome, Parent, Retry, RunId, Scope, Seq, TaskQueue, Timeouts, WorkerId};
+use sdk::{ActivityOptions, ClosePolicy, Command, Effect, Event, EventBody, History, Lease, Message, Outcome, Parent, Retry, RunId, Scope, Seq, TaskQueue, Timeouts, WorkerId};
 use serde_json::{Value, json};
 use switchback_store::{
     Limits, PgStore,
@@ -59,7 +59,7 @@ impl Place {
 
     fn stop(&mut self) {
         let pid = self.postmaster.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        assert!(process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
         self.postmaster.wait().unwrap();
     }
 
@@ -88,7 +88,7 @@ impl Place {
     }
 
     fn swap(&self, from: &str, to: &str, how: &str) {
-        let copied = Command::new("cp").arg(how).arg(self.dir.join(from)).arg(self.dir.join(to)).status();
+        let copied = process::Command::new("cp").arg(how).arg(self.dir.join(from)).arg(self.dir.join(to)).status();
         assert!(copied.unwrap().success());
     }
 
@@ -132,6 +132,10 @@ impl Process {
     /// What was found, in short.
     async fn found(&self) -> Vec<(RunId, String, String)> {
         self.losses().await.into_iter().map(|row| (row.run, row.what, row.became)).collect()
+    }
+
+    fn notes(&self, notes: &[Note]) {
+        self.spool.note(self.spool.testimonies(), notes).unwrap();
     }
 
     async fn start(&self, about: &str) -> RunId {
@@ -190,19 +194,23 @@ struct Hand {
 }
 
 impl Hand {
+    fn event(&mut self, turn: Uuid, msg_key: Option<String>, body: EventBody) -> EventRow {
+        let (seq, kind) = (self.history.next_seq(), body.kind());
+        let at = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let Lease { worker, epoch: lease_epoch } = self.lease;
+        let event = Event { v: 1, seq, at, worker, lease_epoch, run_epoch: self.epoch, turn, msg_key: msg_key.clone(), body };
+        let stored = self.history.push(event);
+        EventRow { seq, kind, msg_key, bytes: stored.bytes.clone(), hash: stored.hash }
+    }
+
     fn turn(&mut self, message: Message) -> TurnWrite {
         let (turn, key) = (Uuid::now_v7(), message.key());
-        let seq = self.history.next_seq();
-        let body = EventBody::Inbound(message.into_inbound());
-        let kind = body.kind();
-        let at = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let event = Event { v: 1, seq, at, worker: self.lease.worker, lease_epoch: self.lease.epoch, run_epoch: self.epoch, turn, msg_key: Some(key.clone()), body };
-        let stored = self.history.push(event);
+        let event = self.event(turn, Some(key.clone()), EventBody::Inbound(message.into_inbound()));
         TurnWrite {
             run: self.run,
             run_epoch: self.epoch,
             turn,
-            events: vec![EventRow { seq, kind, msg_key: Some(key.clone()), bytes: stored.bytes.clone(), hash: stored.hash }],
+            events: vec![event],
             consumed: vec![key],
             tasks: vec![],
             cancel_tasks: vec![],
@@ -217,22 +225,35 @@ impl Hand {
         }
     }
 
-    /// With a task at the seq of its event.
-    fn turn_with_task(&mut self, message: Message, input: Value) -> TurnWrite {
+    /// With a task at its second event.
+    fn turn_with_task(&mut self, message: Message, activity: &str, input: Value) -> TurnWrite {
         let mut write = self.turn(message);
         let timeouts = Timeouts { queue_ms: None, start_to_close_ms: 60_000, total_ms: None, heartbeat_ms: None };
         let options = ActivityOptions { retry: Retry { max_attempts: 1, first_ms: 1_000, factor: 2.0, max_ms: 10_000 }, timeouts };
+        let (activity, queue, effect, scope) = (activity.to_owned(), TaskQueue::new("q"), Effect::AtMostOnce, Scope::Prod);
+        let command = Command::ActivityScheduled {
+            activity: activity.clone(),
+            queue: queue.clone(),
+            input: input.clone(),
+            options,
+            effect,
+            scope,
+            grant: None,
+            compensation: false,
+        };
+        let event = self.event(write.turn, None, EventBody::Command(command));
         write.tasks.push(TaskRow {
-            seq: write.events[0].seq,
-            queue: TaskQueue::new("q"),
-            activity: "work".into(),
+            seq: event.seq,
+            queue,
+            activity,
             input,
             options,
-            effect: Effect::AtMostOnce,
-            scope: Scope::Prod,
+            effect,
+            scope,
             grant: None,
             trace: None,
         });
+        write.events.push(event);
         write
     }
 }
@@ -323,7 +344,7 @@ async fn a_run_that_was_accepted_and_is_gone_is_put_back_and_held_or_told_as_los
     commit(&worker, &hand, write).await;
     // Started by the database itself: nobody but the worker has seen it.
     let stranger = RunId(Uuid::now_v7());
-    worker.spool.note(&[Note::Run(engine::witness::RunNote { run: stranger, seq: 4, hash: Some("00".repeat(32)), start: None })]).unwrap();
+    worker.notes(&[Note::Run(engine::witness::RunNote { run: stranger, seq: 4, hash: Some("00".repeat(32)), start: None })]);
     place.come_back().await;
     assert!(!worker.hears().await, "the other one is waited for");
     assert!(server.hears().await);
@@ -344,17 +365,17 @@ async fn an_attempt_that_is_not_known_is_in_doubt_or_has_the_result_that_was_acc
         let mut place = Place::new().await;
         let (worker, agent) = (place.process("a").await, place.process("b").await);
         let mut hand = worker.owning("db9").await;
-        let write = hand.turn_with_task(start("db9"), Value::Null);
+        let write = hand.turn_with_task(start("db9"), "work", Value::Null);
         commit(&worker, &hand, write).await;
         place.copy().await;
         assert!(!worker.hears().await && agent.hears().await);
         let lease = agent.store.open_lease(WorkerId(Uuid::now_v7()), TTL).await.unwrap();
         let task = agent.task(lease).await;
         assert_eq!((task.token.attempt, task.in_doubt, &task.task.input), (1, false, &Value::Null));
-        agent.spool.note(&[begun(&task)]).unwrap();
+        agent.notes(&[begun(&task)]);
         if accepted {
             assert_eq!(agent.store.complete_task(task.run, task.task.seq, 1, &done()).await.unwrap(), Reported::Accepted);
-            agent.spool.note(&[ended(&task, &done())]).unwrap();
+            agent.notes(&[ended(&task, &done())]);
         }
         place.come_back().await;
         assert!(!agent.hears().await && worker.hears().await);
@@ -382,25 +403,25 @@ async fn a_step_that_comes_again_takes_the_result_of_before_or_is_born_in_doubt(
         place.copy().await;
         assert!(!worker.hears().await && agent.hears().await);
         let mut hand = worker.owning("db9").await;
-        let write = hand.turn_with_task(start("db9"), json!({"disk": "vda"}));
+        let write = hand.turn_with_task(start("db9"), "work", json!({"disk": "vda"}));
         commit(&worker, &hand, write).await;
         let lease = agent.store.open_lease(WorkerId(Uuid::now_v7()), TTL).await.unwrap();
         let task = agent.task(lease).await;
-        agent.spool.note(&[begun(&task)]).unwrap();
+        agent.notes(&[begun(&task)]);
         if accepted {
             agent.store.complete_task(task.run, task.task.seq, 1, &done()).await.unwrap();
-            agent.spool.note(&[ended(&task, &done())]).unwrap();
+            agent.notes(&[ended(&task, &done())]);
         }
         place.come_back().await;
         assert!(!agent.hears().await && worker.hears().await);
         worker.store.settle(hand.run, "go_on", "ada", "why").await.unwrap();
         let mut hand = worker.claimed().await;
-        let write = hand.turn_with_task(start("db9"), input);
+        let write = hand.turn_with_task(start("db9"), "work", input);
         commit(&worker, &hand, write).await;
-        let known = worker.store.task(hand.run, Seq(0)).await.unwrap();
+        let known = worker.store.task(hand.run, Seq(1)).await.unwrap();
         if accepted && same {
             let inbox = worker.store.read_inbox(&[hand.run]).await.unwrap();
-            assert_eq!((known.is_none(), inbox[0].key.as_str()), (true, "task:0"), "it was carried out");
+            assert_eq!((known.is_none(), inbox[0].key.as_str()), (true, "task:1"), "it was carried out");
         } else {
             let lease = agent.store.open_lease(WorkerId(Uuid::now_v7()), TTL).await.unwrap();
             let again = agent.task(lease).await;
@@ -430,13 +451,13 @@ async fn what_was_done_for_a_child_that_is_gone_was_done_for_the_one_that_is_ask
     commit(&worker, &hand, write).await;
     let mut child = worker.claimed().await;
     assert_eq!(child.run, gone);
-    let write = child.turn_with_task(child_of(&hand, gone).start, json!({"disk": "vda"}));
+    let write = child.turn_with_task(child_of(&hand, gone).start, "work", json!({"disk": "vda"}));
     commit(&worker, &child, write).await;
     let lease = agent.store.open_lease(WorkerId(Uuid::now_v7()), TTL).await.unwrap();
     let task = agent.task(lease).await;
-    agent.spool.note(&[begun(&task)]).unwrap();
+    agent.notes(&[begun(&task)]);
     agent.store.complete_task(task.run, task.task.seq, 1, &done()).await.unwrap();
-    agent.spool.note(&[ended(&task, &done())]).unwrap();
+    agent.notes(&[ended(&task, &done())]);
     place.come_back().await;
     assert!(!agent.hears().await && worker.hears().await);
     let lost = |what: &str| (gone, what.to_owned(), "lost".to_owned());
@@ -448,10 +469,10 @@ async fn what_was_done_for_a_child_that_is_gone_was_done_for_the_one_that_is_ask
     commit(&worker, &hand, write).await;
     let mut child = worker.claimed().await;
     assert_eq!(child.run, again);
-    let write = child.turn_with_task(child_of(&hand, again).start, json!({"disk": "vda"}));
+    let write = child.turn_with_task(child_of(&hand, again).start, "work", json!({"disk": "vda"}));
     commit(&worker, &child, write).await;
     let inbox = worker.store.read_inbox(&[again]).await.unwrap();
-    assert_eq!((inbox.len(), inbox[0].key.as_str()), (1, "task:0"), "nobody carries it out again");
+    assert_eq!((inbox.len(), inbox[0].key.as_str()), (1, "task:1"), "nobody carries it out again");
     assert!(worker.store.losses(Some(gone), false).await.unwrap().is_empty(), "nobody has to settle it");
     place.end();
 }
@@ -467,9 +488,7 @@ async fn a_witness_that_stays_silent_is_named_and_what_it_tells_late_is_held_the
     commit(&silent, &hand, write).await;
     place.come_back().await;
     assert!(!worker.hears().await, "the other one is waited for");
-    let (client, connection) = tokio_postgres::connect(&place.cluster.url(), tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client.batch_execute("update engine.store set asked_since = asked_since - interval '21 s'").await.unwrap();
+    wait_no_longer(&place).await;
     assert!(worker.hears().await, "twenty seconds are over");
     let named: Vec<(String, bool)> = worker.store.witnesses().await.unwrap().into_iter().map(|row| (row.name, row.silent_at.is_some())).collect();
     assert_eq!(named, [("a".to_owned(), false), ("b".to_owned(), true)]);
@@ -478,6 +497,122 @@ async fn a_witness_that_stays_silent_is_named_and_what_it_tells_late_is_held_the
     assert_eq!(silent.found().await, [(hand.run, "run".into(), "held".into())]);
     assert_eq!(silent.store.life().await.unwrap().era, 3, "what went on meanwhile did so under old tokens");
     assert!(silent.store.witnesses().await.unwrap().iter().all(|row| row.silent_at.is_none()));
+    place.end();
+}
+
+/// Twenty seconds pass for whoever waits for witnesses.
+async fn wait_no_longer(place: &Place) {
+    let (client, connection) = tokio_postgres::connect(&place.cluster.url(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("update engine.store set asked_since = asked_since - interval '21 s'").await.unwrap();
+}
+
+/// What a late witness finds, once the run has gone on with this activity.
+async fn found_late(activity: &str, begun_since: bool) -> (Vec<(RunId, String, String)>, RunId) {
+    let mut place = Place::new().await;
+    let (worker, agent) = (place.process("a").await, place.process("b").await);
+    let run = worker.start("db9").await;
+    place.copy().await;
+    assert!(!worker.hears().await && agent.hears().await);
+    let mut hand = worker.claimed().await;
+    let write = hand.turn_with_task(start("db9"), "work", json!({"disk": "vda"}));
+    // Nobody but the agent hears of it.
+    let unwitnessed = PgStore::open(&place.cluster.url(), Limits { lease: TTL, connections: 2 }).await.unwrap();
+    unwitnessed.commit_turns(hand.lease, &[write]).await.unwrap();
+    let lease = agent.store.open_lease(WorkerId(Uuid::now_v7()), TTL).await.unwrap();
+    let task = agent.task(lease).await;
+    agent.notes(&[begun(&task)]);
+    place.come_back().await;
+    assert!(!worker.hears().await);
+    wait_no_longer(&place).await;
+    assert!(worker.hears().await);
+    assert_eq!(worker.found().await, [], "nobody who is there has seen it");
+    let mut hand = worker.claimed().await;
+    // Of another claim than before.
+    worker.store.close_lease(hand.lease).await.unwrap();
+    let mut again = worker.claimed().await;
+    std::mem::swap(&mut hand, &mut again);
+    let write = hand.turn_with_task(start("db9"), activity, json!({"disk": "vda"}));
+    commit(&worker, &hand, write).await;
+    if begun_since {
+        worker.task(hand.lease).await;
+    }
+    assert!(agent.hears().await);
+    let found = worker.found().await;
+    place.end();
+    (found, run)
+}
+
+#[tokio::test]
+async fn an_attempt_told_late_holds_its_run_that_went_another_way_or_did_it_again() {
+    for (activity, begun_since, became) in [("other", false, "held"), ("work", true, "held"), ("work", false, "adopted")] {
+        let (found, run) = found_late(activity, begun_since).await;
+        assert_eq!(found, [(run, "effect".into(), became.into())], "{activity} {begun_since}");
+    }
+}
+
+#[tokio::test]
+async fn two_promotions_of_one_copy_begin_eras_of_their_own() {
+    let mut place = Place::new().await;
+    let (worker, agent) = (place.process("a").await, place.process("b").await);
+    let mut hand = worker.owning("db9").await;
+    let write = hand.turn_with_task(start("db9"), "work", Value::Null);
+    commit(&worker, &hand, write).await;
+    place.copy().await;
+    let mut eras = vec![];
+    for _ in 0..2 {
+        assert!(!worker.hears().await && agent.hears().await);
+        let lease = agent.store.open_lease(WorkerId(Uuid::now_v7()), TTL).await.unwrap();
+        let task = agent.task(lease).await;
+        agent.notes(&[begun(&task)]);
+        eras.push(task.token.era);
+        place.come_back().await;
+    }
+    assert!(!worker.hears().await && agent.hears().await);
+    eras.push(agent.store.life().await.unwrap().era);
+    assert_eq!(eras, [1, 2, 3]);
+    place.end();
+}
+
+/// Testifies between a question and its answer.
+struct Hasty(Arc<Spool>);
+
+impl Witness for Hasty {
+    fn id(&self) -> Uuid {
+        self.0.id()
+    }
+    fn testimonies(&self) -> u64 {
+        let before = self.0.testimonies();
+        self.0.testimony();
+        before
+    }
+    fn note(&self, since: u64, notes: &[Note]) -> Result<(), NotNoted> {
+        self.0.note(since, notes)
+    }
+    fn testimony(&self) -> Vec<Testimony> {
+        self.0.testimony()
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_read_after_a_testimony_is_none_and_asking_again_is_harmless() {
+    let place = Place::new().await;
+    let worker = place.process("a").await;
+    let hasty = Arc::new(Hasty(worker.spool.clone()));
+    let late = PgStore::open(&place.cluster.url(), Limits { lease: TTL, connections: 2 }).await.unwrap().witnessed_by(hasty);
+    let is_again = |error: &StoreError| matches!(error, StoreError::Again { source, .. } if source.is::<NotNoted>());
+    let wanted = StartRun { run: RunId(Uuid::now_v7()), start: start("db9") };
+    assert!(is_again(&late.start_run(wanted.clone()).await.unwrap_err()));
+    assert!(is_again(&late.send(wanted.run, word("a")).await.unwrap_err()));
+    assert_eq!(worker.store.start_run(wanted.clone()).await.unwrap(), Started::New, "it is the same one");
+    assert_eq!(worker.store.send(wanted.run, word("a")).await.unwrap(), Sent::Accepted);
+    let mut hand = worker.claimed().await;
+    let write = hand.turn(start("db9"));
+    let refused = late.commit_turns(hand.lease, std::slice::from_ref(&write)).await.unwrap_err();
+    assert!(matches!(&refused, CommitError::Store(error) if is_again(error)), "{refused:?}");
+    let again = worker.store.commit_turns(hand.lease, &[write]).await.unwrap_err();
+    assert!(matches!(again, CommitError::Taken), "it had arrived: {again:?}");
+    assert_eq!(worker.store.load_history(wanted.run).await.unwrap().events.len(), 1);
     place.end();
 }
 

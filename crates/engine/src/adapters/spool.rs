@@ -23,7 +23,7 @@ use sdk::{RunId, Seq};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::witness::{EffectNote, MessageNote, Note, RunNote, SLICE, Testimony, Witness};
+use crate::witness::{EffectNote, MessageNote, NotNoted, Note, RunNote, SLICE, Testimony, Witness};
 
 /// Life of a note, in seconds.
 const LIFE_S: u64 = 24 * 3600;
@@ -60,6 +60,7 @@ struct Inner {
     kept: BTreeMap<About, (u64, Note)>,
     /// In the order of their first line, for dropping the oldest and for the order of messages.
     order: VecDeque<(u64, About)>,
+    testimonies: u64,
 }
 
 /// A file of notes.
@@ -84,7 +85,7 @@ impl Spool {
             .map_err(|error| io::Error::new(io::Error::from(error).kind(), format!("another process writes {}", path.display())))?;
         let (witness, notes) = read(path)?.unwrap_or((fresh, vec![]));
         let file = File::options().create(true).append(true).open(path)?;
-        let mut inner = Inner { file, lines: notes.len(), kept: BTreeMap::new(), order: VecDeque::new() };
+        let mut inner = Inner { file, lines: notes.len(), kept: BTreeMap::new(), order: VecDeque::new(), testimonies: 0 };
         for Line { at, body } in notes {
             inner.keep(at, body);
         }
@@ -102,16 +103,23 @@ impl Witness for Spool {
         self.witness
     }
 
-    fn note(&self, notes: &[Note]) -> io::Result<()> {
+    fn testimonies(&self) -> u64 {
+        self.inner().testimonies
+    }
+
+    fn note(&self, since: u64, notes: &[Note]) -> Result<(), NotNoted> {
         if notes.is_empty() {
             return Ok(());
         }
         let at = now_s();
         let mut inner = self.inner();
+        if inner.testimonies != since {
+            return Err(NotNoted::Late);
+        }
         let mut text = String::new();
         for note in notes {
             let note = short(note.clone());
-            text += &serde_json::to_string(&Line { at, body: note.clone() })?;
+            text += &serde_json::to_string(&Line { at, body: note.clone() }).map_err(io::Error::from)?;
             text.push('\n');
             inner.keep(at, note);
         }
@@ -127,6 +135,7 @@ impl Witness for Spool {
 
     fn testimony(&self) -> Vec<Testimony> {
         let mut inner = self.inner();
+        inner.testimonies += 1;
         inner.forget(now_s());
         let mut slices = vec![Testimony::default()];
         let notes: Vec<Note> = inner.order.iter().filter_map(|(_, about)| inner.kept.get(about)).map(|(_, note)| note.clone()).collect();
@@ -217,7 +226,7 @@ fn short(note: Note) -> Note {
         Note::Effect(note) if note.outcome.as_ref().is_some_and(|outcome| large(serde_json::to_vec(outcome))) => {
             Note::Effect(EffectNote { outcome: None, ..note })
         }
-        note => note,
+        note @ (Note::Run(_) | Note::Message(_) | Note::Effect(_)) => note,
     }
 }
 
@@ -263,7 +272,7 @@ mod tests {
     fn notes_outlive_the_process_and_a_torn_line_is_none() {
         let (path, id) = (place(), Uuid::from_u64_pair(9, 9));
         let spool = Spool::open(&path, id).unwrap();
-        spool.note(&[head(1, 3), head(2, 0), head(1, 5)]).unwrap();
+        spool.note(0, &[head(1, 3), head(2, 0), head(1, 5)]).unwrap();
         let said = spool.testimony();
         drop(spool);
         File::options().append(true).open(&path).unwrap().write_all(b"{\"at\":1,\"body\":{\"note\"").unwrap();
@@ -279,6 +288,18 @@ mod tests {
         let path = place();
         let _held = Spool::open(&path, Uuid::nil()).unwrap();
         assert!(Spool::open(&path, Uuid::nil()).is_err());
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn what_was_asked_for_before_a_testimony_and_heard_after_it_is_not_noted() {
+        let path = place();
+        let spool = Spool::open(&path, Uuid::nil()).unwrap();
+        let asked = spool.testimonies();
+        assert!(spool.testimony()[0].is_empty());
+        assert!(matches!(spool.note(asked, &[head(1, 0)]), Err(NotNoted::Late)));
+        spool.note(spool.testimonies(), &[head(2, 0)]).unwrap();
+        assert_eq!(spool.testimony()[0].runs.iter().map(|note| note.run).collect::<Vec<_>>(), [RunId(Uuid::from_u64_pair(1, 2))]);
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
@@ -301,9 +322,9 @@ mod tests {
         let path = place();
         let spool = Spool::open(&path, Uuid::nil()).unwrap();
         let many: Vec<Note> = (0..SLICE as u64).map(|run| head(run, 0)).collect();
-        spool.note(&many).unwrap();
-        let effect = EffectNote { run: RunId(Uuid::nil()), seq: Seq(1), activity: "a".into(), input_sha256: String::new(), attempt: 1, run_epoch: 1, outcome: None, accepted: false };
-        spool.note(&[Note::Effect(effect)]).unwrap();
+        spool.note(0, &many).unwrap();
+        let effect = EffectNote { run: RunId(Uuid::nil()), seq: Seq(1), activity: "a".into(), input_sha256: String::new(), attempt: 1, run_epoch: 1, era: 1, outcome: None, accepted: false };
+        spool.note(0, &[Note::Effect(effect)]).unwrap();
         let slices: Vec<(usize, usize)> = spool.testimony().iter().map(|slice| (slice.effects.len(), slice.runs.len())).collect();
         assert_eq!(slices, [(1, SLICE - 1), (0, 1)]);
         fs::remove_dir_all(path.parent().unwrap()).unwrap();

@@ -86,8 +86,8 @@ pub(super) async fn testify(AgentCaller(agent): AgentCaller, State(app): State<A
         return Err(Refusal::new(Code::InvalidRequest, format!("a testimony comes in slices of at most {SLICE} attempts, not {}", asked.attempts.len())));
     }
     let effects = asked.attempts.into_iter().map(|attempted| {
-        let Attempted { run, seq, activity, input_sha256, attempt, run_epoch, outcome, accepted } = attempted;
-        EffectNote { run, seq, activity, input_sha256, attempt, run_epoch, outcome, accepted }
+        let Attempted { run, seq, activity, input_sha256, attempt, run_epoch, era, outcome, accepted } = attempted;
+        EffectNote { run, seq, activity, input_sha256, attempt, run_epoch, era, outcome, accepted }
     });
     let slice = Testimony { effects: effects.collect(), ..Testimony::default() };
     app.store.testify(agent.worker.0, &slice, asked.last).await?;

@@ -5,7 +5,8 @@
 -- Rules: 1. Who started the server is part of every fence: no row of runs, events, tasks or inboxes is written under a server that is not
 -- known. 2. Contents decide, not positions in the log: a witness says what it was told or did, and that is here or it is not. 3. A run that
 -- lacks something is held: nobody claims it or its tasks until a person settles it. 4. Leases end with the server they were given by, but for
--- agents that have testified: whoever owned runs reads their histories anew. 5. The era grows last: until then old tokens protect the outside.
+-- agents that have testified: whoever owned runs reads their histories anew. 5. The era grows last, past all that were shown: until then old
+-- tokens protect the outside.
 -- Beside it: words to relatives are heard in the order in which they were told, and a task may have an input of JSON null.
 -- Errors raised from now on: SB005 this server is not known yet.
 
@@ -13,12 +14,14 @@ alter table engine.store
     add column started_at  timestamptz default pg_postmaster_start_time(),
     add column known_at    timestamptz default engine.now(),
     add column asked_start timestamptz,
-    add column asked_since timestamptz;
+    add column asked_since timestamptz,
+    add column era_seen    bigint not null default 0;
 
 update engine.store set timeline = substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8);
 
 comment on column engine.store.started_at is 'Start of the server that was found to hold what witnesses have seen; another one is not known.';
 comment on column engine.store.asked_start is 'Start of the server that witnesses are asked about, since asked_since.';
+comment on column engine.store.era_seen is 'Newest era of a token that a witness has shown to the outside; another copy of the store may have begun it.';
 
 -- Who can say what was committed: workers and servers what they were told, agents what they have done. One that is awaited has shown a sign
 -- of life shortly before the server went away.
@@ -246,6 +249,27 @@ begin
     return v_found;
 end $$;
 
+-- The claim of the run that asked for this activity with this input by an event; null if the event asks for something else. Events have U+0000
+-- where the task that an agent saw has U+FFFD.
+create function engine.asked_by(p_event engine.events, p_activity text, p_input_sha256 text) returns bigint
+language plpgsql immutable as $$
+declare
+    v_event   json;
+    v_command json;
+begin
+    if p_event.run_id is null or p_event.kind <> 'activity_scheduled' then
+        return null;
+    end if;
+    v_event := replace(convert_from(p_event.body, 'UTF8'), '\u0000', U&'\FFFD')::json;
+    v_command := v_event #> '{body,command}';
+    if v_command ->> 'activity' = p_activity and encode(sha256(convert_to((v_command -> 'input')::text, 'UTF8')), 'hex') = p_input_sha256 then
+        return (v_event ->> 'run_epoch')::bigint;
+    end if;
+    return null;
+end $$;
+
+-- An attempt whose asking is not here, or was asked for by somebody else since, or that the task does not know of. A task that waits takes it
+-- over; where there is none, or one that was begun meanwhile, the run is held.
 create function engine.compare_effects(p_witness uuid, p_effects json) returns int
 language plpgsql volatile as $$
 declare
@@ -254,12 +278,14 @@ declare
     v_became text;
 begin
     for v_note in
-        select n.*, r.run_id is not null as there, r.state, r.workflow_id, t.run_id is not null as waits
+        select n.*, r.run_id is not null as there, r.state, r.workflow_id,
+               asked.by is not null and t.run_id is not null and (asked.by = n.run_epoch or t.attempt < n.attempt) as waits
         from json_to_recordset(p_effects) as n (run uuid, seq int, activity text, input_sha256 text, attempt int, run_epoch bigint, outcome json, accepted boolean)
         left join engine.runs r on r.run_id = n.run
         left join engine.events e on e.run_id = n.run and e.seq = n.seq
+        cross join lateral (select engine.asked_by(e, n.activity, n.input_sha256) as by) asked
         left join engine.tasks t on t.run_id = n.run and t.seq = n.seq
-        where (e.run_id is null or t.attempt < n.attempt or t.attempt = n.attempt and n.accepted and n.outcome is not null)
+        where (asked.by is distinct from n.run_epoch or t.attempt < n.attempt or t.attempt = n.attempt and n.accepted and n.outcome is not null)
           and not exists (select from engine.losses f where f.run_id = n.run and f.what = 'effect' and f.seq = n.seq and f.mark = n.attempt::text)
         order by n.run, n.seq, n.attempt
     loop
@@ -338,6 +364,12 @@ begin
     delete from engine.lost_children where parent = p_parent and seq = p_seq;
 end $$;
 
+-- Greater than all that were shown: of two copies that were promoted one after the other, each of the same state, both would begin the same.
+create function engine.next_era(p_store engine.store) returns bigint
+language sql immutable as $$
+    select greatest(p_store.era, p_store.era_seen) + 1
+$$;
+
 -- What a witness has seen, in slices; with the last one it has testified. Gives how much of it is not here.
 create function engine.testify(p_witness uuid, p_notes json, p_last boolean) returns int
 language plpgsql volatile as $$
@@ -351,10 +383,11 @@ begin
     v_found := engine.compare_runs(p_witness, p_notes -> 'runs') + engine.compare_messages(p_witness, p_notes -> 'messages')
              + engine.compare_effects(p_witness, p_notes -> 'effects');
     perform set_config('switchback.reconciling', 'off', true);
+    update engine.store set era_seen = seen.newest
+    from (select max(n.era) as newest from json_to_recordset(p_notes -> 'effects') as n (era bigint)) seen
+    where era_seen < seen.newest;
     -- Somebody who comes late: what went on meanwhile did so under tokens that are old from now on.
-    if v_found > 0 then
-        update engine.store set era = era + 1 where started_at = pg_postmaster_start_time();
-    end if;
+    update engine.store s set era = engine.next_era(s) where started_at = pg_postmaster_start_time() and (v_found > 0 or era_seen > era);
     if p_last then
         update engine.witnesses set testified_to = pg_postmaster_start_time(), awaited = false, silent_at = null where witness = p_witness;
     end if;
@@ -387,11 +420,11 @@ begin
     delete from engine.leases l
     where not exists (select from engine.witnesses w where w.kind = 'agent' and w.witness = l.worker_id and w.testified_to = pg_postmaster_start_time());
     update engine.witnesses set silent_at = engine.now(), awaited = false where awaited;
-    v_lost := v_silent or v_timeline <> v_store.timeline or v_system <> v_store.system_identifier
+    v_lost := v_silent or v_timeline <> v_store.timeline or v_system <> v_store.system_identifier or v_store.era_seen > v_store.era
               or exists (select from engine.losses where found_at >= v_store.asked_since);
     update engine.store
     set started_at = pg_postmaster_start_time(), known_at = engine.now(), timeline = v_timeline, system_identifier = v_system,
-        era = era + case when v_lost then 1 else 0 end, asked_start = null, asked_since = null;
+        era = case when v_lost then engine.next_era(v_store) else era end, asked_start = null, asked_since = null;
     return 'checked';
 end $$;
 
