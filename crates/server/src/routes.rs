@@ -43,6 +43,7 @@ use crate::{
 pub(crate) fn table() -> Router<App> {
     of_plans()
         .merge(of_groups())
+        .merge(of_agents())
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
@@ -80,7 +81,6 @@ pub(crate) fn table() -> Router<App> {
         .route("/v1/runs/{run}/export", get(evidence::export))
         .route("/v1/runs/{run}/report", get(evidence::report))
         .route("/v1/evidence/key", get(evidence::key))
-        .route("/v1/agent/heads", post(evidence::heads))
         .route("/v1/store", get(store_life::look))
         .route("/v1/store/settle/{run}", post(store_life::settle))
         .route("/v1/queues", get(runs::queues))
@@ -100,6 +100,12 @@ pub(crate) fn table() -> Router<App> {
         .route("/v1/trigger-deliveries", get(trigger_sources::deliveries))
         .route("/v1/trigger-deliveries/{delivery}", get(trigger_sources::delivery))
         .route("/v1/trigger-alerts", get(trigger_sources::alerts))
+}
+
+/// What agents ask for, each with its own certificate.
+fn of_agents() -> Router<App> {
+    Router::new()
+        .route("/v1/agent/heads", post(evidence::heads))
         .route("/v1/agent/enroll", post(agents::enroll))
         .route("/v1/agent/lease/open", post(agents::open_lease))
         .route("/v1/agent/lease/renew", post(agents::renew_lease))
