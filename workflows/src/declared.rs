@@ -9,7 +9,7 @@ mod replicas;
 mod test_copies;
 mod triggers;
 
-use recovery::{ItemName, ItemRecord};
+use recovery::{Generation, PointId, ItemName, ItemRecord};
 use sdk::{Activity, ActivityOptions, AppError, Effect, Retry, Scope, Timeouts};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,18 @@ pub struct SiteError {
     pub message: String,
     /// What to do next.
     pub advice: String,
+    /// The machine that stands in the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Standing>,
+}
+
+/// A machine that a failover has started at a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Of that failover.
+    pub generation: Generation,
+    /// What it was started from.
+    pub point: PointId,
 }
 
 impl std::fmt::Display for SiteError {

@@ -6,7 +6,8 @@
 //! Invariants: 1. Nothing starts before the source is fenced, or a named person accepted that it is not. 2. The point is
 //! chosen once, from a replica that takes no more points, so a retry recovers the same one. 3. Until the machine is first
 //! powered on everything can be put back, and is. 4. The chosen point stays pinned until commit. 5. Once a machine may have
-//! been powered on, no later failover lets the source go or makes another machine: it takes up what was started. 6. What was asked for
+//! been powered on, no later failover lets the source go or makes another machine: it takes up what was started, also by a failover that the store
+//! has lost. 6. What was asked for
 //! and what is looked for are two facts; a point that somebody named is never exchanged for another. 7. A source that does not answer holds
 //! nobody: where a fence may be up and can't be lifted, the record says so.
 

@@ -3,17 +3,17 @@
 //!   seal ─▶ choose ─▶ pin ─▶ recover ─▶│ start ─▶ check
 //!
 //! What comes before it makes sure that the source can't write. What was started by an earlier try that failed is taken up, and
-//! nothing else is made beside it.
+//! nothing else is made beside it; so is what a failover has started that the store has lost.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use recovery::{Check, ChosenPoint, Fact, Fence, Generation, Operation, PointChoice, PointId, SiteName, Step, resolve};
+use recovery::{Check, ChosenPoint, Fact, Fence, Generation, Operation, PointChoice, PointId, RecoveryPoint, SiteName, Step, resolve};
 use sdk::{Failure, Saga};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    declared::{CheckMachine, DiscardMachine, PinPoint, RecoverMachine, SealReplica, StartMachine, UnpinPoint},
+    declared::{CheckMachine, DiscardMachine, PinPoint, RecoverMachine, SealReplica, Standing, StartMachine, UnpinPoint},
     part::{self, Part},
     site_queue,
     tracked::Tracked,
@@ -70,7 +70,7 @@ pub(crate) fn pin_of(generation: Generation) -> String {
 
 /// Everything that can be put back. Ends with the point of no return.
 pub(crate) async fn made_ready(item: &mut Tracked, saga: &mut Saga, choice: PointChoice, fenced: bool, part: &Part) -> Result<Ready, Failure> {
-    let chosen = chosen(item, choice, part).await?;
+    let (chosen, sealed) = sealed(item, choice, part).await?;
     let requested = item.record()?.requested.as_ref().map_or(chosen.requested, |requested| requested.choice);
     let chosen = ChosenPoint { requested, ..chosen };
     item.note(Fact::PointChosen { chosen: chosen.clone() })?;
@@ -78,14 +78,47 @@ pub(crate) async fn made_ready(item: &mut Tracked, saga: &mut Saga, choice: Poin
     let target = site_queue(item.record()?.target_site());
     let (name, generation, point) = (item.name.clone(), item.generation, chosen.point);
     let unpin = UnpinPoint { item: name.clone(), point, pin: pin_of(generation) };
-    undone::step(&ctx, saga, &target, ctx.call(target.clone(), &PinPoint { item: name.clone(), point, pin: pin_of(generation) }), unpin).await?;
-    recovered(item, saga, point).await?;
+    undone::step(&ctx, saga, &target, ctx.call(target.clone(), &PinPoint { item: name.clone(), point, pin: pin_of(generation) }), unpin.clone()).await?;
+    let recovered = recovered(item, saga, point).await;
+    if let Some(standing) = recovered.as_ref().err().and_then(|why| item.unknown_machine(why)) {
+        return left_by_a_lost_one(item, saga, standing, &unpin, (chosen, &sealed, fenced), part).await;
+    }
+    recovered?;
     part::gate(&ctx, &item.name, part, point).await?;
     let site = item.record()?.target_site();
     let reason = format!("the machine is being powered on at {site}; from here on only undo or commit end the failover");
     ctx.point_of_no_return(&reason)?;
     saga.keep();
     item.step(Step::PowerOn)?;
+    Ok(Ready::new(chosen, fenced, part))
+}
+
+/// The target has a machine that was started by a failover of which nothing is recorded: the store has lost its last commits. It may have been
+/// written to since, so nothing else is made; above all the source is not let go: two would write.
+async fn left_by_a_lost_one(
+    item: &mut Tracked,
+    saga: &mut Saga,
+    standing: Standing,
+    unpin: &UnpinPoint,
+    (chosen, sealed, fenced): (ChosenPoint, &[RecoveryPoint], bool),
+    part: &Part,
+) -> Result<Ready, Failure> {
+    let Standing { generation, point } = standing;
+    let ctx = item.ctx.shielded();
+    let site = item.record()?.target_site().clone();
+    let target = site_queue(&site);
+    ctx.point_of_no_return(&format!("the machine runs at {site} since a failover that the database has lost; it is taken up"))?;
+    saga.keep();
+    item.leave();
+    let taken = sealed.iter().find(|known| known.id == point);
+    let taken = taken.ok_or_else(|| Failure::fatal("no-recovery-point", format!("item {} was started from point {point}, which is gone", item.name)))?;
+    let chosen = ChosenPoint { requested: chosen.requested, point, consistency: taken.consistency, taken_at: taken.taken_at };
+    item.note(Fact::TakenUp { generation, chosen: chosen.clone() })?;
+    item.generation = generation;
+    item.step(Step::PowerOn)?;
+    ctx.call(target.clone(), &PinPoint { item: item.name.clone(), point, pin: pin_of(generation) }).await?;
+    ctx.call(target, unpin).await?;
+    part::gate(&item.ctx, &item.name, part, point).await?;
     Ok(Ready::new(chosen, fenced, part))
 }
 
@@ -100,15 +133,20 @@ pub(crate) async fn recovered(item: &Tracked, saga: &mut Saga, point: PointId) -
 
 /// Seals the replica and settles on a point of it.
 pub(crate) async fn chosen(item: &Tracked, choice: PointChoice, part: &Part) -> Result<ChosenPoint, Failure> {
+    sealed(item, choice, part).await.map(|(chosen, _)| chosen)
+}
+
+/// The same with all points that it has.
+async fn sealed(item: &Tracked, choice: PointChoice, part: &Part) -> Result<(ChosenPoint, Vec<RecoveryPoint>), Failure> {
     let target = site_queue(item.record()?.target_site());
     let (name, generation) = (item.name.clone(), item.generation);
     let seal = item.ctx.call(target, &SealReplica { item: name.clone(), generation });
     let sealed = seal.await?;
     let meant = part::meant(&item.ctx, &name, choice, &sealed.points, part).await?;
     let point = resolve(&sealed.points, meant).map_err(|why| Failure::fatal("no-recovery-point", format!("item {name}: {why}")))?;
-    let found = sealed.points.into_iter().find(|p| p.id == point);
+    let found = sealed.points.iter().find(|p| p.id == point);
     let found = found.ok_or_else(|| Failure::fatal("no-recovery-point", format!("item {name} has no point {point}")))?;
-    Ok(ChosenPoint { requested: choice, point, consistency: found.consistency, taken_at: found.taken_at })
+    Ok((ChosenPoint { requested: choice, point, consistency: found.consistency, taken_at: found.taken_at }, sealed.points))
 }
 
 /// An earlier failover of the item failed past its point of no return: its machine may run. It is started again, which is once,

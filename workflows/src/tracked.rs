@@ -7,7 +7,10 @@ use recovery::{Fact, Generation, ItemName, ItemRecord, MainState, Operation, Sit
 use sdk::{Context, Failure, Grant, TaskQueue};
 use serde::{Deserialize, Serialize};
 
-use crate::{back, declared::LoadItem};
+use crate::{
+    back,
+    declared::{LoadItem, Standing},
+};
 
 /// Name of the projection of item records.
 pub const ITEM_PROJECTION: &str = "recovery.item";
@@ -63,6 +66,8 @@ pub(crate) struct Tracked {
     record: Option<ItemRecord>,
     left: bool,
     failed_before: bool,
+    /// Newest generation that the record knew of when it was loaded.
+    known: Option<Generation>,
 }
 
 impl Tracked {
@@ -71,7 +76,8 @@ impl Tracked {
         let (ctx, grant) = ctx.lock(&item_workflow_id(name)).await?;
         let Grant { epoch, era, .. } = grant;
         let record = known(&ctx, name).await?;
-        Ok(Self { ctx, name: name.clone(), generation: Generation { era, grant_epoch: epoch }, record, left: false, failed_before: false })
+        let known = record.as_ref().map(|record| record.state.generation);
+        Ok(Self { ctx, name: name.clone(), generation: Generation { era, grant_epoch: epoch }, record, left: false, failed_before: false, known })
     }
 
     pub(crate) fn record(&self) -> Result<&ItemRecord, Failure> {
@@ -103,6 +109,12 @@ impl Tracked {
     /// The machine that an earlier try at the operation may have started, past its point of no return.
     pub(crate) fn started_before(&self) -> Option<Generation> {
         self.record.as_ref().and_then(|record| record.powered_on).filter(|_| self.failed_before)
+    }
+
+    /// The machine that stands in a recovery's way, if it was started by a failover newer than any that the record knew of.
+    pub(crate) fn unknown_machine(&self, why: &Failure) -> Option<Standing> {
+        let standing: Standing = serde_json::from_value(why.detail.get("error")?.get("standing")?.clone()).ok()?;
+        self.known.is_some_and(|known| standing.generation > known).then_some(standing)
     }
 
     /// Lets this run's objects carry its own generation.

@@ -157,7 +157,7 @@ fn generation(machine: Option<Generation>, item: &ItemName) -> Result<Generation
 }
 
 fn refused(code: &str, message: String, advice: &str) -> Fault<d::SiteError> {
-    Fault::App(d::SiteError { code: code.to_owned(), message, advice: advice.to_owned() })
+    Fault::App(d::SiteError { code: code.to_owned(), message, advice: advice.to_owned(), standing: None })
 }
 
 fn result(done: Done) -> d::ActionResult {

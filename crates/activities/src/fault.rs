@@ -3,13 +3,14 @@
 use engine::Fault;
 use provider::ProviderError;
 use sdk::{Applied, Failure};
-use workflows::declared::SiteError;
+use workflows::declared::{SiteError, Standing};
 
 /// Retryable errors are left to the retry policy, with what is known about the effect; the others are the site's answer.
 pub(crate) fn fault(error: &ProviderError) -> Fault<SiteError> {
     let code = error.code().replace('_', "-");
     if !error.retryable() {
-        return Fault::App(SiteError { code, message: error.to_string(), advice: error.advice().into() });
+        let standing = if let ProviderError::OlderMachine { older, point, .. } = error { Some(Standing { generation: *older, point: *point }) } else { None };
+        return Fault::App(SiteError { code, message: error.to_string(), advice: error.advice().into(), standing });
     }
     Fault::Other(passing(error))
 }

@@ -72,6 +72,7 @@ fn not_operated(site: &SiteName, input: &d::InspectMachine) -> d::SiteError {
         code: "profile-not-operated".to_owned(),
         message: format!("site {site} has no adapter for machines of profile {profile}, so {machine} can't be protected as one; nothing has changed"),
         advice: "leave --profile out for a machine under libvirt; other profiles are modelled, and only simulated sites take them".to_owned(),
+        standing: None,
     }
 }
 

@@ -90,7 +90,7 @@ impl Perform<d::AwaitFirstPoint> for SiteActivities {
         }
         if matches!(status.phase, Phase::Superseded | Phase::Quarantined) {
             let message = format!("replication of item {} was superseded by a newer generation", input.item);
-            return Err(Fault::App(d::SiteError { code: "superseded".into(), message, advice: "look at the item's newer runs".into() }));
+            return Err(Fault::App(d::SiteError { code: "superseded".into(), message, advice: "look at the item's newer runs".into(), standing: None }));
         }
         job.progress(json!({ "phase": status.phase, "bytes_done": status.bytes_done, "bytes_total": status.bytes_total })).await;
         let trouble = status.last_error.map(|why| format!("; last trouble: {why}")).unwrap_or_default();
@@ -112,7 +112,7 @@ impl Perform<d::AwaitPoint> for SiteActivities {
         let (item, status) = (&input.item, self.site.replication_status(&input.item).await.map_err(|e| fault(&e))?);
         let Some((status, requested)) = status.and_then(|status| Some((status.clone(), status.requested.filter(|asked| asked.by == input.by)?))) else {
             let message = format!("the source of item {item} knows nothing of this request for a point, or a newer one took its place");
-            return Err(Fault::App(d::SiteError { code: "request-gone".into(), message, advice: "ask again".into() }));
+            return Err(Fault::App(d::SiteError { code: "request-gone".into(), message, advice: "ask again".into(), standing: None }));
         };
         if let Some(point) = requested.made {
             return Ok(point);
@@ -120,7 +120,7 @@ impl Perform<d::AwaitPoint> for SiteActivities {
         let off = status.phase == Phase::Paused && !input.patient;
         if off || matches!(status.phase, Phase::Superseded | Phase::Quarantined | Phase::Stopped) {
             let message = format!("the machine of item {item} is off, or is not replicated from here any more");
-            return Err(Fault::App(d::SiteError { code: "no-further-point".into(), message, advice: "take the points that there are".into() }));
+            return Err(Fault::App(d::SiteError { code: "no-further-point".into(), message, advice: "take the points that there are".into(), standing: None }));
         }
         job.progress(json!({ "phase": status.phase, "bytes_done": status.bytes_done, "bytes_total": status.bytes_total })).await;
         let trouble = status.last_error.map(|why| format!("; last trouble: {why}")).unwrap_or_default();
@@ -135,7 +135,7 @@ impl Perform<d::ApplyPolicy> for SiteActivities {
         if replica.sealed {
             let message = format!("the replica of item {} takes no points now", input.item);
             let advice = "look at the item's newer runs".into();
-            return Err(Fault::App(d::SiteError { code: "sealed".into(), message, advice }));
+            return Err(Fault::App(d::SiteError { code: "sealed".into(), message, advice, standing: None }));
         }
         let generation = replica.generation;
         let wanted = Preparation { item: input.item, generation, machine: replica.machine, policy: input.policy, base: Base::Empty };

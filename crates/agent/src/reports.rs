@@ -1,18 +1,24 @@
-//! Forwards what the site's journals say, whenever it changed. Lost reports are made up for by sending all again.
+//! Forwards what the site's journals say, whenever it changed. Lost reports are made up for by sending all again, and so is whatever a database
+//! server that was started anew may have lost.
 
 use std::{sync::Arc, time::Duration};
 
 use api::agent::{Done, ItemStatus, MachinesStatus, ReplicaStatus, ReplicationStatus, SiteStatus};
+use engine::witness::Witness;
 use provider::{ItemReport, Phase, PowerState, Reports, Site};
 use tokio::sync::watch;
 
 /// How often journals are looked at.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// Until `stop` turns true.
-pub(crate) async fn forward(client: Arc<api::Client>, site: Arc<dyn Site>, data_address: Option<String>, mut stop: watch::Receiver<bool>) {
-    let mut told_address = false;
+/// Until `stop` turns true. `notes` know when a database server was started anew.
+pub(crate) async fn forward(client: Arc<api::Client>, site: Arc<dyn Site>, data_address: Option<String>, notes: Arc<dyn Witness>, mut stop: watch::Receiver<bool>) {
+    let (mut told_address, mut testimonies) = (false, notes.testimonies());
     while !*stop.borrow() {
+        if std::mem::replace(&mut testimonies, notes.testimonies()) != testimonies {
+            site.report_all_again();
+            told_address = false;
+        }
         let looked = site.clone();
         let items = tokio::task::spawn_blocking(move || Reports::reports(looked.as_ref())).await.unwrap_or_default();
         if !items.is_empty() || !told_address {

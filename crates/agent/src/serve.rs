@@ -84,13 +84,14 @@ fn serve(one: Served, ttl: Duration, working: &mut JoinSet<()>, stopped: &watch:
     working.spawn(describing::keep_describing(client.clone(), describing::certificate_end(&identity), site.clone(), actions, stopped.clone()));
     let queues = queues(&identity);
     tracing::info!(agent = identity.name, site = %identity.site, server = identity.server, "serving");
-    let work = session::Work { client: client.clone(), queues, registry, ttl, replaced: replaced.clone(), notes: notes(&state_dir, &identity)? };
+    let notes = notes(&state_dir, &identity)?;
+    let work = session::Work { client: client.clone(), queues, registry, ttl, replaced: replaced.clone(), notes: notes.clone() };
     working.spawn(session::keep_working(work, stopped.clone()));
     match anchors::open(&state_dir) {
         Ok(anchors) => drop(working.spawn(anchors::keep(client.clone(), anchors, stopped.clone()))),
         // Nothing else waits for that.
         Err(error) => tracing::error!(error = format!("{error:#}"), "heads of ended runs are not noted here: their file can't be used"),
     }
-    working.spawn(reports::forward(client, site, data_address, stopped.clone()));
+    working.spawn(reports::forward(client, site, data_address, notes, stopped.clone()));
     Ok(())
 }

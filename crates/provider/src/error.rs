@@ -69,8 +69,8 @@ pub enum ProviderError {
     #[error("nothing is recovered of {item} for generation {generation}")]
     NotRecovered { item: ItemName, generation: Generation },
     /// A started machine of an older generation holds data; nothing but `discard` may remove it.
-    #[error("the machine of generation {older} of {item} still exists at this site")]
-    OlderMachine { item: ItemName, older: Generation },
+    #[error("the machine of generation {older} of {item}, started from point {point}, still exists at this site")]
+    OlderMachine { item: ItemName, older: Generation, point: PointId },
     #[error("disk {disk} of {machine} has the format {format}, not qcow2")]
     DiskNotQcow2 { machine: String, disk: String, format: String },
     /// The machine can't be protected as it is.

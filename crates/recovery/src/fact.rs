@@ -84,6 +84,14 @@ pub enum Fact {
         /// Requested and taken.
         chosen: ChosenPoint,
     },
+    /// A failover found a machine at its target that another one had started, and this record knew nothing of: the store had lost it. It is
+    /// taken up as it is.
+    TakenUp {
+        /// Of the failover that started it.
+        generation: Generation,
+        /// What it was started from.
+        chosen: ChosenPoint,
+    },
     /// The source was shown to be unable to write.
     FenceProven {
         /// What was seen, in words.
@@ -297,6 +305,10 @@ fn changed(mut record: ItemRecord, fact: &Fact) -> Result<ItemRecord, FactRefuse
         }
         Fact::Granted { generation } => record.state.generation = *generation,
         Fact::PointChosen { chosen } => record.chosen = Some(chosen.clone()),
+        Fact::TakenUp { generation, chosen } => {
+            record.state.generation = *generation;
+            record.chosen = Some(chosen.clone());
+        }
         Fact::FenceProven { evidence, at } => {
             record.fence = Some(Fence::Proven { evidence: evidence.clone(), at: *at });
         }

@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::Result;
 use api::{
     Client, ClientError,
-    store::{LossView, Settle, SettleHow, StoreState, StoreView, WitnessView},
+    store::{LossView, Settle, SettleHow, StoreState, StoreView},
 };
 
 use crate::{
@@ -49,7 +49,7 @@ async fn known(client: &Client) -> Result<StoreView, ClientError> {
     loop {
         let now = match client.get::<StoreView>("/v1/store?all=true").await {
             Ok(view) if view.state == StoreState::Known => return Ok(view),
-            Ok(view) => format!("checking: waiting for {}", awaited(&view.witnesses)),
+            Ok(view) => format!("checking: waiting for {}", awaited(&view)),
             Err(error) if error.problem().is_some_and(|problem| problem.status >= 500) => format!("waiting for an answer: {error}"),
             Err(error) => return Err(error),
         };
@@ -61,8 +61,11 @@ async fn known(client: &Client) -> Result<StoreView, ClientError> {
     }
 }
 
-fn awaited(witnesses: &[WitnessView]) -> String {
-    let names: Vec<String> = witnesses.iter().filter(|witness| witness.awaited).map(|witness| format!("{} {}", witness.kind, witness.name)).collect();
+fn awaited(view: &StoreView) -> String {
+    if view.asked_since.is_none() {
+        return "whoever finds it out first; witnesses are asked within a second or two".to_owned();
+    }
+    let names: Vec<String> = view.witnesses.iter().filter(|witness| witness.awaited).map(|witness| format!("{} {}", witness.kind, witness.name)).collect();
     if names.is_empty() { "nobody; it ends at once".to_owned() } else { names.join(", ") }
 }
 
@@ -75,7 +78,7 @@ fn words(view: &StoreView) -> String {
     let StoreView { state, era, system_identifier, timeline, started_at, known_at, asked_since, witnesses, losses: found } = view;
     let state = match state {
         StoreState::Known => format!("known since {}", known_at.format("%Y-%m-%d %H:%M:%S")),
-        StoreState::Checking => format!("being checked since {}: nobody writes; waiting for {}", or_dash(asked_since.map(|at| at.format("%H:%M:%S"))), awaited(witnesses)),
+        StoreState::Checking => format!("being checked since {}: nobody writes; waiting for {}", or_dash(asked_since.map(|at| at.format("%H:%M:%S"))), awaited(view)),
     };
     let life = facts(&[
         ("server", state),

@@ -60,6 +60,9 @@ fn words(fact: &Fact) -> Option<String> {
         }
         Fact::SourceAsked { sent: Some(sent), evidence } => format!("the source was asked to shut down first, and sent point {sent}: {evidence}"),
         Fact::SourceAsked { sent: None, evidence } => format!("the source was asked to shut down first, and no point came of it: {evidence}"),
+        Fact::TakenUp { generation, chosen } => {
+            format!("a machine was found running that a failover of generation {generation} had started from point {}, of which the database had lost what it knew; it was taken up", chosen.point)
+        }
         Fact::PointSettled { looked_for, why } => format!("point {looked_for} is looked for: {why}"),
         Fact::PointsWithdrawn { up_to } => format!("its points up to {up_to} were given up; none of them is offered again"),
         Fact::OldMachineIs { old_machine } => match old_machine {

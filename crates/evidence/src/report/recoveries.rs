@@ -231,6 +231,7 @@ impl Seen {
                 | Fact::Moved { .. }
                 | Fact::Granted { .. }
                 | Fact::PointChosen { .. }
+                | Fact::TakenUp { .. }
                 | Fact::PointsWithdrawn { .. }
                 | Fact::OldMachineIs { .. }
                 | Fact::TestFailoverIs { copy: None, .. }
@@ -269,7 +270,7 @@ fn fence(fence: &recovery::Fence) -> FenceShown {
 }
 
 fn point(history: &History, changes: &[ItemChange], input: &Value, requested_at: DateTime<Utc>) -> PointShown {
-    let chosen = changes.iter().rev().find_map(|change| if let Fact::PointChosen { chosen } = &change.fact { Some(chosen.clone()) } else { None });
+    let chosen = changes.iter().rev().find_map(|change| if let Fact::PointChosen { chosen } | Fact::TakenUp { chosen, .. } = &change.fact { Some(chosen.clone()) } else { None });
     let chosen = chosen.or_else(|| copied(history, changes, input));
     let requested = input.get("choice").and_then(Value::as_str).map(str::to_owned);
     let asked = || chosen.as_ref().map(|chosen| chosen.requested.to_string());

@@ -284,5 +284,5 @@ impl Everybody<'_> {
 /// As a site says that it will not do it.
 fn supposed(code: &str, activity: &str) -> Failure {
     let message = format!("supposed: {activity} does not work");
-    Failure::app(&SiteError { code: code.to_owned(), message, advice: "this is a what-if".into() })
+    Failure::app(&SiteError { code: code.to_owned(), message, advice: "this is a what-if".into(), standing: None })
 }

@@ -45,7 +45,7 @@ pub(crate) fn recover(hypervisor: &Hypervisor, store: &ItemStore, right: &Right<
             continue;
         }
         if started && other < *generation {
-            return Err(ProviderError::OlderMachine { item: item.clone(), older: other });
+            return Err(ProviderError::OlderMachine { item: item.clone(), older: other, point: record.point });
         }
         if started {
             return Err(ProviderError::Platform {

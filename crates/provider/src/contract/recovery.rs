@@ -117,7 +117,7 @@ pub(super) async fn a_started_machine_is_never_replaced_unasked(s: &Script<'_>) 
     s.lab.write_recovered(2, 22).await;
     s.next_generation();
     let refused = s.try_recover(point).await;
-    assert_eq!(refused, Err(ProviderError::OlderMachine { item: s.item.clone(), older }));
+    assert_eq!(refused, Err(ProviderError::OlderMachine { item: s.item.clone(), older, point }));
     assert_eq!(s.lab.read_recovered(2).await, 22);
 }
 

@@ -159,7 +159,7 @@ fn recover(site: &mut SiteState, call: &Call, wanted: RecoverMachine) -> Result<
             continue;
         }
         if r.started.is_some() && other < generation {
-            return Err(ProviderError::OlderMachine { item: item.clone(), older: other });
+            return Err(ProviderError::OlderMachine { item: item.clone(), older: other, point: r.point });
         }
         if r.started.is_some() {
             let detail = format!("generation {generation} already runs, from point {}", r.point);
