@@ -94,7 +94,8 @@ impl Perform<d::AwaitFirstPoint> for SiteActivities {
         }
         job.progress(json!({ "phase": status.phase, "bytes_done": status.bytes_done, "bytes_total": status.bytes_total })).await;
         let trouble = status.last_error.map(|why| format!("; last trouble: {why}")).unwrap_or_default();
-        Err(not_yet("still-seeding", format!("{} of {} bytes of item {} are copied{trouble}", status.bytes_done, status.bytes_total, input.item)))
+        let off = if status.phase == Phase::Paused { "; replication is paused, as that of a machine that is off: start the machine" } else { "" };
+        Err(not_yet("still-seeding", format!("{} of {} bytes of item {} are copied{off}{trouble}", status.bytes_done, status.bytes_total, input.item)))
     }
 }
 

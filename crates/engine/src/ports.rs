@@ -231,6 +231,30 @@ pub struct TurnWrite {
     pub close: Option<Close>,
 }
 
+impl TurnWrite {
+    /// One that writes nothing yet.
+    #[must_use]
+    pub fn empty(run: RunId, run_epoch: i64, turn: Uuid) -> Self {
+        Self {
+            run,
+            run_epoch,
+            turn,
+            events: vec![],
+            consumed: vec![],
+            tasks: vec![],
+            cancel_tasks: vec![],
+            timers: vec![],
+            drop_timers: vec![],
+            locks: vec![],
+            release_locks: vec![],
+            projections: vec![],
+            children: vec![],
+            told: vec![],
+            close: None,
+        }
+    }
+}
+
 /// Who wrote an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Writer {

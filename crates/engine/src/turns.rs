@@ -58,23 +58,7 @@ pub fn suspended(claimed: &ClaimedRun, stamp: replay::Stamp, why: &Failure) -> P
 }
 
 fn empty(claimed: &ClaimedRun, stamp: replay::Stamp) -> TurnWrite {
-    TurnWrite {
-        run: claimed.run,
-        run_epoch: claimed.epoch,
-        turn: stamp.turn,
-        events: Vec::new(),
-        consumed: Vec::new(),
-        tasks: Vec::new(),
-        cancel_tasks: Vec::new(),
-        timers: Vec::new(),
-        drop_timers: Vec::new(),
-        locks: Vec::new(),
-        release_locks: Vec::new(),
-        projections: Vec::new(),
-        children: Vec::new(),
-        told: Vec::new(),
-        close: None,
-    }
+    TurnWrite::empty(claimed.run, claimed.epoch, stamp.turn)
 }
 
 /// What a run hands on to those whom it asks for something.

@@ -4,18 +4,21 @@
 //! Invariants: 1. Every worker looks, as often as it likes: a second run of the item is refused by the database. 2. What did not work is tried
 //! again, less and less often. 3. A site of which nobody says that it answers is not asked: whoever fails over meanwhile meets no run of ours.
 
-use std::{collections::{BTreeMap, BTreeSet}, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
+use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use engine::{RunStore, StartRun, Started};
-use recovery::{ItemRecord, readiness::AgentReport};
-use sdk::{Message, RunId, Workflow};
+use engine::{RunStore, Started};
+use recovery::readiness::AgentReport;
 use store::{PgStore, readiness::AgentReportRow};
-use tokio::{sync::watch, time::Instant};
-use uuid::Uuid;
+use tokio::time::Instant;
 use workflows::{GiveBack, GiveBackInput, item_workflow_id};
 
-use crate::listen::stopped;
+use crate::by_itself::{Look, LookError, items, start};
 
 /// Between two looks: a machine that is kept off by mistake is production that is down.
 const LOOK: Duration = Duration::from_secs(5);
@@ -31,28 +34,31 @@ const ASKED_BY: &str = "switchback (a failover left the source, and its site ans
 /// When an item was tried last, and how long it is left alone then.
 type Tried = BTreeMap<String, (Instant, Duration)>;
 
-/// Looks until told to stop.
-pub(crate) async fn keep_giving_back(store: Arc<PgStore>, mut stop: watch::Receiver<bool>) {
-    let mut tried = Tried::new();
-    while !*stop.borrow() {
-        if let Err(error) = look(&store, &mut tried).await {
-            tracing::warn!(error = &*error, "sources that were left behind were not looked at");
-        }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
-            () = stopped(&mut stop) => {}
-        }
+/// Looks at all items whose sources were left.
+pub(crate) struct GivingBack {
+    store: Arc<PgStore>,
+    tried: Tried,
+}
+
+impl GivingBack {
+    pub(crate) fn of(store: Arc<PgStore>) -> Self {
+        Self { store, tried: Tried::new() }
     }
 }
 
-async fn look(store: &PgStore, tried: &mut Tried) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let mut left = vec![];
-    for row in store.items(None).await? {
-        let record: ItemRecord = serde_json::from_value(row.record)?;
-        if record.source_left.is_some() && row.open_run.is_none() {
-            left.push(record);
-        }
+#[async_trait]
+impl Look for GivingBack {
+    const EVERY: Duration = LOOK;
+    const FAILED: &'static str = "sources that were left behind were not looked at";
+
+    async fn look(&mut self) -> Result<(), LookError> {
+        look(&self.store, &mut self.tried).await
     }
+}
+
+async fn look(store: &PgStore, tried: &mut Tried) -> Result<(), LookError> {
+    let items = items(store).await?.into_iter();
+    let left: Vec<_> = items.filter(|(row, record)| record.source_left.is_some() && row.open_run.is_none()).map(|(_, record)| record).collect();
     tried.retain(|item, _| left.iter().any(|record| record.name.as_str() == item));
     if left.is_empty() {
         return Ok(());
@@ -63,7 +69,10 @@ async fn look(store: &PgStore, tried: &mut Tried) -> Result<(), Box<dyn std::err
         let before = tried.get(record.name.as_str()).copied();
         let due = before.is_none_or(|(at, pause)| at.elapsed() >= pause);
         if there && due {
-            start(store, &record).await?;
+            let input = GiveBackInput { item: record.name.clone() };
+            if start::<GiveBack>(store, item_workflow_id(&record.name), ASKED_BY, &input).await? == Started::New {
+                tracing::info!(item = %record.name, "the source that a failover left is given back: its site answers");
+            }
             let next = before.map_or(FIRST_PAUSE, |(_, pause)| (pause * 2).min(LONGEST_PAUSE));
             tried.insert(record.name.to_string(), (Instant::now(), next));
         }
@@ -78,19 +87,4 @@ fn answering(agents: Vec<AgentReportRow>, now: DateTime<Utc>) -> BTreeSet<String
         agent.connected && agent.reported_at.is_some_and(|at| now - at < FRESH) && report.is_some_and(|report| report.capacity.is_some())
     };
     agents.into_iter().filter(says).map(|agent| agent.site).collect()
-}
-
-async fn start(store: &PgStore, record: &ItemRecord) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let start = Message::Start {
-        workflow: GiveBack::NAME.to_owned(),
-        workflow_id: item_workflow_id(&record.name),
-        requested_by: ASKED_BY.to_owned(),
-        input: serde_json::to_value(GiveBackInput { item: record.name.clone() })?,
-        trace: None,
-        parent: None,
-    };
-    if store.start_run(StartRun { run: RunId(Uuid::now_v7()), start }).await? == Started::New {
-        tracing::info!(item = %record.name, "the source that a failover left is given back: its site answers");
-    }
-    Ok(())
 }

@@ -11,6 +11,7 @@
 //! never from the request. 4. Agents reach their own queues and their own site's status, nothing else.
 
 mod app;
+mod by_itself;
 mod ca;
 mod caller;
 mod evidence_key;

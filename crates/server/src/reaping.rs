@@ -5,50 +5,39 @@
 
 use std::{sync::Arc, time::Duration};
 
-use engine::{RunStore, StartRun, Started};
-use recovery::ItemRecord;
-use sdk::{Message, RunId, Workflow};
+use async_trait::async_trait;
+use engine::{RunStore, Started};
 use store::PgStore;
-use tokio::sync::watch;
-use uuid::Uuid;
 use workflows::{CleanTestFailover, CleanTestInput, item_workflow_id};
 
-use crate::listen::stopped;
+use crate::by_itself::{Look, LookError, items, start};
 
 /// Between two looks: copies stay for weeks as a rule.
 const LOOK: Duration = Duration::from_secs(10);
 /// Who asks, in histories.
 const ASKED_BY: &str = "switchback (a test failover stayed as long as it was to)";
 
-/// Looks at all copies until told to stop.
-pub(crate) async fn keep_reaping(store: Arc<PgStore>, mut stop: watch::Receiver<bool>) {
-    while !*stop.borrow() {
-        if let Err(error) = reap(&store).await {
-            tracing::warn!(error = &*error, "copies of test failovers were not looked at");
-        }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
-            () = stopped(&mut stop) => {}
-        }
+/// Looks at all copies.
+pub(crate) struct Reaping(pub(crate) Arc<PgStore>);
+
+#[async_trait]
+impl Look for Reaping {
+    const EVERY: Duration = LOOK;
+    const FAILED: &'static str = "copies of test failovers were not looked at";
+
+    async fn look(&mut self) -> Result<(), LookError> {
+        reap(&self.0).await
     }
 }
 
-async fn reap(store: &PgStore) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+async fn reap(store: &PgStore) -> Result<(), LookError> {
     let now = store.now().await?;
-    for row in store.items(None).await? {
-        let record: ItemRecord = serde_json::from_value(row.record)?;
+    for (row, record) in items(store).await? {
         if row.open_run.is_some() || !record.copy_is_due(row.updated_at, now) {
             continue;
         }
-        let start = Message::Start {
-            workflow: CleanTestFailover::NAME.to_owned(),
-            workflow_id: item_workflow_id(&record.name),
-            requested_by: ASKED_BY.to_owned(),
-            input: serde_json::to_value(CleanTestInput { item: record.name.clone() })?,
-            trace: None,
-            parent: None,
-        };
-        if store.start_run(StartRun { run: RunId(Uuid::now_v7()), start }).await? == Started::New {
+        let input = CleanTestInput { item: record.name.clone() };
+        if start::<CleanTestFailover>(store, item_workflow_id(&record.name), ASKED_BY, &input).await? == Started::New {
             tracing::info!(item = %record.name, "the copy of a test failover stayed as long as it was to; it is removed");
         }
     }

@@ -9,15 +9,17 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use engine::{RunStore, StartRun, Started};
-use recovery::{ItemRecord, MainState, alarms};
-use sdk::{Message, RunId, Workflow};
+use async_trait::async_trait;
+use engine::Started;
+use recovery::{MainState, alarms};
 use store::PgStore;
-use tokio::{sync::watch, time::Instant};
-use uuid::Uuid;
+use tokio::time::Instant;
 use workflows::{Resolve, ResolveInput, item_workflow_id};
 
-use crate::{listen::stopped, routes::{by_item, of, seen}};
+use crate::{
+    by_itself::{Look, LookError, items, start},
+    routes::{by_item, of, seen},
+};
 
 /// Between two looks at the reports.
 const LOOK: Duration = Duration::from_secs(30);
@@ -26,28 +28,35 @@ const STANDS: Duration = Duration::from_secs(600);
 /// Who asks, in histories.
 const ASKED_BY: &str = "switchback (what sites report contradicts the record)";
 
-/// Looks until told to stop.
-pub(crate) async fn keep_looking(store: Arc<PgStore>, mut stop: watch::Receiver<bool>) {
-    let mut since = BTreeMap::new();
-    while !*stop.borrow() {
-        if let Err(error) = look(&store, &mut since).await {
-            tracing::warn!(error = &*error, "records were not compared with what sites report");
-        }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
-            () = stopped(&mut stop) => {}
-        }
+/// Compares all records with what sites report.
+pub(crate) struct Reconciling {
+    store: Arc<PgStore>,
+    since: Since,
+}
+
+impl Reconciling {
+    pub(crate) fn of(store: Arc<PgStore>) -> Self {
+        Self { store, since: Since::new() }
+    }
+}
+
+#[async_trait]
+impl Look for Reconciling {
+    const EVERY: Duration = LOOK;
+    const FAILED: &'static str = "records were not compared with what sites report";
+
+    async fn look(&mut self) -> Result<(), LookError> {
+        look(&self.store, &mut self.since).await
     }
 }
 
 /// Since when each item is contradicted, as far as this process has seen.
 type Since = BTreeMap<String, Instant>;
 
-async fn look(store: &PgStore, since: &mut Since) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+async fn look(store: &PgStore, since: &mut Since) -> Result<(), LookError> {
     let machines = by_item(store.machines(None).await?, |row| &row.item);
     let mut standing = Since::new();
-    for row in store.items(None).await? {
-        let record: ItemRecord = serde_json::from_value(row.record.clone())?;
+    for (row, record) in items(store).await? {
         let Ok(seen_now) = seen(of(&machines, &row.name)) else { continue };
         let contradicted = record.state.main == MainState::Reconcile || !alarms(&record, row.running_since, &seen_now).is_empty();
         if !contradicted {
@@ -57,24 +66,12 @@ async fn look(store: &PgStore, since: &mut Since) -> Result<(), Box<dyn std::err
         let due = first.elapsed() >= STANDS && row.open_run.is_none();
         standing.insert(row.name.clone(), if due { Instant::now() } else { first });
         if due {
-            start(store, &record).await?;
+            let input = ResolveInput { item: record.name.clone(), decision: None };
+            if start::<Resolve>(store, item_workflow_id(&record.name), ASKED_BY, &input).await? == Started::New {
+                tracing::warn!(item = %record.name, "what sites report contradicts the record; they are looked at");
+            }
         }
     }
     *since = standing;
-    Ok(())
-}
-
-async fn start(store: &PgStore, record: &ItemRecord) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let start = Message::Start {
-        workflow: Resolve::NAME.to_owned(),
-        workflow_id: item_workflow_id(&record.name),
-        requested_by: ASKED_BY.to_owned(),
-        input: serde_json::to_value(ResolveInput { item: record.name.clone(), decision: None })?,
-        trace: None,
-        parent: None,
-    };
-    if store.start_run(StartRun { run: RunId(Uuid::now_v7()), start }).await? == Started::New {
-        tracing::warn!(item = %record.name, "what sites report contradicts the record; they are looked at");
-    }
     Ok(())
 }

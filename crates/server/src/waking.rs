@@ -10,19 +10,21 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use engine::{RunStore, StartRun, Started};
+use engine::{RunStore, Started};
 use recovery::trigger::TriggerName;
-use sdk::{Message, RunId, Workflow};
+use sdk::Message;
 use serde_json::json;
 use store::{PgStore, policies::WokenRow};
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
-use uuid::Uuid;
 use workflows::{Trigger, TriggerInput, trigger::WAKE, trigger_workflow_id};
 
-use crate::listen::stopped;
+use crate::{
+    by_itself::{LookError, start},
+    listen::stopped,
+};
 
 /// Between two looks at the list that nobody asked for.
 const LOOK: Duration = Duration::from_millis(500);
@@ -51,7 +53,7 @@ pub(crate) async fn keep_waking(store: Arc<PgStore>, nudge: Arc<Notify>, mut sto
 
 type Told = BTreeMap<String, (i64, Instant)>;
 
-async fn wake_all(store: &PgStore, told: &mut Told) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+async fn wake_all(store: &PgStore, told: &mut Told) -> Result<(), LookError> {
     let woken = store.woken_policies().await?;
     told.retain(|policy, _| woken.iter().any(|row| row.policy == *policy));
     for row in woken {
@@ -64,22 +66,15 @@ async fn wake_all(store: &PgStore, told: &mut Told) -> Result<(), Box<dyn std::e
     Ok(())
 }
 
-async fn wake(store: &PgStore, row: &WokenRow) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+async fn wake(store: &PgStore, row: &WokenRow) -> Result<(), LookError> {
     let signal = |newest: i64| Message::Signal { name: WAKE.to_owned(), key: newest.to_string(), body: json!(null), by: "server".to_owned() };
     if let Some(run) = row.open_run {
         store.send(run, signal(row.newest)).await?;
         return Ok(());
     }
     let policy: TriggerName = row.policy.parse()?;
-    let start = Message::Start {
-        workflow: Trigger::NAME.to_owned(),
-        workflow_id: trigger_workflow_id(&policy),
-        requested_by: format!("trigger {policy}"),
-        input: serde_json::to_value(TriggerInput { policy })?,
-        trace: None,
-        parent: None,
-    };
-    match store.start_run(StartRun { run: RunId(Uuid::now_v7()), start }).await? {
+    let (workflow_id, asked_by) = (trigger_workflow_id(&policy), format!("trigger {policy}"));
+    match start::<Trigger>(store, workflow_id, &asked_by, &TriggerInput { policy }).await? {
         Started::New => tracing::info!(policy = row.policy, "a trigger policy is evaluated"),
         Started::AlreadyOpen(run) => drop(store.send(run, signal(row.newest)).await?),
     }

@@ -6,6 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use engine::{
     StoreTasks, TaskRunner, Tuning, Worker,
     adapters::{DriveTuning, PlainThreads, Spool, ThreadKeeper, run_scheduler, run_tasks, run_worker},
@@ -17,8 +18,13 @@ use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use crate::{
+    by_itself::{Look, LookError, keep},
     listen::stopped,
-    giving_back, load_item, reaping, reconciling, waking,
+    giving_back::GivingBack,
+    load_item,
+    reaping::Reaping,
+    reconciling::Reconciling,
+    waking,
     state_dir::{StateDir, StateDirError},
 };
 
@@ -82,13 +88,13 @@ pub async fn work_on(options: WorkerOptions, registry: Registry, stop: watch::Re
     let blocking = Arc::new(PlainThreads::start(threads)?);
     let tuning = Tuning { ttl: options.lease, ..Tuning::default() };
     let worker = Worker::new(id, store.clone(), Arc::new(registry), blocking, keeper, Box::new(Uuid::now_v7), tuning);
-    let told = tokio::spawn(newer_build_told(store.clone(), stop.clone()));
+    let told = tokio::spawn(keep(NewerBuild { store: store.clone(), said: None }, stop.clone()));
     let (lease_changed, lease) = watch::channel(None);
     let wake = Arc::new(Notify::new());
     let watching = tokio::spawn(waking::keep_waking(store.clone(), Arc::new(Notify::new()), stop.clone()));
-    let reaper = tokio::spawn(reaping::keep_reaping(store.clone(), stop.clone()));
-    let reconciler = tokio::spawn(reconciling::keep_looking(store.clone(), stop.clone()));
-    let giver = tokio::spawn(giving_back::keep_giving_back(store.clone(), stop.clone()));
+    let reaper = tokio::spawn(keep(Reaping(store.clone()), stop.clone()));
+    let reconciler = tokio::spawn(keep(Reconciling::of(store.clone()), stop.clone()));
+    let giver = tokio::spawn(keep(GivingBack::of(store.clone()), stop.clone()));
     let scheduler = tokio::spawn(run_scheduler(Scheduler::new(store.clone(), Box::new(Uuid::now_v7)), stop.clone()));
     let tasks = tokio::spawn(serve_tasks(store, lease, wake.clone(), stop.clone()));
     let on_lease = |lease: Option<Lease>| {
@@ -107,12 +113,19 @@ pub async fn work_on(options: WorkerOptions, registry: Registry, stop: watch::Re
 }
 
 /// Says it when this build is not the one that runs are for: once, and again when that changes.
-async fn newer_build_told(store: Arc<PgStore>, mut stop: watch::Receiver<bool>) {
-    let mut said = None;
-    while !*stop.borrow() {
-        let newest = store.builds().await.ok().and_then(|builds| builds.into_iter().next());
-        let newer = newest.filter(|newest| newest.build != workflows::BUILD).map(|newest| newest.build);
-        if let Some(build) = newer.as_ref().filter(|_| newer != said) {
+struct NewerBuild {
+    store: Arc<PgStore>,
+    said: Option<String>,
+}
+
+#[async_trait]
+impl Look for NewerBuild {
+    const EVERY: Duration = BUILDS_LOOK;
+    const FAILED: &'static str = "the newest build was not looked up";
+
+    async fn look(&mut self) -> Result<(), LookError> {
+        let newer = self.store.newest_build().await?.filter(|newest| newest != workflows::BUILD);
+        if let Some(build) = newer.as_ref().filter(|_| newer != self.said) {
             tracing::warn!(
                 ours = workflows::BUILD,
                 newest = build,
@@ -121,11 +134,8 @@ async fn newer_build_told(store: Arc<PgStore>, mut stop: watch::Receiver<bool>) 
                 workflows::BUILD
             );
         }
-        said = newer;
-        tokio::select! {
-            () = tokio::time::sleep(BUILDS_LOOK) => {}
-            () = stopped(&mut stop) => {}
-        }
+        self.said = newer;
+        Ok(())
     }
 }
 

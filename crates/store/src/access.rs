@@ -218,6 +218,14 @@ impl PgStore {
         self.rows(&sql::BUILDS, &[]).await?.iter().map(build).collect()
     }
 
+    /// The build that runs which nobody has claimed are for, if any worker has ever said what it is.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn newest_build(&self) -> Result<Option<String>, Lost> {
+        self.row(&sql::NEWEST_BUILD, &[]).await?.as_ref().map(|row| column(row, "build")).transpose()
+    }
+
     /// All agents.
     ///
     /// # Errors

@@ -30,6 +30,7 @@ queries! {
     OPEN_LEASE = "open_lease", "opening a lease";
     DECLARE_BUILD = "declare_build", "saying which build a worker is";
     BUILDS = "builds", "listing builds";
+    NEWEST_BUILD = "newest_build", "looking up the newest build";
     PREFER_BUILD = "prefer_build", "preferring a build";
     RENEW_LEASE = "renew_lease", "renewing a lease";
     CLOSE_LEASE = "close_lease", "closing a lease";

@@ -206,23 +206,7 @@ impl Hand {
     fn turn(&mut self, message: Message) -> TurnWrite {
         let (turn, key) = (Uuid::now_v7(), message.key());
         let event = self.event(turn, Some(key.clone()), EventBody::Inbound(message.into_inbound()));
-        TurnWrite {
-            run: self.run,
-            run_epoch: self.epoch,
-            turn,
-            events: vec![event],
-            consumed: vec![key],
-            tasks: vec![],
-            cancel_tasks: vec![],
-            timers: vec![],
-            drop_timers: vec![],
-            locks: vec![],
-            release_locks: vec![],
-            projections: vec![],
-            children: vec![],
-            told: vec![],
-            close: None,
-        }
+        TurnWrite { events: vec![event], consumed: vec![key], ..TurnWrite::empty(self.run, self.epoch, turn) }
     }
 
     /// With a task at its second event.

@@ -28,23 +28,7 @@ async fn owned_run(store: &PgStore, about: &str) -> (Lease, RunId, i64) {
 }
 
 fn turn(run: RunId, run_epoch: i64) -> TurnWrite {
-    TurnWrite {
-        run,
-        run_epoch,
-        turn: Uuid::now_v7(),
-        events: vec![],
-        consumed: vec!["start".into()],
-        tasks: vec![],
-        cancel_tasks: vec![],
-        timers: vec![],
-        drop_timers: vec![],
-        locks: vec![],
-        release_locks: vec![],
-        projections: vec![],
-        children: vec![],
-        told: vec![],
-        close: None,
-    }
+    TurnWrite { consumed: vec!["start".into()], ..TurnWrite::empty(run, run_epoch, Uuid::now_v7()) }
 }
 
 fn point(number: i64) -> PointRow {

@@ -71,23 +71,7 @@ fn start() -> Message {
 }
 
 fn empty(run: RunId, run_epoch: i64, turn: Uuid) -> TurnWrite {
-    TurnWrite {
-        run,
-        run_epoch,
-        turn,
-        events: vec![],
-        consumed: vec![],
-        tasks: vec![],
-        cancel_tasks: vec![],
-        timers: vec![],
-        drop_timers: vec![],
-        locks: vec![],
-        release_locks: vec![],
-        projections: vec![],
-        children: vec![],
-        told: vec![],
-        close: None,
-    }
+    TurnWrite::empty(run, run_epoch, turn)
 }
 
 /// Polls until `condition` holds; a test that waits in vain fails.

@@ -70,23 +70,7 @@ impl Hand {
     }
 
     pub(super) fn empty(&self, turn: Uuid) -> TurnWrite {
-        TurnWrite {
-            run: self.claimed.run,
-            run_epoch: self.claimed.epoch,
-            turn,
-            events: vec![],
-            consumed: vec![],
-            tasks: vec![],
-            cancel_tasks: vec![],
-            timers: vec![],
-            drop_timers: vec![],
-            locks: vec![],
-            release_locks: vec![],
-            projections: vec![],
-            children: vec![],
-            told: vec![],
-            close: None,
-        }
+        TurnWrite::empty(self.claimed.run, self.claimed.epoch, turn)
     }
 
     fn add(&mut self, write: &mut TurnWrite, turn: Uuid, msg_key: Option<String>, body: EventBody) {

@@ -52,23 +52,7 @@ struct Draft {
 impl Draft {
     fn new(book: &mut Book, run: RunId, run_epoch: i64, behind: bool) -> Self {
         let history = if behind { book.earlier.get(&run).cloned() } else { None }.unwrap_or_else(|| book.history(run));
-        let write = TurnWrite {
-            run,
-            run_epoch,
-            turn: book.id(),
-            events: vec![],
-            consumed: vec![],
-            tasks: vec![],
-            cancel_tasks: vec![],
-            timers: vec![],
-            drop_timers: vec![],
-            locks: vec![],
-            release_locks: vec![],
-            projections: vec![],
-            children: vec![],
-            told: vec![],
-            close: None,
-        };
+        let write = TurnWrite::empty(run, run_epoch, book.id());
         Self { history, write }
     }
 
