@@ -62,6 +62,11 @@ impl Args {
         std::mem::take(&mut self.rest)
     }
 
+    /// Takes all words that are left, for a program that reads them itself.
+    pub(crate) fn words(self) -> Vec<OsString> {
+        self.words.into_iter().map(OsString::from).chain(self.rest).collect()
+    }
+
     /// Fails when a word was not understood.
     pub(crate) fn finish(self) -> Result<()> {
         let left: Vec<String> =

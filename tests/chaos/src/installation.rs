@@ -24,6 +24,7 @@ pub use member::{Member, kill};
 pub use postgres::{Heads, Postgres, Tail};
 
 use crate::{
+    guard::Guard,
     programs::SITE,
     proxy::{Proxy, Target},
 };
@@ -51,6 +52,8 @@ pub struct Installation {
     _ledger: Member,
     _front: Proxy,
     dir: PathBuf,
+    /// The last to go: it ends what the others have left.
+    _guard: Guard,
 }
 
 /// How it is to be.
@@ -80,6 +83,7 @@ impl Installation {
     /// A part does not start.
     pub async fn start(wanted: &Wanted) -> Result<Self> {
         let dir = scratch("chaos");
+        let guard = Guard::over(&dir)?;
         fs::create_dir_all(dir.join("logs"))?;
         let postgres = Postgres::start(&dir, wanted.replicated).await?;
         let database = Proxy::to(vec![postgres.target()]).await?;
@@ -103,7 +107,7 @@ impl Installation {
         });
         let workers: Vec<Arc<Member>> = workers.map(Arc::new).collect();
         workers.iter().for_each(|worker| worker.start());
-        Ok(Self { postgres, database, workers, servers, agents, lease: wanted.lease, _ledger: ledger, _front: front, dir })
+        Ok(Self { postgres, database, workers, servers, agents, lease: wanted.lease, _ledger: ledger, _front: front, dir, _guard: guard })
     }
 
     /// Where everything is.

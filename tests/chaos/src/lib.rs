@@ -14,6 +14,7 @@
 //! strikes, not the order in which processes run. 3. Nothing is judged before everything that was struck is well again.
 
 pub mod call;
+pub mod guard;
 pub mod hosts;
 pub mod installation;
 pub mod judge;

@@ -11,6 +11,7 @@ use std::{collections::BTreeMap, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use switchback_chaos::{
+    guard,
     hosts::{self, Hands},
     installation::Replicated,
     outside,
@@ -37,6 +38,10 @@ impl Words {
         let (mut read, mut words) = (Self { values: BTreeMap::new(), flags: vec![] }, words.peekable());
         while let Some(word) = words.next() {
             let Some(name) = word.strip_prefix("--") else { bail!("{word} is not understood") };
+            if let Some((name, value)) = name.split_once('=') {
+                read.values.insert(name.to_owned(), value.to_owned());
+                continue;
+            }
             match words.next_if(|next| !next.starts_with("--")) {
                 Some(value) => drop(read.values.insert(name.to_owned(), value)),
                 None => read.flags.push(name.to_owned()),
@@ -83,6 +88,7 @@ fn main() -> ExitCode {
     let read = Words::of(words);
     match (part.as_deref(), read) {
         (_, Err(error)) => unreadable(&error),
+        (Some("guard"), Ok(words)) => ended(watched(words)),
         (Some("ledger"), Ok(words)) => ended(ledger(words)),
         (Some("worker"), Ok(words)) => ended(worker(words)),
         (Some("agent"), Ok(words)) => ended(agent(words)),
@@ -136,6 +142,12 @@ fn words_end(mut words: Words, options: Options) -> Result<(Options, bool)> {
     Ok((options, json))
 }
 
+fn watched(mut words: Words) -> Result<()> {
+    let dir = words.required("dir")?;
+    words.finish()?;
+    guard::watch(Path::new(&dir))
+}
+
 fn ledger(mut words: Words) -> Result<()> {
     let (listen, file) = (words.required("listen")?.parse()?, words.required("file")?);
     words.finish()?;
@@ -161,6 +173,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 fn chaos(options: &Options, json: bool) -> ExitCode {
+    guard::clear_leftovers();
     println!("seed {}: the plan of strikes follows from it, the order in which processes run does not", options.seed);
     let outcome = runtime().and_then(|runtime| {
         runtime.block_on(async {
