@@ -3,7 +3,7 @@
 //! A control socket takes one JSON command a line and answers with one line. Time moves as on the wall; replication takes a
 //! point each second.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{os::unix::fs::FileTypeExt, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use chrono::Utc;
@@ -76,6 +76,11 @@ pub(crate) fn open(arguments: &Run, stop: watch::Receiver<bool>) -> Result<Vec<S
     }
     tokio::spawn(replicate(world.clone(), stop.clone()));
     if let Some(path) = &arguments.control {
+        // One that was killed has left its socket, at which nobody answers.
+        let left = std::fs::symlink_metadata(path).is_ok_and(|what| what.file_type().is_socket());
+        if left && std::os::unix::net::UnixStream::connect(path).is_err() {
+            std::fs::remove_file(path).with_context(|| format!("removing the old {}", path.display()))?;
+        }
         let listener = UnixListener::bind(path).with_context(|| format!("listening at {}", path.display()))?;
         tokio::spawn(control(listener, world, stop, path.clone()));
     }

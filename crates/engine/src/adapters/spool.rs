@@ -5,7 +5,8 @@
 //!   {"at":1764000000,"note":"run",…}
 //! ```
 //!
-//! Invariants: 1. [`Spool::note`] returns when its lines are on the disk. 2. A line that was torn by a crash was never counted. 3. One process
+//! Invariants: 1. [`Spool::note`] returns when its lines are on the disk. 2. A line that was torn by a crash was never counted; a file that can't
+//! be read at all is set aside and told, and nobody stays away for want of it. 3. One process
 //! at a time. 4. Notes live for a day, and there are at most so many: a store further behind than a day is brought back by people, who know it.
 
 #![expect(clippy::disallowed_methods, reason = "this is an adapter")]
@@ -72,10 +73,10 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens a file of notes, or makes it for a witness `fresh`.
+    /// Opens a file of notes, or makes it for a witness `fresh`. One that is damaged is set aside, beside where it was.
     ///
     /// # Errors
-    /// The file can't be used, or another process has it.
+    /// The file can't be used, another process has it, or a newer build has written it.
     pub fn open(path: &Path, fresh: Uuid) -> io::Result<Self> {
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir)?;
@@ -83,7 +84,14 @@ impl Spool {
         let lock = File::options().create(true).truncate(false).write(true).open(path.with_extension("lock"))?;
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
             .map_err(|error| io::Error::new(io::Error::from(error).kind(), format!("another process writes {}", path.display())))?;
-        let (witness, notes) = read(path)?.unwrap_or((fresh, vec![]));
+        let (witness, notes) = match read(path)? {
+            Found::Notes(witness, notes) => (witness, notes),
+            Found::Nothing => (fresh, vec![]),
+            Found::Damaged => {
+                set_aside(path)?;
+                (fresh, vec![])
+            }
+        };
         let file = File::options().create(true).append(true).open(path)?;
         let mut inner = Inner { file, lines: notes.len(), kept: BTreeMap::new(), order: VecDeque::new(), testimonies: 0 };
         for Line { at, body } in notes {
@@ -230,25 +238,49 @@ fn short(note: Note) -> Note {
     }
 }
 
-/// `None`: there is no file, or none that was ever finished.
-fn read(path: &Path) -> io::Result<Option<(Uuid, Vec<Line>)>> {
+/// What a file holds.
+enum Found {
+    /// There is none, or none that was ever finished.
+    Nothing,
+    Notes(Uuid, Vec<Line>),
+    /// Whose it was can't be read.
+    Damaged,
+}
+
+/// Notes that are lost are told: what they alone knew of is not found, should the database lose its last commits.
+fn set_aside(path: &Path) -> io::Result<()> {
+    let aside = path.with_extension(format!("damaged-{}", now_s()));
+    fs::rename(path, &aside)?;
+    tracing::error!(
+        file = %path.display(), aside = %aside.display(),
+        "the file of notes is damaged and was set aside; should the database have lost its last commits, what this file alone knew of is not found"
+    );
+    Ok(())
+}
+
+fn read(path: &Path) -> io::Result<Found> {
     let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
         file => file?,
     };
-    let mut lines = BufReader::new(file).lines();
-    let Some(first) = lines.next() else { return Ok(None) };
-    let head: Head = serde_json::from_str(&first?).map_err(|error| io::Error::other(format!("{} is no file of notes: {error}", path.display())))?;
+    let mut lines = BufReader::new(file).split(b'\n');
+    let Some(first) = lines.next() else { return Ok(Found::Nothing) };
+    let Ok(head) = serde_json::from_slice::<Head>(&first?) else { return Ok(Found::Damaged) };
     if head.v != 1 {
         return Err(io::Error::other(format!("{} was written by a newer build (version {})", path.display(), head.v)));
     }
-    let mut notes = Vec::new();
+    let (mut notes, mut unread) = (Vec::new(), 0_usize);
     for line in lines {
-        // Torn by a crash: nobody was told that it is kept.
-        let Ok(note) = serde_json::from_str(&line?) else { continue };
-        notes.push(note);
+        match serde_json::from_slice(&line?) {
+            Ok(note) => notes.push(note),
+            Err(_) => unread += 1,
+        }
     }
-    Ok(Some((head.witness, notes)))
+    // One may be torn by a crash: nobody was told that it is kept.
+    if unread > 1 {
+        tracing::error!(file = %path.display(), lines = unread, "lines of the file of notes are damaged; what they alone knew of is not told");
+    }
+    Ok(Found::Notes(head.witness, notes))
 }
 
 fn now_s() -> u64 {
@@ -280,6 +312,28 @@ mod tests {
         assert_eq!((again.id(), again.testimony()), (id, said.clone()));
         let runs: Vec<i32> = said[0].runs.iter().map(|note| note.seq).collect();
         assert_eq!(runs, [5, 0], "of a run the newest head");
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_file_is_set_aside_and_damaged_lines_are_left_out() {
+        let (path, id) = (place(), Uuid::from_u64_pair(9, 9));
+        Spool::open(&path, id).unwrap().note(0, &[head(1, 3)]).unwrap();
+        File::options().append(true).open(&path).unwrap().write_all(b"nonsense\n\xff\xfe\n").unwrap();
+        let again = Spool::open(&path, Uuid::nil()).unwrap();
+        assert_eq!((again.id(), again.testimony()[0].runs.len()), (id, 1));
+        drop(again);
+        for nonsense in [b"nonsense\n".as_slice(), b"\xff\xfe\n", b"\n"] {
+            fs::write(&path, nonsense).unwrap();
+            let fresh = Spool::open(&path, Uuid::nil()).unwrap();
+            assert_eq!((fresh.id(), fresh.testimony()[0].len()), (Uuid::nil(), 0));
+            let aside = fs::read_dir(path.parent().unwrap()).unwrap().flatten().find(|entry| entry.file_name().to_string_lossy().contains("damaged"));
+            let aside = aside.unwrap().path();
+            assert_eq!(fs::read(&aside).unwrap(), nonsense, "it can be looked at");
+            fs::remove_file(aside).unwrap();
+        }
+        fs::write(&path, b"{\"v\":2,\"witness\":\"00000000-0000-0000-0000-000000000000\"}\n").unwrap();
+        assert!(Spool::open(&path, id).is_err_and(|error| error.to_string().contains("newer build")));
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
