@@ -66,6 +66,10 @@ fn a_failover_that_a_restored_backup_knows_nothing_of_is_held_and_goes_on_by_a_p
     assert!(found(&view, &run).iter().any(|(what, _)| what == "effect"), "agents tell what they did: {view}");
     let people = product.say(&["store", "check"]);
     assert!(people.out.contains("held: nobody carries it on") && people.out.contains("store settle RUN --go-on"), "{people:?}");
+    let why = product.say(&["why", &run]);
+    assert!(why.out.contains("waits for a person") && why.out.contains(&format!("store settle {run}")), "{why:?}");
+    let described = product.say(&["describe", "run", &run]);
+    assert!(described.out.contains("open, held"), "{described:?}");
     assert_eq!(product.item_state("db9"), "protected", "as the backup has it");
     let again = product.say(&["failover", "db9"]);
     assert!(again.code == 4 && again.err.contains(&run), "nobody begins another one beside it: {again:?}");
@@ -190,13 +194,17 @@ fn while_a_database_that_was_started_anew_is_checked_nothing_is_begun_and_people
         (said.code == 6 && said.json()["state"] == "checking" && awaited(&said.json()) >= 2).then(|| said.json())
     });
     assert!(waiting["asked_since"].is_string(), "{waiting}");
-    let refused = product.say(&["failover", "db9"]);
-    assert!(refused.code == 1 && refused.err.contains("started anew"), "{refused:?}");
-    let in_vain = product.say(&["store", "reconcile", "--wait", "--timeout", "1s"]);
-    assert!(in_vain.code == 124 && in_vain.err.contains("waiting for agent"), "{in_vain:?}");
-    signal(agent, "CONT");
+    let asked = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| product.say(&["-o", "json", "failover", "db9", "--wait"]));
+        let in_vain = product.say(&["store", "reconcile", "--wait", "--timeout", "3s"]);
+        assert!(in_vain.code == 124 && in_vain.err.contains("waiting for agent"), "{in_vain:?}");
+        assert!(!asked.is_finished(), "nothing is begun");
+        signal(agent, "CONT");
+        asked.join().unwrap()
+    });
+    assert!(asked.code == 0 && asked.err.contains("is being checked"), "{asked:?}");
     let known = store(&product, &["reconcile", "--wait"]).json();
     assert_eq!((&known["state"], &known["losses"], awaited(&known)), (&json!("known"), &json!([]), 0), "{known}");
     wait_until("nobody is silent any more", || (store(&product, &["check"]).code == 0).then_some(()));
-    assert_eq!(product.ask(&["failover", "db9", "--wait"])["state"], "completed");
+    assert_eq!(product.item_state("db9"), "commit pending");
 }

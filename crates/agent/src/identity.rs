@@ -60,12 +60,13 @@ impl Identity {
         Ok(identity)
     }
 
-    /// Keeps this identity to one process: two would share its leases and tasks unseen. The file must be kept open.
+    /// Keeps this identity to one process: two would share its leases and tasks unseen. The file must be kept open. One that was just killed
+    /// may need a moment to be gone.
     pub(crate) fn hold(dir: &Path) -> Result<fs::File> {
         let path = dir.join("agent.lock");
         let file = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = file.with_context(|| format!("opening {}", path.display()))?;
-        let locked = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+        let locked = engine::adapters::lock_soon(&file);
         locked.with_context(|| format!("another switchback-agent runs with the identity in {}; stop it first", dir.display()))?;
         Ok(file)
     }

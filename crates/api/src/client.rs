@@ -10,7 +10,7 @@ use std::{path::PathBuf, time::Duration};
 use reqwest::{Method, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Problem, problem};
+use crate::{Code, Problem, problem};
 pub use tls::{Identity, Trust, TrustError};
 
 /// Where the server is.
@@ -93,6 +93,10 @@ impl std::str::FromStr for Address {
     }
 }
 
+/// A check of the database takes twenty seconds at most.
+const CHECK_PATIENCE: Duration = Duration::from_secs(30);
+const CHECK_PAUSE: Duration = Duration::from_millis(500);
+
 /// A client of one server.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -101,6 +105,7 @@ pub struct Client {
     server: String,
     token: Option<String>,
     trace: Option<String>,
+    checking: Option<fn(&Problem)>,
 }
 
 impl Client {
@@ -113,7 +118,7 @@ impl Client {
         let server = format!("unix:{}", path.display());
         let config = tls::config(&Trust::Nobody, None)?;
         let builder = reqwest::Client::builder().unix_socket(path).tls_backend_preconfigured(config);
-        Ok(Self { http: built(builder)?, base: "http://localhost".to_owned(), server, token: None, trace: None })
+        Ok(Self { http: built(builder)?, base: "http://localhost".to_owned(), server, token: None, trace: None, checking: None })
     }
 
     /// Over the network. `identity` is an agent's certificate, `token` a person's.
@@ -124,7 +129,7 @@ impl Client {
         let config = tls::config(trust, identity)?;
         let builder = reqwest::Client::builder().https_only(true).tls_backend_preconfigured(config);
         let base = format!("https://{authority}");
-        Ok(Self { http: built(builder)?, server: base.clone(), base, token, trace: None })
+        Ok(Self { http: built(builder)?, server: base.clone(), base, token, trace: None, checking: None })
     }
 
     /// Whom it asks.
@@ -137,6 +142,14 @@ impl Client {
     #[must_use]
     pub fn traced(mut self, traceparent: Option<String>) -> Self {
         self.trace = traceparent;
+        self
+    }
+
+    /// The same client, which asks again while the server's database is being checked, at most half a minute; `told` says so, once.
+    /// Nothing was changed by what was refused for that.
+    #[must_use]
+    pub fn patient(mut self, told: fn(&Problem)) -> Self {
+        self.checking = Some(told);
         self
     }
 
@@ -199,6 +212,31 @@ impl Client {
     }
 
     async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+        key: Option<&str>,
+        limit: Duration,
+    ) -> Result<T, ClientError> {
+        let until = tokio::time::Instant::now() + CHECK_PATIENCE;
+        let mut told = false;
+        loop {
+            let answer = self.ask_once(method.clone(), path, body, key, limit).await;
+            let checked = answer.as_ref().err().and_then(ClientError::problem).filter(|problem| problem.code() == Some(Code::StoreChecking));
+            match (checked, self.checking) {
+                (Some(problem), Some(tell)) if tokio::time::Instant::now() < until => {
+                    if !std::mem::replace(&mut told, true) {
+                        tell(problem);
+                    }
+                }
+                _ => return answer,
+            }
+            tokio::time::sleep(CHECK_PAUSE).await;
+        }
+    }
+
+    async fn ask_once<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,

@@ -88,6 +88,9 @@ pub struct RunView {
     pub closed_at: Option<DateTime<Utc>>,
     /// How many events it has.
     pub events: i64,
+    /// The database lacks something of it, and nobody carries it on before a person has settled that: `switchback store settle`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     /// Under which traces have it.
     pub trace_id: Option<String>,
     /// Its open tasks.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use api::{Client, Trust, client::Address};
 
-use crate::arguments::Global;
+use crate::{arguments::Global, output::visible};
 
 /// The state directory that was named, or the usual one.
 pub(crate) fn state_dir(named: Option<&Path>) -> Result<PathBuf> {
@@ -21,6 +21,11 @@ pub(crate) fn state_dir(named: Option<&Path>) -> Result<PathBuf> {
     Ok(base.join("switchback"))
 }
 
+/// Said while a command waits for that.
+fn checked(problem: &api::Problem) {
+    eprintln!("the database is being checked, which takes up to 20 seconds; waiting ({})", visible(&problem.detail));
+}
+
 /// A client of the server that was named, or of the one on this machine.
 pub(crate) fn client(global: &Global) -> Result<Client> {
     let address = match &global.server {
@@ -31,13 +36,13 @@ pub(crate) fn client(global: &Global) -> Result<Client> {
         }
     };
     match address {
-        Address::Unix(path) => Ok(Client::unix(path)?),
+        Address::Unix(path) => Ok(Client::unix(path)?.patient(checked)),
         Address::Https(authority) => {
             let Some(ca) = &global.ca else {
                 bail!("https://{authority} is known by its CA: name the file with --ca or SWITCHBACK_CA (on the server it is STATE_DIR/pki/ca.crt)")
             };
             let pem = std::fs::read(ca).with_context(|| format!("reading the CA in {}", ca.display()))?;
-            Ok(Client::https(&authority, &Trust::Ca(pem), None, global.token.clone())?)
+            Ok(Client::https(&authority, &Trust::Ca(pem), None, global.token.clone())?.patient(checked))
         }
     }
 }

@@ -7,7 +7,7 @@ mod threads;
 
 pub use drive::{DriveTuning, run_scheduler, run_tasks, run_worker};
 pub use keeper::ThreadKeeper;
-pub use spool::Spool;
+pub use spool::{Spool, lock_soon};
 pub use threads::{Inline, PlainThreads};
 
 /// Runs short jobs off the caller's thread.

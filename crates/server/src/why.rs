@@ -34,6 +34,15 @@ pub(crate) fn line(run: &RunRow, tasks: &[TaskSeen], waits: &[Wait], now: DateTi
     }
 }
 
+/// The line of a run of which the database lacks something.
+pub(crate) fn held(run: &RunRow) -> String {
+    format!(
+        "waits for a person: the database has lost something of it, and nobody carries it on before that is settled; `switchback store check` says \
+         what is missing, then `switchback store settle {} --go-on | --cancel --reason WHY`",
+        run.run
+    )
+}
+
 fn standing(run: &RunRow) -> Option<String> {
     let why = run.problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
     match run.state.as_str() {
@@ -104,6 +113,7 @@ mod tests {
             closed_at: None,
             events: 3,
             parent: None,
+            held: false,
         }
     }
 

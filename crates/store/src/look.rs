@@ -44,6 +44,8 @@ pub struct RunRow {
     pub events: i64,
     /// The run that started it, if one did.
     pub parent: Option<RunId>,
+    /// The database lacks something of it, and nobody carries it on before a person has settled that.
+    pub held: bool,
 }
 
 /// An open task.
@@ -277,6 +279,7 @@ fn run_row(row: &Row) -> Result<RunRow, Lost> {
         closed_at: column(row, "closed_at")?,
         events: column(row, "events")?,
         parent: column::<Option<Uuid>>(row, "parent_run")?.map(RunId),
+        held: column(row, "held")?,
     })
 }
 

@@ -61,7 +61,7 @@ pub(super) async fn runs(client: &Client, output: Output, item: Option<&ItemName
                 run.run.to_string(),
                 run.workflow.clone(),
                 run.workflow_id.clone(),
-                run.state.as_str().to_owned(),
+                stands(run),
                 run.started_at.format("%Y-%m-%d %H:%M:%S").to_string(),
                 or_dash(took),
                 run.requested_by.clone(),
@@ -276,12 +276,18 @@ fn fence_words(fence: &Fence) -> String {
     }
 }
 
+/// How a run stands, in a word; two if nobody may carry it on.
+fn stands(run: &RunView) -> String {
+    let held = if run.held { ", held: `switchback why` says more" } else { "" };
+    format!("{}{held}", run.state.as_str())
+}
+
 fn described_run(run: &RunView) -> String {
     let mut known = vec![
         ("run", run.run.to_string()),
         ("workflow", run.workflow.clone()),
         ("about", run.workflow_id.clone()),
-        ("state", run.state.as_str().to_owned()),
+        ("state", stands(run)),
         ("asked for", format!("{} by {}", run.started_at, run.requested_by)),
         ("ended", or_dash(run.closed_at)),
         ("owner", or_dash(run.owner.map(|lease| format!("worker {} under lease epoch {}, run epoch {}", lease.worker, lease.epoch, run.epoch)))),

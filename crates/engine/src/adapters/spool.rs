@@ -17,7 +17,7 @@ use std::{
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use sdk::{RunId, Seq};
@@ -34,6 +34,8 @@ const MOST: usize = 100_000;
 const BODY_BYTES: usize = 64 << 10;
 /// Lines that are out of date before the file is written anew.
 const STALE_LINES: usize = 10_000;
+/// A process of some hundred megabytes that was killed is gone by then, also on a machine that is busy.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -82,8 +84,7 @@ impl Spool {
             fs::create_dir_all(dir)?;
         }
         let lock = File::options().create(true).truncate(false).write(true).open(path.with_extension("lock"))?;
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-            .map_err(|error| io::Error::new(io::Error::from(error).kind(), format!("another process writes {}", path.display())))?;
+        lock_soon(&lock).map_err(|error| io::Error::new(error.kind(), format!("another process writes {}", path.display())))?;
         let (witness, notes) = match read(path)? {
             Found::Notes(witness, notes) => (witness, notes),
             Found::Nothing => (fresh, vec![]),
@@ -235,6 +236,20 @@ fn short(note: Note) -> Note {
             Note::Effect(EffectNote { outcome: None, ..note })
         }
         note @ (Note::Run(_) | Note::Message(_) | Note::Effect(_)) => note,
+    }
+}
+
+/// Locks a file for this process. Whoever was killed holds its locks until the system has taken it away: for that it is waited.
+///
+/// # Errors
+/// Another process holds it and goes on.
+pub fn lock_soon(file: &File) -> io::Result<()> {
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => std::thread::park_timeout(Duration::from_millis(50)),
+            locked => return Ok(locked?),
+        }
     }
 }
 

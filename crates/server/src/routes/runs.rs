@@ -74,6 +74,9 @@ pub(super) async fn history(_: Caller, State(app): State<App>, Path(run): Path<S
 
 pub(super) async fn why(_: Caller, State(app): State<App>, Path(run): Path<String>) -> Answer<WhyView> {
     let row = known(&app, &run).await?;
+    if row.held {
+        return Ok(Json(WhyView { run: row.run, why: why::held(&row) }));
+    }
     if row.workflow == Trigger::NAME && row.state == "open" {
         let standing = approvals::standing(&app, row.run).await?;
         let asks = standing.question.map(|question| approvals::waits_for(&question, row.run));
@@ -199,6 +202,7 @@ fn view(row: RunRow, tasks: Vec<TaskSeen>) -> Result<RunView, Refusal> {
         started_at: row.started_at,
         closed_at: row.closed_at,
         events: row.events,
+        held: row.held,
         trace_id,
         tasks: tasks.into_iter().map(task).collect(),
     })
