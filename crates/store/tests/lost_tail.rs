@@ -107,6 +107,15 @@ impl Place {
     }
 }
 
+/// A test that fails leaves no server behind.
+impl Drop for Place {
+    fn drop(&mut self) {
+        if matches!(self.postmaster.try_wait(), Ok(None)) {
+            self.stop();
+        }
+    }
+}
+
 fn started(cluster: &Cluster) -> Child {
     cluster.postmaster().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
