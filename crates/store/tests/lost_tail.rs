@@ -424,6 +424,66 @@ async fn a_step_that_comes_again_takes_the_result_of_before_or_is_born_in_doubt(
     }
 }
 
+/// A run that has asked for two disks, of which both are worked on, and has lost that with its start on the way.
+async fn two_lost_disks(place: &mut Place) -> (Process, Process, [ClaimedTask; 2], RunId) {
+    let (worker, agent) = (place.process("a").await, place.process("b").await);
+    place.copy().await;
+    assert!(!worker.hears().await && agent.hears().await);
+    let mut hand = worker.owning("db9").await;
+    let write = hand.turn_with_task(start("db9"), "work", json!({"disk": "vda"}));
+    commit(&worker, &hand, write).await;
+    let lease = agent.store.open_lease(WorkerId(Uuid::now_v7()), TTL).await.unwrap();
+    let first = agent.task(lease).await;
+    worker.store.send(hand.run, word("more")).await.unwrap();
+    let write = hand.turn_with_task(word("more"), "work", json!({"disk": "vdb"}));
+    commit(&worker, &hand, write).await;
+    let tasks = [first, agent.task(lease).await];
+    assert_eq!(tasks.each_ref().map(|task| task.task.seq), [Seq(1), Seq(3)]);
+    agent.notes(&[begun(&tasks[0]), begun(&tasks[1])]);
+    agent.store.complete_task(hand.run, Seq(3), 1, &done()).await.unwrap();
+    agent.notes(&[ended(&tasks[1], &done())]);
+    place.come_back().await;
+    assert!(!agent.hears().await && worker.hears().await);
+    worker.store.settle(hand.run, "go_on", "ada", "why").await.unwrap();
+    (worker, agent, tasks, hand.run)
+}
+
+#[tokio::test]
+async fn steps_that_come_again_in_another_order_are_known_by_what_they_do() {
+    let mut place = Place::new().await;
+    let (worker, agent, before, run) = two_lost_disks(&mut place).await;
+    let mut hand = worker.claimed().await;
+    let write = hand.turn_with_task(start("db9"), "work", json!({"disk": "vdb"}));
+    commit(&worker, &hand, write).await;
+    let finished = worker.store.read_inbox(&[run]).await.unwrap().into_iter().find(|row| row.key == "task:1").map(|row| row.message);
+    assert_eq!(finished, Some(Message::Finished { of: Seq(1), outcome: done() }), "the second disk was done, at another place");
+    worker.store.send(run, word("again")).await.unwrap();
+    let write = hand.turn_with_task(word("again"), "work", json!({"disk": "vda"}));
+    commit(&worker, &hand, write).await;
+    for _late in &before {
+        assert_eq!(agent.store.complete_task(run, Seq(3), 1, &done()).await.unwrap(), Reported::Refused, "it was shown for the other disk");
+    }
+    let lease = agent.store.open_lease(WorkerId(Uuid::now_v7()), TTL).await.unwrap();
+    let again = agent.task(lease).await;
+    assert_eq!((again.task.seq, again.in_doubt), (Seq(3), true), "somebody had begun it");
+    place.end();
+}
+
+#[tokio::test]
+async fn a_number_that_was_shown_for_one_step_is_not_shown_for_another() {
+    let mut place = Place::new().await;
+    let (worker, agent, before, run) = two_lost_disks(&mut place).await;
+    let mut hand = worker.claimed().await;
+    let write = hand.turn_with_task(start("db9"), "undo", Value::Null);
+    commit(&worker, &hand, write).await;
+    let lease = agent.store.open_lease(WorkerId(Uuid::now_v7()), TTL).await.unwrap();
+    let other = agent.task(lease).await;
+    assert_eq!((other.task.seq, other.in_doubt), (before[0].task.seq, false), "nobody had begun this one");
+    assert_eq!(agent.store.complete_task(run, Seq(1), before[0].token.attempt, &done()).await.unwrap(), Reported::Refused, "the lost one's result is nobody's");
+    assert_eq!(agent.store.complete_task(run, Seq(1), other.token.attempt, &done()).await.unwrap(), Reported::Accepted);
+    place.end();
+}
+
 /// A wish for a child at seq 0 of its parent.
 fn child_of(hand: &Hand, child: RunId) -> ChildRow {
     let Message::Start { workflow, input, requested_by, trace, .. } = start("x") else { unreachable!("a start") };
@@ -490,6 +550,51 @@ async fn a_witness_that_stays_silent_is_named_and_what_it_tells_late_is_held_the
     assert_eq!(silent.found().await, [(hand.run, "run".into(), "held".into())]);
     assert_eq!(silent.store.life().await.unwrap().era, 3, "what went on meanwhile did so under old tokens");
     assert!(silent.store.witnesses().await.unwrap().iter().all(|row| row.silent_at.is_none()));
+    place.end();
+}
+
+#[tokio::test]
+async fn a_run_that_went_on_in_another_way_than_a_late_witness_has_seen_is_held() {
+    let mut place = Place::new().await;
+    let (worker, silent) = (place.process("a").await, place.process("b").await);
+    let run = worker.start("db9").await;
+    place.copy().await;
+    assert!(!worker.hears().await && silent.hears().await);
+    let mut hand = silent.claimed().await;
+    let write = hand.turn(start("db9"));
+    commit(&silent, &hand, write).await;
+    place.come_back().await;
+    assert!(!worker.hears().await);
+    wait_no_longer(&place).await;
+    assert!(worker.hears().await);
+    let mut hand = worker.claimed().await;
+    let write = hand.turn(start("db9"));
+    commit(&worker, &hand, write).await;
+    assert!(silent.hears().await);
+    assert_eq!(silent.found().await, [(run, "differs".into(), "held".into())], "as long, and not the same");
+    place.end();
+}
+
+#[tokio::test]
+async fn tasks_of_a_run_that_lacks_something_wait_until_it_is_settled() {
+    let mut place = Place::new().await;
+    let worker = place.process("a").await;
+    let mut hand = worker.owning("db9").await;
+    let write = hand.turn_with_task(start("db9"), "work", Value::Null);
+    commit(&worker, &hand, write).await;
+    place.copy().await;
+    assert!(worker.hears().await);
+    let mut hand = worker.claimed().await;
+    worker.store.send(hand.run, word("more")).await.unwrap();
+    let write = hand.turn(word("more"));
+    commit(&worker, &hand, write).await;
+    place.come_back().await;
+    assert!(worker.hears().await);
+    assert_eq!(worker.found().await, [(hand.run, "message".into(), "adopted".into()), (hand.run, "shorter".into(), "held".into())]);
+    let lease = worker.store.open_lease(WorkerId(Uuid::now_v7()), TTL).await.unwrap();
+    assert!(worker.store.claim_tasks(lease, &[TaskQueue::new("q")], 10).await.unwrap().is_empty(), "its run is held");
+    worker.store.settle(hand.run, "go_on", "ada", "why").await.unwrap();
+    assert_eq!(worker.task(lease).await.run, hand.run);
     place.end();
 }
 
