@@ -29,7 +29,7 @@ cargo xtask test      set-up, all tests, clippy, tidy
 cargo xtask setup     installs what demo and test need, after consent
 cargo xtask rules     breaks the code behind rules of recovery; their tests must notice
 cargo xtask sim       many simulated worlds in which things go wrong; nothing may be lost or doubled
-cargo xtask mutate    breaks the engine and its SQL; simulator, contract suite or races must notice
+cargo xtask mutate    breaks the engine and its SQL; simulator, contract suite, races or lost tails must notice
 cargo xtask chaos     real processes on a real Postgres, killed; nothing may be lost or doubled
 cargo xtask model     every state that small models of the store protocol can come to, with all rules and without each
 cargo xtask tidy      checks the limits of crates/STYLE.md

@@ -4,10 +4,12 @@
 //!   tests/defects/*.patch ─▶ copy of the checkout under target/mutate ─▶ each: plant, build, its judge must fail, mend
 //! ```
 //!
-//! Invariants: 1. The checkout is never written. 2. A patch that does not apply is a failure; so is a defect that does not build, and a judge
+//! Invariants: 1. The checkout is never written. 2. A patch that does not apply is a failure; so is one of a function that a later migration
+//! replaces, a defect that does not build, and a judge
 //! that fails without it. 3. Who catches a defect is said with it: a judge that no longer does is found out.
 
 mod defect;
+mod in_force;
 mod judge;
 
 use std::time::Instant;
@@ -19,7 +21,7 @@ use defect::Defect;
 use judge::Verdict;
 
 pub(crate) const USAGE: &str = "\
-cargo xtask mutate            plants each known defect into a copy of the engine and its SQL; simulator, contract suite or races must catch it
+cargo xtask mutate            plants each known defect into a copy of the engine and its SQL; simulator, contract suite, races or lost tails must catch it
 cargo xtask mutate --only W   those whose words have W in them
 cargo xtask mutate --list     what they are, and who has to catch them";
 

@@ -4,7 +4,10 @@ use std::{fs, process::Command};
 
 use anyhow::{Context, Result, bail};
 
-use super::judge::{Judge, Verdict};
+use super::{
+    in_force,
+    judge::{Judge, Verdict},
+};
 use crate::{checkout_copy::CheckoutCopy, paths};
 
 /// Where they are kept, one a file.
@@ -31,6 +34,7 @@ pub(super) fn all() -> Result<Vec<Defect>> {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).with_context(|| format!("{} has no name in UTF-8", path.display()))?.to_owned();
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        in_force::check(&paths::root().join("migrations"), &text).with_context(|| format!("{FOLDER}/{name} plants nothing"))?;
         found.push(read(&name, &text)?);
     }
     found.sort_by(|a, b| (a.judge, &a.name).cmp(&(b.judge, &b.name)));

@@ -18,6 +18,8 @@ pub(super) enum Judge {
     Contract,
     /// The races that Postgres decides.
     Races,
+    /// Clusters that come back without their last commits.
+    Tail,
 }
 
 /// What it says.
@@ -30,7 +32,7 @@ pub(super) enum Verdict {
 }
 
 impl Judge {
-    const ALL: [Self; 3] = [Self::Simulator, Self::Contract, Self::Races];
+    const ALL: [Self; 4] = [Self::Simulator, Self::Contract, Self::Races, Self::Tail];
 
     /// For people, and in patches.
     pub(super) fn word(self) -> &'static str {
@@ -38,6 +40,7 @@ impl Judge {
             Self::Simulator => "simulator",
             Self::Contract => "contract",
             Self::Races => "races",
+            Self::Tail => "tail",
         }
     }
 
@@ -55,10 +58,11 @@ impl Judge {
             Self::Simulator => ("switchback-sim", &[]),
             Self::Contract => ("switchback-store", &["--test", "contract"]),
             Self::Races => ("switchback-store", &["--test", "races"]),
+            Self::Tail => ("switchback-store", &["--test", "lost_tail"]),
         };
         let (build, run) = match self {
             Self::Simulator => (vec!["build", "--release", "-p", package], vec!["run", "--release", "-q", "-p", package, "--", "--until-wrong", "--seeds", SEEDS]),
-            Self::Contract | Self::Races => ([&["test", "-p", package, "--no-run"], kind].concat(), [&["test", "-q", "-p", package], kind].concat()),
+            Self::Contract | Self::Races | Self::Tail => ([&["test", "-p", package, "--no-run"], kind].concat(), [&["test", "-q", "-p", package], kind].concat()),
         };
         let built = cargo(copy, &build)?;
         if !built.status.success() {
