@@ -33,7 +33,9 @@ begin
         order by l.input_sha256 <> v_task.input_sha256, l.seq <> v_task.seq, l.seq
         limit 1;
         if found then
-            update engine.lost_effects set adopted = true where run_id = v_known.run_id and seq = v_known.seq;
+            -- The step that stood here may still come, at another place.
+            update engine.lost_effects set adopted = true
+            where run_id = v_known.run_id and seq = v_known.seq and input_sha256 = v_task.input_sha256;
             perform engine.adopt_attempt(v_task.run_id, v_task.seq, v_known.attempt,
                                          case when v_known.input_sha256 = v_task.input_sha256 then v_known.outcome end);
         end if;

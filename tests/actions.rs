@@ -106,7 +106,7 @@ fn an_agent_that_dies_leaves_what_may_be_done_once_unknown_and_does_the_rest_aga
 #[test]
 fn whatever_the_weather_what_may_be_done_once_is_called_once_at_most() {
     for seed in 0..150 {
-        let chaos = Chaos { crash_per_mille: 3, pause_per_mille: 3, lose_per_mille: 5, late_per_mille: 10, jump_per_mille: 0, at_most: None };
+        let chaos = Chaos { crash_per_mille: 3, pause_per_mille: 3, lose_per_mille: 5, late_per_mille: 10, jump_per_mille: 0, tails_per_100_000: 0, at_most: None };
         let mut scene = scene(chaos, seed);
         let yaml = [POST, SCRIPT, PUT][usize::try_from(seed % 3).unwrap()];
         let run = start(&mut scene, &order(yaml, Mode::Unplanned));

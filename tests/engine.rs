@@ -245,7 +245,7 @@ fn a_task_that_nobody_picks_up_times_out_in_its_queue() {
 #[test]
 fn random_chaos_changes_no_programs_outcome() {
     let programs = ["one-make", "waits-for-signals", "sleeps", "undone-last-first", "all-at-once"];
-    let chaos = Chaos { crash_per_mille: 3, pause_per_mille: 2, lose_per_mille: 10, late_per_mille: 10, jump_per_mille: 0, at_most: None };
+    let chaos = Chaos { crash_per_mille: 3, pause_per_mille: 2, lose_per_mille: 10, late_per_mille: 10, jump_per_mille: 0, tails_per_100_000: 0, at_most: None };
     for program in programs {
         let outcome = |seed, chaos| {
             let (mut sim, _) = stage(seed, chaos);
@@ -274,7 +274,7 @@ fn child_of(sim: &Simulation, about: &str) -> RunId {
 #[test]
 fn a_child_is_carried_out_once_and_its_result_arrives_through_a_hundred_seeds_of_crashes() {
     switchback_tests::for_each(&(1..=100).collect::<Vec<u64>>(), |seed| {
-        let (mut sim, world) = stage(seed, Chaos { crash_per_mille: 20, pause_per_mille: 5, lose_per_mille: 20, late_per_mille: 10, jump_per_mille: 0, at_most: None });
+        let (mut sim, world) = stage(seed, Chaos { crash_per_mille: 20, pause_per_mille: 5, lose_per_mille: 20, late_per_mille: 10, jump_per_mille: 0, tails_per_100_000: 0, at_most: None });
         let run = start(&sim, "one-child", 1);
         let ended = finish(&mut sim, run);
         assert_eq!(ended.state, RunState::Completed, "seed {seed}: {:?}", ended.failure);

@@ -195,7 +195,7 @@ fn targets_are_compared_with_what_was_reached() {
 
 #[test]
 fn a_run_that_changed_hands_says_so() {
-    let chaos = Chaos { crash_per_mille: 8, pause_per_mille: 4, lose_per_mille: 15, late_per_mille: 10, jump_per_mille: 0, at_most: None };
+    let chaos = Chaos { crash_per_mille: 8, pause_per_mille: 4, lose_per_mille: 15, late_per_mille: 10, jump_per_mille: 0, tails_per_100_000: 0, at_most: None };
     let mut scene = Scene::new(5, chaos);
     let (run, stats) = scene.carry_out(Work::Protect).unwrap();
     assert!(stats.crashes > 0);

@@ -104,7 +104,7 @@ fn groups_are_made_changed_and_removed_under_crashes_as_without() {
     let seeds: Vec<u64> = (0..30).collect();
     for_each(&seeds, |seed| {
         let mut fleet = Fleet::protected(seed, THREE);
-        fleet.sim.chaos(Chaos { crash_per_mille: 15, pause_per_mille: 10, lose_per_mille: 20, late_per_mille: 10, jump_per_mille: 0, at_most: None });
+        fleet.sim.chaos(Chaos { crash_per_mille: 15, pause_per_mille: 10, lose_per_mille: 20, late_per_mille: 10, jump_per_mille: 0, tails_per_100_000: 0, at_most: None });
         let (two, three) = (group(&["db1", "db2"], 30), group(&["db1", "db2", "web"], 30));
         for (before, after) in [(None, Some(&two)), (Some(&two), Some(&three)), (Some(&three), None)] {
             let (ended, result) = changed(&mut fleet, before.cloned(), after.cloned());

@@ -192,7 +192,7 @@ fn a_plan_under_crashes_ends_as_one_without() {
         // that it is to be asked again.
         let repeatable = SMALL.replace("method: POST", "method: PUT").replace("program: /bin/promote", "program: /bin/promote, repeatable: true");
         let mut fleet = Fleet::protected(seed, &repeatable.replace("on: [", "retries: 3, on: ["));
-        fleet.sim.chaos(Chaos { crash_per_mille: 15, pause_per_mille: 10, lose_per_mille: 20, late_per_mille: 10, jump_per_mille: 0, at_most: None });
+        fleet.sim.chaos(Chaos { crash_per_mille: 15, pause_per_mille: 10, lose_per_mille: 20, late_per_mille: 10, jump_per_mille: 0, tails_per_100_000: 0, at_most: None });
         for (work, state) in [(Work::Unplanned, MainState::CommitPending), (Work::Commit, MainState::Committed)] {
             let run = fleet.start(work, PlanOptions { fence_timeout_ms: 3_600_000, ..PlanOptions::default() });
             fleet.finish(run).unwrap();

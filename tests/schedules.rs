@@ -24,7 +24,7 @@ const DAYS: usize = 90;
 const LONG: u64 = 5_000_000;
 /// Days before whose drill everything goes dark, and for how many hours: past one drill's window, and past two drills.
 const OUTAGES: [(usize, u64); 2] = [(30, 5), (60, 30)];
-const KILLS: Chaos = Chaos { crash_per_mille: 8, pause_per_mille: 4, lose_per_mille: 15, late_per_mille: 10, jump_per_mille: 0, at_most: None };
+const KILLS: Chaos = Chaos { crash_per_mille: 8, pause_per_mille: 4, lose_per_mille: 15, late_per_mille: 10, jump_per_mille: 0, tails_per_100_000: 0, at_most: None };
 
 /// A zone, a time of day that its change of the clock touches, a day before that, and for how many days. Each zone has its ninety,
 /// and some over the change in the other direction.

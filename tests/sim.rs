@@ -50,7 +50,7 @@ const SECOND_THOUGHTS: &[(Work, MainState)] = &[
     (Work::Unprotect, MainState::Unprotected),
 ];
 
-const CHAOS: Chaos = Chaos { crash_per_mille: 8, pause_per_mille: 4, lose_per_mille: 15, late_per_mille: 10, jump_per_mille: 0, at_most: None };
+const CHAOS: Chaos = Chaos { crash_per_mille: 8, pause_per_mille: 4, lose_per_mille: 15, late_per_mille: 10, jump_per_mille: 0, tails_per_100_000: 0, at_most: None };
 
 fn seeds(count: u64) -> Vec<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());

@@ -123,7 +123,7 @@ fn failing_over() -> (Scene, Unheard) {
 
 #[test]
 fn alerts_of_two_sources_that_stay_and_two_people_who_agree_start_one_failover_through_fifty_seeds_of_crashes() {
-    let chaos = Chaos { crash_per_mille: 8, pause_per_mille: 3, lose_per_mille: 10, late_per_mille: 10, jump_per_mille: 0, at_most: None };
+    let chaos = Chaos { crash_per_mille: 8, pause_per_mille: 3, lose_per_mille: 10, late_per_mille: 10, jump_per_mille: 0, tails_per_100_000: 0, at_most: None };
     let completed = AtomicU32::new(0);
     for_each(&(1..=50).collect::<Vec<u64>>(), |seed| {
         let mut scene = watched(seed, chaos, POLICY);

@@ -13,6 +13,7 @@ mod restore;
 mod rows;
 mod runs;
 mod schedules;
+mod tail;
 mod tasks;
 
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -22,10 +23,11 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sdk::{Lease, RunId, WorkerId};
 
-use crate::{LeaseStore, RunState, StoreError};
+use crate::{LeaseStore, RunState, StoreError, witness::Witness};
 pub use alone::now;
 pub use rows::{MemoryRun, MemoryTask};
 pub(crate) use rows::State;
+pub use tail::{Became, Lack, Loss};
 
 /// Decides, call by call, whether the store's answer is lost; `true` before or after the write.
 pub trait Faults: Send + Sync {
@@ -60,29 +62,21 @@ impl Faults for Faultless {
 pub struct MemoryStore {
     state: Arc<Mutex<State>>,
     faults: Arc<dyn Faults>,
+    /// Notes what is answered here.
+    witness: Option<Arc<dyn Witness>>,
 }
 
 impl MemoryStore {
     /// Empty, at `now`.
     #[must_use]
     pub fn new(now: DateTime<Utc>, faults: Arc<dyn Faults>) -> Self {
-        Self { state: Arc::new(Mutex::new(State::new(now))), faults }
+        Self { state: Arc::new(Mutex::new(State::new(now))), faults, witness: None }
     }
 
     /// Another store that is as this one is now; from here on each goes its own way.
     #[must_use]
     pub fn fork(&self) -> Self {
-        Self { state: Arc::new(Mutex::new(self.lock().clone())), faults: self.faults.clone() }
-    }
-
-    /// Comes back as a copy that was made of it before, as a promoted standby or a restored backup does: whatever was written since is gone.
-    /// Time goes on.
-    pub fn come_back_as(&self, copy: &Self) {
-        let copy = copy.lock().clone();
-        let mut state = self.lock();
-        let now = state.now;
-        *state = copy;
-        state.now = now;
+        Self { state: Arc::new(Mutex::new(self.lock().clone())), faults: self.faults.clone(), witness: None }
     }
 
     /// Facts recorded by committed turns since they were taken last, in order. Nobody else sees them any more.

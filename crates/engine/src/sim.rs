@@ -4,10 +4,12 @@
 //!
 //! Invariants: 1. Equal seeds give equal runs: nothing here reads a clock, a random source or a hash order. 2. A crash is
 //! the dropping of a future at one of its awaits; the actor comes back later as somebody else. 3. A paused actor goes on
-//! afterwards with what it believed: that is a zombie.
+//! afterwards with what it believed: that is a zombie. 4. Witnesses are never away: what one of them does not tell in time is not found in time.
 
 mod actors;
 mod chaos;
+mod tails;
+mod witnesses;
 
 use std::{
     collections::BTreeMap,
@@ -25,6 +27,7 @@ use crate::{ActivityRegistry, memory::MemoryStore};
 pub use actors::Life;
 pub use chaos::{Chaos, CrashSwitch, Intervention, Moment, Rng};
 use chaos::{Budget, SeededFaults};
+pub use witnesses::Notes;
 
 /// Life of a lease in the simulator.
 pub const TTL: Duration = Duration::from_secs(10);
@@ -59,6 +62,8 @@ struct Actor {
     idle: Arc<Mutex<Idle>>,
     back_at: Option<DateTime<Utc>>,
     lives: u64,
+    /// Chance leaves it alone.
+    steady: bool,
 }
 
 /// What happened in a simulation.
@@ -80,6 +85,8 @@ pub struct Stats {
     pub doubles: u64,
     /// Runs that were taken over from somebody whose lease had gone.
     pub takeovers: u64,
+    /// Servers of the store that were started anew, most of them without their last commits.
+    pub tails: u64,
     /// What happened in which order: equal for equal seeds.
     pub digest: u64,
 }
@@ -112,6 +119,8 @@ pub struct Simulation {
     tick: Box<dyn FnMut()>,
     expected: Vec<Expected>,
     stats: Stats,
+    witnesses: Option<usize>,
+    copy: Option<tails::Copy>,
 }
 
 impl Simulation {
@@ -123,7 +132,7 @@ impl Simulation {
         budget.allows(chaos.at_most);
         let faults = Arc::new(SeededFaults::new(seed, chaos, budget.clone(), switch.clone()));
         let store = MemoryStore::new(start, faults.clone());
-        Self { store, seed, rng: Rng::new(seed), chaos, switch, faults, budget, actors: Vec::new(), tick: Box::new(|| {}), expected: Vec::new(), stats: Stats::default() }
+        Self { store, seed, rng: Rng::new(seed), chaos, switch, faults, budget, actors: Vec::new(), tick: Box::new(|| {}), expected: Vec::new(), stats: Stats::default(), witnesses: None, copy: None }
     }
 
     /// Lets outside code crash the actor that is being polled, and strike at calls of the store.
@@ -135,6 +144,7 @@ impl Simulation {
     /// From now on other things go wrong.
     pub fn chaos(&mut self, chaos: Chaos) {
         self.chaos = chaos;
+        self.copy = None;
         self.faults.chaos(chaos);
         self.budget.allows(chaos.at_most);
     }
@@ -165,7 +175,8 @@ impl Simulation {
 
     /// Adds a worker that takes turns.
     pub fn worker(&mut self, registry: Registry) {
-        let (store, seed) = (self.store.clone(), self.seed);
+        let notes = self.notes_of_next();
+        let (store, seed) = (self.store_of(notes.as_ref()), self.seed);
         let place = self.actors.len() as u64;
         let registry = Arc::new(registry);
         self.add(Box::new(move |life, idle| Box::pin(actors::worker(store.clone(), registry.clone(), seed, place, life, idle))));
@@ -173,10 +184,11 @@ impl Simulation {
 
     /// Adds an agent that carries out tasks of these queues.
     pub fn agent(&mut self, queues: Vec<TaskQueue>, registry: impl Fn() -> ActivityRegistry + 'static) {
+        let notes = self.notes_of_next();
         let (store, switch, seed) = (self.store.clone(), self.switch.clone(), self.seed);
         let place = self.actors.len() as u64;
         self.add(Box::new(move |life, idle| {
-            let agent = actors::Agent { store: store.clone(), queues: queues.clone(), registry: registry(), switch: switch.clone(), idle };
+            let agent = actors::Agent { store: store.clone(), queues: queues.clone(), registry: registry(), switch: switch.clone(), idle, notes: notes.clone() };
             Box::pin(agent.main(actors::identity(seed, place, life)))
         }));
     }
@@ -201,7 +213,7 @@ impl Simulation {
     }
 
     fn add(&mut self, birth: Birth) {
-        self.actors.push(Actor { birth, main: None, idle: Arc::default(), back_at: None, lives: 0 });
+        self.actors.push(Actor { birth, main: None, idle: Arc::default(), back_at: None, lives: 0, steady: false });
     }
 
     /// Runs until `done`.
@@ -259,7 +271,9 @@ impl Simulation {
         let asked = self.switch.take();
         let (crash, pause) = (self.rng.strikes(self.chaos.crash_per_mille), self.rng.strikes(self.chaos.pause_per_mille));
         self.note(place);
+        self.a_server_may_end();
         let Some(actor) = self.actors.get_mut(place) else { return };
+        let (crash, pause) = (crash && !actor.steady, pause && !actor.steady);
         if asked || self.budget.grants(crash) {
             self.stats.crashes += 1;
             actor.main = None;

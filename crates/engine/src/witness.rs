@@ -10,11 +10,15 @@
 //! heard after a testimony, of a question from before it, counts as no answer: a server that is gone may have given it, and it would be told
 //! to nobody.
 
+mod book;
+
 use sdk::{Event, EventBody, Inbound, Message, Outcome, RunId, Seq};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::{ClaimedTask, TurnWrite};
+pub use book::{Book, LIFE_S};
 
 /// Most notes in a slice: some hundred kilobytes, compared well within the time limit of a statement.
 pub const SLICE: usize = 500;
@@ -136,18 +140,23 @@ pub fn begun(task: &ClaimedTask) -> Note {
 }
 
 fn attempt(task: &ClaimedTask) -> EffectNote {
-    let input = serde_json::to_vec(&task.task.input).unwrap_or_default();
     EffectNote {
         run: task.run,
         seq: task.task.seq,
         activity: task.task.activity.clone(),
-        input_sha256: hex::encode(Sha256::digest(input)),
+        input_sha256: input_sha256(&task.task.input),
         attempt: task.token.attempt,
         run_epoch: task.token.run_epoch,
         era: task.token.era,
         outcome: None,
         accepted: false,
     }
+}
+
+/// SHA-256 of an input's JSON text, in hex.
+#[must_use]
+pub fn input_sha256(input: &Value) -> String {
+    hex::encode(Sha256::digest(serde_json::to_vec(input).unwrap_or_default()))
 }
 
 /// The same with how it ended, once the store has accepted that.

@@ -20,11 +20,13 @@ pub enum Kind {
     Plans,
     /// Random schedules and alerts.
     Starts,
+    /// Random workflows, while the store comes back without its last commits.
+    Tails,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Programs, Self::Walk, Self::Plans, Self::Starts];
+    pub const ALL: [Self; 5] = [Self::Programs, Self::Walk, Self::Plans, Self::Starts, Self::Tails];
 
     /// As it is written.
     #[must_use]
@@ -34,6 +36,7 @@ impl Kind {
             Self::Walk => "walk",
             Self::Plans => "plans",
             Self::Starts => "starts",
+            Self::Tails => "tails",
         }
     }
 
@@ -44,10 +47,14 @@ impl Kind {
             0 => Self::Plans,
             1..4 => Self::Walk,
             4 => Self::Starts,
+            5..8 => Self::Tails,
             _ => Self::Programs,
         }
     }
 }
+
+/// Some of these in each case, far enough from each other that work is done between them.
+const TAILS_PER_100_000: u64 = 60;
 
 /// All that an outcome depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,11 +77,15 @@ impl Case {
     /// How often things go wrong: some seeds have quiet worlds, some have wild ones.
     pub(crate) fn chaos(&self) -> Chaos {
         let (level, at_most) = (self.seed / 20 % 4, self.faults);
+        let tails_per_100_000 = if self.kind == Kind::Tails { TAILS_PER_100_000 } else { 0 };
+        let with = |crash_per_mille, pause_per_mille, lose_per_mille, late_per_mille, jump_per_mille| {
+            Chaos { crash_per_mille, pause_per_mille, lose_per_mille, late_per_mille, jump_per_mille, tails_per_100_000, at_most }
+        };
         match level {
-            0 => Chaos { crash_per_mille: 2, pause_per_mille: 1, lose_per_mille: 3, late_per_mille: 10, jump_per_mille: 0, at_most },
-            1 => Chaos { crash_per_mille: 8, pause_per_mille: 4, lose_per_mille: 15, late_per_mille: 20, jump_per_mille: 5, at_most },
-            2 => Chaos { crash_per_mille: 25, pause_per_mille: 2, lose_per_mille: 5, late_per_mille: 5, jump_per_mille: 20, at_most },
-            _ => Chaos { crash_per_mille: 4, pause_per_mille: 15, lose_per_mille: 30, late_per_mille: 60, jump_per_mille: 0, at_most },
+            0 => with(2, 1, 3, 10, 0),
+            1 => with(8, 4, 15, 20, 5),
+            2 => with(25, 2, 5, 5, 20),
+            _ => with(4, 15, 30, 60, 0),
         }
     }
 }
@@ -108,7 +119,7 @@ pub struct CaseError(String);
 
 impl fmt::Display for CaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is no case; one is `programs 4711`, `walk 4711`, `plans 4711` or `starts 4711`, with ` faults 17` for the first 17 faults only", self.0)
+        write!(f, "{:?} is no case; one is `programs 4711`, `walk 4711`, `plans 4711`, `starts 4711` or `tails 4711`, with ` faults 17` for the first 17 faults only", self.0)
     }
 }
 
@@ -158,6 +169,7 @@ impl Outcome {
         stats.jumps += of.jumps;
         stats.doubles += of.doubles;
         stats.takeovers += of.takeovers;
+        stats.tails += of.tails;
         self.faults += other.faults;
         self.simulated_ms += other.simulated_ms;
         self.runs += other.runs;
@@ -171,7 +183,7 @@ impl fmt::Display for Outcome {
         let days = simulated_ms / 86_400_000;
         writeln!(f, "{runs} runs in {days} days of simulated time, {} steps of processes, {faults} faults struck by chance:", stats.polls)?;
         writeln!(f, "{} crashes, {} pauses past which others went on, {} lost answers, {} commits that landed late,", stats.crashes, stats.pauses, stats.lost_answers, stats.late)?;
-        write!(f, "{} jumps of the clock, {} claims of what the living have, {} takeovers; {late_refused} late effects refused outside", stats.jumps, stats.doubles, stats.takeovers)
+        write!(f, "{} jumps of the clock, {} claims of what the living have, {} takeovers, {} databases that came back older; {late_refused} late effects refused outside", stats.jumps, stats.doubles, stats.takeovers, stats.tails)
     }
 }
 
@@ -181,7 +193,7 @@ impl fmt::Display for Outcome {
 /// What should not have happened, in words.
 pub fn carried_out(case: &Case) -> Result<Outcome, String> {
     let told = panic::catch_unwind(|| match case.kind {
-        Kind::Programs => programs::carried_out(case),
+        Kind::Programs | Kind::Tails => programs::carried_out(case),
         Kind::Walk => walk::carried_out(case),
         Kind::Plans => plans::carried_out(case),
         Kind::Starts => starts::carried_out(case),
@@ -198,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_case_is_what_its_line_says() {
-        for line in ["programs 4711", "walk 1", "plans 20 faults 0", "starts 4 faults 7"] {
+        for line in ["programs 4711", "walk 1", "plans 20 faults 0", "starts 4 faults 7", "tails 5"] {
             assert_eq!(line.parse::<Case>().map(|case| case.to_string()), Ok(line.to_owned()));
         }
         for line in ["", "programs", "dance 3", "walk -1", "walk 1 faults", "walk 1 faults x", "walk 1 2"] {

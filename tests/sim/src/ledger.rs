@@ -27,8 +27,8 @@ struct Outside {
     rung: BTreeMap<String, u32>,
     /// Where each dial stands; it is only ever turned on.
     dials: BTreeMap<String, u64>,
-    /// Who is in which room.
-    inside: BTreeMap<String, RunId>,
+    /// Who is in which room, and in which era he came.
+    inside: BTreeMap<String, (RunId, i64)>,
     /// The greatest token that was seen for each thing.
     seen: BTreeMap<String, Token>,
     refused: u64,
@@ -208,7 +208,9 @@ impl Perform<Ring> for Ledger {
 impl Perform<Enter> for Ledger {
     async fn perform(&self, job: &Job, Enter(room): Enter) -> Result<(), Fault<Broken>> {
         let mut outside = self.admit(&room, job.token)?;
-        if let Some(other) = outside.inside.insert(room.clone(), job.run).filter(|other| *other != job.run) {
+        // A store that came back older does not know who is inside. Its next era does: nobody of an older one is let in any more, not even to leave.
+        let before = outside.inside.insert(room.clone(), (job.run, job.token.era));
+        if let Some((other, _)) = before.filter(|(other, era)| *other != job.run && *era == job.token.era) {
             outside.wrong.push(format!("{other} and {} are in {room} at the same time", job.run));
         }
         Ok(())
@@ -219,7 +221,7 @@ impl Perform<Enter> for Ledger {
 impl Perform<Leave> for Ledger {
     async fn perform(&self, job: &Job, Leave(room): Leave) -> Result<(), Fault<Broken>> {
         let mut outside = self.admit(&room, job.token)?;
-        if outside.inside.get(&room) == Some(&job.run) {
+        if outside.inside.get(&room).is_some_and(|(inside, _)| *inside == job.run) {
             outside.inside.remove(&room);
         }
         Ok(())

@@ -4,7 +4,8 @@
 //!   seed ─┬─▶ programs   random workflows on a world that counts; with and without faults they end alike
 //!         ├─▶ walk       one machine, whatever its state allows, while sites, lines, guests and processes fail
 //!         ├─▶ plans      a random recovery plan there, committed, back, while processes fail
-//!         └─▶ starts     random schedules and alerts: what is due begins once, and nothing else does
+//!         ├─▶ starts     random schedules and alerts: what is due begins once, and nothing else does
+//!         └─▶ tails      programs, while the store comes back without its last commits: what is lost is found, and goes on when somebody says so
 //!   case ─▶ outcome: what happened in it, or what should not have
 //! ```
 //!

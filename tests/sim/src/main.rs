@@ -1,7 +1,7 @@
 //! Carries out many cases on all processors, and tells what it saw. `cargo xtask sim` builds and calls it.
 //!
 //! ```text
-//!   sim --seeds 20000 [--from 1] [--kind programs|walk|plans|starts] [--until-wrong]   seeds from there on, each its own kind unless said; to the
+//!   sim --seeds 20000 [--from 1] [--kind programs|walk|plans|starts|tails] [--until-wrong]   seeds from there on, each its own kind unless said; to the
 //!                                                               first that is wrong, if that is enough
 //!   sim --case "plans 39 faults 17"                             one, with its outcome in full; twice, to see that it is the same
 //! ```
@@ -21,7 +21,7 @@ use std::{
 
 use switchback_sim::{Case, Kind, Outcome, carried_out, shrunk};
 
-const USAGE: &str = "sim --seeds N [--from S] [--kind programs|walk|plans|starts], or sim --case \"plans 39 faults 17\"";
+const USAGE: &str = "sim --seeds N [--from S] [--kind programs|walk|plans|starts|tails], or sim --case \"plans 39 faults 17\"";
 /// How often progress is told.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// Shrinking takes as long as some dozen cases, and the first failures are those that somebody looks at.

@@ -1,11 +1,14 @@
 //! Random workflows: two workers and two agents on a world that counts. With faults they must end as without.
+//!
+//! Also while the store comes back without its last commits: then somebody is there who lets go on what is held. Dials are left out there: a step
+//! that may have happened is done again if that is harmless by itself, and turning a dial is not harmless after it was turned further.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use engine::{
     ActivityRegistry, RunState, RunStore, StartRun,
-    sim::{Chaos, Intervention, Moment, Rng, Simulation},
+    sim::{Chaos, Intervention, Life, Moment, Rng, Simulation},
 };
 use sdk::{Command, EventBody, Failure, Message, Registry, RunId};
 use serde_json::json;
@@ -13,7 +16,7 @@ use switchback_tests::until_stored;
 use uuid::Uuid;
 
 use crate::{
-    case::{Case, Outcome},
+    case::{Case, Kind, Outcome},
     judge,
     ledger::{Enter, Leave, Ledger, Left, Make, Ring, Set, Turn, Unset},
     script::{Grower, Script, Scripted, WORD, queue},
@@ -49,7 +52,7 @@ struct Performed {
 }
 
 pub(crate) fn carried_out(case: &Case) -> Result<Outcome, String> {
-    let wanted = wanted(case.seed);
+    let wanted = wanted(case);
     let calm = performed(case, false, &wanted).map_err(|why| format!("without faults: {why}"))?;
     let wild = performed(case, true, &wanted)?;
     for (number, (wanted, (calm_end, end))) in wanted.iter().zip(calm.ends.iter().zip(&wild.ends)).enumerate() {
@@ -74,10 +77,11 @@ pub(crate) fn carried_out(case: &Case) -> Result<Outcome, String> {
     Ok(wild.outcome)
 }
 
-fn wanted(seed: u64) -> Vec<Wanted> {
-    let mut rng = Rng::new(seed ^ 0x5C12_19B7);
+fn wanted(case: &Case) -> Vec<Wanted> {
+    let dials = case.kind != Kind::Tails;
+    let mut rng = Rng::new(case.seed ^ 0x5C12_19B7);
     let count = 1 + rng.below(3).unwrap_or(0);
-    let scripts: Vec<Script> = (0..count).map(|number| Grower::new(&mut rng).script(&format!("r{number}"))).collect();
+    let scripts: Vec<Script> = (0..count).map(|number| Grower::new(&mut rng, dials).script(&format!("r{number}"))).collect();
     let mut with_cancel = |script| {
         let at = rng.below(60).unwrap_or(0);
         Wanted { script, cancelled_at: rng.strikes(200).then_some(at) }
@@ -89,8 +93,12 @@ fn registry() -> Registry {
     Registry::default().with::<Scripted>()
 }
 
-fn stage(seed: u64, chaos: Chaos, ledger: &Ledger) -> Simulation {
-    let mut sim = Simulation::new(seed, chaos, DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default());
+fn stage(case: &Case, chaos: Chaos, ledger: &Ledger) -> Simulation {
+    let mut sim = Simulation::new(case.seed, chaos, DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default());
+    if case.kind == Kind::Tails {
+        sim.witnessed();
+        sim.takes_part(lets_go_on);
+    }
     for _ in 0..2 {
         let world = ledger.clone();
         sim.agent(vec![queue()], move || {
@@ -100,6 +108,17 @@ fn stage(seed: u64, chaos: Chaos, ledger: &Ledger) -> Simulation {
     }
     (0..2).for_each(|_| sim.worker(registry()));
     sim
+}
+
+/// Somebody who looks at what the store has lost, and decides that all of it goes on with what is there.
+async fn lets_go_on(life: Life) {
+    loop {
+        for loss in life.store.losses() {
+            // Without an answer it is still there the next time.
+            drop(life.store.settle(loss.run).await);
+        }
+        life.rests().await;
+    }
 }
 
 fn run_of(number: usize) -> RunId {
@@ -122,27 +141,28 @@ fn some_attempts_fail(sim: &Simulation, seed: u64, per_mille: u64) {
 
 fn performed(case: &Case, wild: bool, wanted: &[Wanted]) -> Result<Performed, String> {
     let (ledger, seed) = (Ledger::default(), case.seed);
-    let mut sim = stage(seed, if wild { case.chaos() } else { Chaos::default() }, &ledger);
+    let mut sim = stage(case, if wild { case.chaos() } else { Chaos::default() }, &ledger);
     if wild {
         sim.double_claims(case.double_claims());
         some_attempts_fail(&sim, seed, case.attempts_fail());
     }
     let begun = sim.store.time();
-    let send = |sim: &Simulation, run, message: &Message| until_stored(|| sim.store.send(run, message.clone()));
+    let front = sim.noting();
+    let send = |run, message: &Message| until_stored(|| front.send(run, message.clone()));
     for (number, Wanted { script, .. }) in wanted.iter().enumerate() {
         let input = serde_json::to_value(script).unwrap_or_default();
         let start = Message::Start { workflow: "scripted".into(), input, workflow_id: script.name.clone(), requested_by: "ada".into(), trace: None, parent: None };
-        until_stored(|| sim.store.start_run(StartRun { run: run_of(number), start: start.clone() }));
+        until_stored(|| front.start_run(StartRun { run: run_of(number), start: start.clone() }));
         for word in 0..script.words() {
             // Whoever sends is not sure, and sends again.
-            send(&sim, run_of(number), &said(word));
-            send(&sim, run_of(number), &said(word));
+            send(run_of(number), &said(word));
+            send(run_of(number), &said(word));
         }
     }
     if wild {
         for (at, number, message) in said_later(seed, wanted) {
             until(&mut sim, &ledger, |now| now >= begun + chrono::Duration::seconds(i64::try_from(at).unwrap_or(0)))?;
-            send(&sim, run_of(number), &message);
+            send(run_of(number), &message);
         }
     }
     until(&mut sim, &ledger, |_| false)?;
@@ -181,7 +201,7 @@ fn until(sim: &mut Simulation, ledger: &Ledger, time: impl Fn(DateTime<Utc>) -> 
     let mut looked_at = None;
     let stuck = sim.run_until(POLLS, |store| {
         let changes = Some((store.changes(), store.time()));
-        std::mem::replace(&mut looked_at, changes) != changes && (ledger.wrong().is_some() || time(store.time()) || store.open_runs() == (0, None))
+        std::mem::replace(&mut looked_at, changes) != changes && (ledger.wrong().is_some() || store.is_known() && (time(store.time()) || store.open_runs() == (0, None)))
     });
     stuck.map_err(|stuck| stuck.to_string())?;
     ledger.wrong().map_or(Ok(()), Err)

@@ -87,6 +87,7 @@ pub(crate) struct Grower<'a> {
     things: u64,
     /// A lock ends with its run: who asked for two could wait for somebody who waits for them.
     has_room: bool,
+    dials: bool,
 }
 
 /// What may stand where: a run that waits for a room must not be waited for by whoever is in it.
@@ -99,9 +100,9 @@ enum Where {
 }
 
 impl<'a> Grower<'a> {
-    /// From chance.
-    pub(crate) fn new(rng: &'a mut Rng) -> Self {
-        Self { rng, things: 0, has_room: false }
+    /// From chance; with dials or without.
+    pub(crate) fn new(rng: &'a mut Rng, dials: bool) -> Self {
+        Self { rng, things: 0, has_room: false, dials }
     }
 
     fn below(&mut self, bound: u64) -> u64 {
@@ -155,7 +156,7 @@ impl<'a> Grower<'a> {
                 let room = format!("room {}", self.below(2));
                 Op::Within(room, self.small(name, Where::Room, 1))
             }
-            15 | 16 => Op::Turn(self.thing(name), 2 + self.below(3)),
+            15 | 16 if self.dials => Op::Turn(self.thing(name), 2 + self.below(3)),
             _ => Op::Make(self.thing(name)),
         }
     }

@@ -12,7 +12,6 @@
 #![expect(clippy::disallowed_methods, reason = "this is an adapter")]
 
 use std::{
-    collections::{BTreeMap, VecDeque},
     fs::{self, File},
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
@@ -20,16 +19,11 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use sdk::{RunId, Seq};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::witness::{EffectNote, MessageNote, NotNoted, Note, RunNote, SLICE, Testimony, Witness};
+use crate::witness::{Book, EffectNote, NotNoted, Note, RunNote, Testimony, Witness};
 
-/// Life of a note, in seconds.
-const LIFE_S: u64 = 24 * 3600;
-/// Most notes: some ten megabytes.
-const MOST: usize = 100_000;
 /// A message or outcome larger than this is not noted whole: the file is for many small ones.
 const BODY_BYTES: usize = 64 << 10;
 /// Lines that are out of date before the file is written anew.
@@ -49,21 +43,10 @@ struct Line {
     body: Note,
 }
 
-/// What a note is about; a newer one about the same takes its place.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum About {
-    Run(RunId),
-    Message(RunId, String),
-    Effect(RunId, Seq),
-}
-
 struct Inner {
     file: File,
     lines: usize,
-    kept: BTreeMap<About, (u64, Note)>,
-    /// In the order of their first line, for dropping the oldest and for the order of messages.
-    order: VecDeque<(u64, About)>,
-    testimonies: u64,
+    book: Book,
 }
 
 /// A file of notes.
@@ -94,9 +77,9 @@ impl Spool {
             }
         };
         let file = File::options().create(true).append(true).open(path)?;
-        let mut inner = Inner { file, lines: notes.len(), kept: BTreeMap::new(), order: VecDeque::new(), testimonies: 0 };
+        let mut inner = Inner { file, lines: notes.len(), book: Book::default() };
         for Line { at, body } in notes {
-            inner.keep(at, body);
+            inner.book.keep(at, body);
         }
         inner.write_anew(path, witness)?;
         Ok(Self { path: path.to_owned(), witness, inner: Mutex::new(inner), _lock: lock })
@@ -113,7 +96,7 @@ impl Witness for Spool {
     }
 
     fn testimonies(&self) -> u64 {
-        self.inner().testimonies
+        self.inner().book.testimonies()
     }
 
     fn note(&self, since: u64, notes: &[Note]) -> Result<(), NotNoted> {
@@ -122,7 +105,7 @@ impl Witness for Spool {
         }
         let at = now_s();
         let mut inner = self.inner();
-        if inner.testimonies != since {
+        if inner.book.testimonies() != since {
             return Err(NotNoted::Late);
         }
         let mut text = String::new();
@@ -130,13 +113,13 @@ impl Witness for Spool {
             let note = short(note.clone());
             text += &serde_json::to_string(&Line { at, body: note.clone() }).map_err(io::Error::from)?;
             text.push('\n');
-            inner.keep(at, note);
+            inner.book.keep(at, note);
         }
         inner.lines += notes.len();
         inner.file.write_all(text.as_bytes())?;
         inner.file.sync_data()?;
-        inner.forget(at);
-        if inner.lines > inner.kept.len() + STALE_LINES {
+        inner.book.forget(at);
+        if inner.lines > inner.book.len() + STALE_LINES {
             inner.write_anew(&self.path, self.witness)?;
         }
         Ok(())
@@ -144,67 +127,20 @@ impl Witness for Spool {
 
     fn testimony(&self) -> Vec<Testimony> {
         let mut inner = self.inner();
-        inner.testimonies += 1;
-        inner.forget(now_s());
-        let mut slices = vec![Testimony::default()];
-        let notes: Vec<Note> = inner.order.iter().filter_map(|(_, about)| inner.kept.get(about)).map(|(_, note)| note.clone()).collect();
-        // Attempts first: whoever puts a run back must know which tokens were shown.
-        let (effects, others): (Vec<Note>, Vec<Note>) = notes.into_iter().partition(|note| matches!(note, Note::Effect(_)));
-        for note in effects.into_iter().chain(others) {
-            if slices.last().is_none_or(|slice| slice.len() >= SLICE) {
-                slices.push(Testimony::default());
-            }
-            let Some(slice) = slices.last_mut() else { continue };
-            match note {
-                Note::Run(note) => slice.runs.push(note),
-                Note::Message(note) => slice.messages.push(note),
-                Note::Effect(note) => slice.effects.push(note),
-            }
-        }
-        slices
+        inner.book.forget(now_s());
+        inner.book.tell()
     }
 }
 
 impl Inner {
-    fn keep(&mut self, at: u64, note: Note) {
-        let about = about(&note);
-        let merged = match (self.kept.remove(&about), note) {
-            // Who accepted a run and took its turns as well knows both.
-            (Some((_, Note::Run(before))), Note::Run(now)) => {
-                let start = now.start.clone().or(before.start.clone());
-                let newest = if now.seq >= before.seq { now } else { before };
-                Note::Run(RunNote { start, ..newest })
-            }
-            (None, note) => {
-                self.order.push_back((at, about.clone()));
-                note
-            }
-            (Some(_), note) => note,
-        };
-        self.kept.insert(about, (at, merged));
-    }
-
-    /// Those that are older than a day, and the oldest of too many.
-    fn forget(&mut self, now: u64) {
-        while let Some((first, about)) = self.order.pop_front() {
-            let newest = self.kept.get(&about).map_or(first, |(at, _)| *at);
-            match (self.order.len() >= MOST, first + LIFE_S >= now, newest + LIFE_S >= now) {
-                (false, true, _) => return self.order.push_front((first, about)),
-                // It was renewed since: its place is among those of that time.
-                (false, false, true) => self.order.push_back((newest, about)),
-                (true, _, _) | (false, false, false) => drop(self.kept.remove(&about)),
-            }
-        }
-    }
-
     /// Whole or not at all: written beside, flushed, renamed.
     fn write_anew(&mut self, path: &Path, witness: Uuid) -> io::Result<()> {
         let part = path.with_extension("part");
         let mut file = File::create(&part)?;
         let mut text = serde_json::to_string(&Head { v: 1, witness })?;
         text.push('\n');
-        for (at, note) in self.order.iter().filter_map(|(_, about)| self.kept.get(about)) {
-            text += &serde_json::to_string(&Line { at: *at, body: note.clone() })?;
+        for (at, note) in self.book.notes() {
+            text += &serde_json::to_string(&Line { at, body: note.clone() })?;
             text.push('\n');
         }
         file.write_all(text.as_bytes())?;
@@ -214,16 +150,8 @@ impl Inner {
             File::open(dir)?.sync_all()?;
         }
         self.file = File::options().append(true).open(path)?;
-        self.lines = self.kept.len();
+        self.lines = self.book.len();
         Ok(())
-    }
-}
-
-fn about(note: &Note) -> About {
-    match note {
-        Note::Run(RunNote { run, .. }) => About::Run(*run),
-        Note::Message(MessageNote { run, key, .. }) => About::Message(*run, key.clone()),
-        Note::Effect(EffectNote { run, seq, .. }) => About::Effect(*run, *seq),
     }
 }
 
@@ -305,6 +233,8 @@ fn now_s() -> u64 {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails where its sentence does not hold")]
 mod tests {
+    use sdk::RunId;
+
     use super::*;
 
     fn head(run: u64, seq: i32) -> Note {
@@ -369,33 +299,6 @@ mod tests {
         assert!(matches!(spool.note(asked, &[head(1, 0)]), Err(NotNoted::Late)));
         spool.note(spool.testimonies(), &[head(2, 0)]).unwrap();
         assert_eq!(spool.testimony()[0].runs.iter().map(|note| note.run).collect::<Vec<_>>(), [RunId(Uuid::from_u64_pair(1, 2))]);
-        fs::remove_dir_all(path.parent().unwrap()).unwrap();
-    }
-
-    #[test]
-    fn notes_older_than_a_day_are_forgotten_and_renewed_ones_are_not() {
-        let path = place();
-        let spool = Spool::open(&path, Uuid::nil()).unwrap();
-        let mut inner = spool.inner();
-        for (at, note) in [(0, head(1, 0)), (0, head(2, 0)), (LIFE_S, head(1, 1))] {
-            inner.keep(at, note);
-        }
-        inner.forget(LIFE_S + 1);
-        assert_eq!(inner.kept.keys().cloned().collect::<Vec<_>>(), [about(&head(1, 0))]);
-        drop(inner);
-        fs::remove_dir_all(path.parent().unwrap()).unwrap();
-    }
-
-    #[test]
-    fn much_is_told_in_slices_and_attempts_come_first() {
-        let path = place();
-        let spool = Spool::open(&path, Uuid::nil()).unwrap();
-        let many: Vec<Note> = (0..SLICE as u64).map(|run| head(run, 0)).collect();
-        spool.note(0, &many).unwrap();
-        let effect = EffectNote { run: RunId(Uuid::nil()), seq: Seq(1), activity: "a".into(), input_sha256: String::new(), attempt: 1, run_epoch: 1, era: 1, outcome: None, accepted: false };
-        spool.note(0, &[Note::Effect(effect)]).unwrap();
-        let slices: Vec<(usize, usize)> = spool.testimony().iter().map(|slice| (slice.effects.len(), slice.runs.len())).collect();
-        assert_eq!(slices, [(1, SLICE - 1), (0, 1)]);
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 }

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use sdk::{ClosePolicy, Failure, Hash, Lease, Message, Parent, RunId, Seq, WorkerId};
 use serde_json::Value;
 
-use super::limbo::Limbo;
+use super::{limbo::Limbo, tail::Tail};
 use crate::{
     ProjectionRow, RunState, StoreError, TaskRow, Writer,
     schedule::{Recorded, Schedule},
@@ -103,6 +103,8 @@ pub(crate) struct State {
     pub(crate) landed: u64,
     /// Runs that were claimed from a lease that was gone.
     pub(crate) takeovers: u64,
+    /// Which server this is, and what it lacks.
+    pub(crate) tail: Tail,
 }
 
 impl State {
@@ -133,11 +135,12 @@ impl State {
             limbo: Vec::new(),
             landed: 0,
             takeovers: 0,
+            tail: Tail::default(),
         }
     }
 
     pub(crate) fn fence(&self, lease: Lease) -> Result<(), StoreError> {
-        if self.leases.contains_key(&lease) { Ok(()) } else { Err(StoreError::Fenced(lease)) }
+        if self.leases.contains_key(&lease) { self.known_server("writing") } else { Err(StoreError::Fenced(lease)) }
     }
 
     pub(crate) fn open_lease(&mut self, worker: WorkerId, ttl: Duration) -> Lease {

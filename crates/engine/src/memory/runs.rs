@@ -5,15 +5,29 @@ use chrono::{DateTime, Utc};
 use sdk::{Grant, History, Lease, Message, RunId, Seq};
 
 use super::{MemoryRun, MemoryStore, State, lost};
-use crate::{ClaimedRun, CommitError, InboxRow, RunState, RunStore, Sent, StartRun, Started, StoreError, Sweeps, TurnWrite, Writer};
+use crate::{
+    ClaimedRun, CommitError, InboxRow, RunState, RunStore, Sent, StartRun, Started, StoreError, Sweeps, TurnWrite, Writer,
+    witness::{MessageNote, Note, RunNote, heads},
+};
 
 #[async_trait]
 impl RunStore for MemoryStore {
     async fn start_run(&self, start: StartRun) -> Result<Started, StoreError> {
-        self.atomic("start_run", |s| Ok(s.start_run(start))).await
+        let (asked, noted) = (self.asked(), start.start.clone());
+        let run = start.run;
+        let started = self.atomic("start_run", |s| s.known_server("start_run").map(|()| s.start_run(start))).await?;
+        if matches!(started, Started::New) {
+            self.noted(asked, "start_run", || vec![Note::Run(RunNote { run, seq: -1, hash: None, start: Some(noted) })])?;
+        }
+        Ok(started)
     }
     async fn send(&self, run: RunId, message: Message) -> Result<Sent, StoreError> {
-        self.atomic("send", |s| Ok(s.send(run, message))).await
+        let (asked, body) = (self.asked(), message.clone());
+        let sent = self.atomic("send", |s| s.known_server("send").map(|()| s.send(run, message))).await?;
+        if matches!(sent, Sent::Accepted) {
+            self.noted(asked, "send", || vec![Note::Message(MessageNote { run, key: body.key(), body })])?;
+        }
+        Ok(sent)
     }
     async fn claim_runs(&self, lease: Lease, limit: u32) -> Result<Vec<ClaimedRun>, StoreError> {
         let doubles = self.faults.doubles();
@@ -33,7 +47,7 @@ impl RunStore for MemoryStore {
         self.atomic("read_inbox", |s| Ok(s.read_inbox(runs))).await
     }
     async fn commit_turns(&self, lease: Lease, turns: &[TurnWrite]) -> Result<(), CommitError> {
-        let late = self.faults.late();
+        let (asked, late) = (self.asked(), self.faults.late());
         self.atomic("commit_turns", |s| {
             s.land_writers_of(&turns.iter().map(|turn| turn.run).collect());
             match late {
@@ -44,7 +58,8 @@ impl RunStore for MemoryStore {
                 None => s.commit_turns(lease, turns),
             }
         })
-        .await
+        .await?;
+        self.noted(asked, "commit_turns", || heads(turns)).map_err(CommitError::Store)
     }
     async fn writer_of(&self, run: RunId, seq: Seq) -> Result<Option<Writer>, StoreError> {
         self.atomic("writer_of", |s| Ok(s.writer_of(run, seq))).await
@@ -60,13 +75,13 @@ impl RunStore for MemoryStore {
 #[async_trait]
 impl Sweeps for MemoryStore {
     async fn fire_timers(&self, limit: u32) -> Result<u32, StoreError> {
-        self.atomic("fire_timers", |s| Ok(s.fire_timers(limit))).await
+        self.atomic("fire_timers", |s| s.known_server("fire_timers").map(|()| s.fire_timers(limit))).await
     }
     async fn grant_locks(&self, limit: u32) -> Result<u32, StoreError> {
-        self.atomic("grant_locks", |s| Ok(s.grant_locks(limit))).await
+        self.atomic("grant_locks", |s| s.known_server("grant_locks").map(|()| s.grant_locks(limit))).await
     }
     async fn expire_tasks(&self, limit: u32) -> Result<u32, StoreError> {
-        self.atomic("expire_tasks", |s| Ok(s.expire_tasks(limit))).await
+        self.atomic("expire_tasks", |s| s.known_server("expire_tasks").map(|()| s.expire_tasks(limit))).await
     }
 }
 
@@ -114,6 +129,7 @@ impl State {
         let build = self.builds_of.get(&lease).cloned();
         let free = |id: &RunId, run: &MemoryRun| {
             run.state == RunState::Open
+                && !self.is_held(*id)
                 && self.may_carry_on(build.as_deref(), run.build.as_deref())
                 && match run.owner {
                     Some(owner) => !self.leases.contains_key(&owner) || doubles && owner != lease,
@@ -234,6 +250,7 @@ impl State {
         }
         for task in &turn.tasks {
             self.queue(turn.run, turn.run_epoch, task, now);
+            self.adopt_effect(turn.run, task);
         }
         for seq in &turn.cancel_tasks {
             if let Some(task) = self.tasks.get_mut(&(turn.run, *seq)) {

@@ -41,7 +41,7 @@ impl ScheduleStore for MemoryStore {
         self.atomic("due_schedules", |s| Ok(s.due_schedules(limit))).await
     }
     async fn fire(&self, firing: &Firing) -> Result<Fired, StoreError> {
-        self.atomic("fire", |s| Ok(s.fire(firing))).await
+        self.atomic("fire", |s| s.known_server("fire").map(|()| s.fire(firing))).await
     }
 }
 

@@ -16,10 +16,11 @@ impl TaskStore for MemoryStore {
         self.atomic("claim_tasks", |s| s.claim_tasks(lease, queues, limit)).await
     }
     async fn complete_task(&self, run: RunId, seq: Seq, attempt: i32, outcome: &Outcome) -> Result<Reported, StoreError> {
-        self.atomic("complete_task", |s| Ok(s.complete(run, seq, attempt, outcome.clone()))).await
+        self.atomic("complete_task", |s| s.known_server("complete_task").map(|()| s.complete(run, seq, attempt, outcome.clone()))).await
     }
     async fn retry_task(&self, run: RunId, seq: Seq, attempt: i32, failure: &Failure, delay: Duration, in_doubt: bool) -> Result<Reported, StoreError> {
         self.atomic("retry_task", |s| {
+            s.known_server("retry_task")?;
             let not_before = s.now + delay;
             Ok(s.change(run, seq, attempt, |task| {
                 task.holder = None;
@@ -34,6 +35,7 @@ impl TaskStore for MemoryStore {
     }
     async fn bury_task(&self, run: RunId, seq: Seq, attempt: i32, problem: &Failure) -> Result<Reported, StoreError> {
         self.atomic("bury_task", |s| {
+            s.known_server("bury_task")?;
             Ok(s.change(run, seq, attempt, |task| {
                 task.holder = None;
                 task.attempt_deadline = None;
@@ -45,6 +47,7 @@ impl TaskStore for MemoryStore {
     }
     async fn pulse_task(&self, run: RunId, seq: Seq, attempt: i32, detail: Option<&Value>) -> Result<TaskPulse, StoreError> {
         self.atomic("pulse_task", |s| {
+            s.known_server("pulse_task")?;
             let now = s.now;
             let mut cancel = false;
             let answer = s.change(run, seq, attempt, |task| {
@@ -74,7 +77,7 @@ impl MemoryStore {
     #[must_use]
     pub fn claimable(&self) -> Vec<(RunId, TaskRow)> {
         let state = self.lock();
-        state.tasks.iter().filter(|(_, task)| state.claimable(task)).map(|((run, _), task)| (*run, task.row.clone())).collect()
+        state.tasks.iter().filter(|((run, _), task)| state.claimable(*run, task)).map(|((run, _), task)| (*run, task.row.clone())).collect()
     }
 
     /// Claims one task, if it can be claimed.
@@ -83,7 +86,7 @@ impl MemoryStore {
     /// [`StoreError::Fenced`].
     pub fn claim(&self, lease: Lease, run: RunId, seq: Seq) -> Result<Option<ClaimedTask>, StoreError> {
         let mut state = self.lock();
-        let can = state.tasks.get(&(run, seq)).is_some_and(|task| state.claimable(task));
+        let can = state.tasks.get(&(run, seq)).is_some_and(|task| state.claimable(run, task));
         if can { Ok(state.claim(lease, vec![(run, seq)])?.pop()) } else { Ok(None) }
     }
 }
@@ -112,8 +115,8 @@ impl State {
     }
 
     fn claim_tasks(&mut self, lease: Lease, queues: &[TaskQueue], limit: u32) -> Result<Vec<ClaimedTask>, StoreError> {
-        let ours = |task: &MemoryTask| queues.contains(&task.row.queue) && self.claimable(task);
-        let mut wanted: Vec<(DateTime<Utc>, (RunId, Seq))> = self.tasks.iter().filter(|(_, task)| ours(task)).map(|(k, task)| (task.not_before, *k)).collect();
+        let ours = |run: RunId, task: &MemoryTask| queues.contains(&task.row.queue) && self.claimable(run, task);
+        let mut wanted: Vec<(DateTime<Utc>, (RunId, Seq))> = self.tasks.iter().filter(|((run, _), task)| ours(*run, task)).map(|(k, task)| (task.not_before, *k)).collect();
         wanted.sort_unstable();
         wanted.truncate(limit as usize);
         self.claim(lease, wanted.into_iter().map(|(_, key)| key).collect())
@@ -140,12 +143,12 @@ impl State {
         Ok(claimed)
     }
 
-    fn claimable(&self, task: &MemoryTask) -> bool {
+    fn claimable(&self, run: RunId, task: &MemoryTask) -> bool {
         let free = match task.holder {
             None => task.not_before <= self.now && (!task.cancel_requested || task.in_doubt),
             Some(holder) => !self.leases.contains_key(&holder) || self.overdue(task),
         };
-        free && task.dead.is_none() && task.attempt < task.row.options.retry.max_attempts
+        free && !self.is_held(run) && task.dead.is_none() && task.attempt < task.row.options.retry.max_attempts
     }
 
     fn overdue(&self, task: &MemoryTask) -> bool {

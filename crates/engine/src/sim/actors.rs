@@ -11,12 +11,13 @@ use chrono::{DateTime, Utc};
 use sdk::{Failure, Lease, Registry, TaskQueue, WorkerId};
 use uuid::Uuid;
 
-use super::{CrashSwitch, Idle, Intervention, Moment, TTL};
+use super::{CrashSwitch, Idle, Intervention, Moment, Notes, TTL};
 use crate::{
     ActivityRegistry, ClaimedTask, LeaseStore, Reported, Shown, Step, StoreError, StoreTasks, TaskPulse, TaskRunner, TaskSource, Tuning, Verdict, Worker,
     adapters::Inline,
     memory::MemoryStore,
     schedule::Scheduler,
+    witness::{NotNoted, Note, Witness, begun, ended},
     worker::{Keeper, LeaseHealth},
 };
 
@@ -122,10 +123,14 @@ pub(super) struct Agent {
     pub(super) registry: ActivityRegistry,
     pub(super) switch: CrashSwitch,
     pub(super) idle: Arc<Mutex<Idle>>,
+    /// Where attempts are noted before they begin.
+    pub(super) notes: Option<Notes>,
 }
 
 impl Agent {
-    pub(super) async fn main(self, id: WorkerId) {
+    pub(super) async fn main(self, life: WorkerId) {
+        // Whoever testifies keeps its lease: it is known by its notes.
+        let id = self.notes.as_ref().map_or(life, |notes| WorkerId(notes.id()));
         loop {
             match self.store.open_lease(id, TTL).await {
                 Ok(lease) => self.under(lease).await,
@@ -144,6 +149,7 @@ impl Agent {
                 return;
             }
             hanging.beat(&runner, &self.store).await;
+            let asked = self.testimonies();
             let claimed = match runner.source.claim(&self.queues, 1).await {
                 Ok(claimed) => claimed,
                 Err(StoreError::Fenced(_)) => return,
@@ -151,6 +157,11 @@ impl Agent {
             };
             if claimed.is_empty() {
                 rest(&self.store, &self.idle).await;
+            }
+            // What was given by a server that is gone is not begun, and becomes free with the lease.
+            if self.note(asked, claimed.iter().map(begun).collect()).is_err() {
+                drop(self.store.close_lease(lease).await);
+                return;
             }
             for task in claimed {
                 if let Here::Hangs = self.carry_out(&runner, &task).await {
@@ -172,8 +183,34 @@ impl Agent {
             Here::GoesOn => verdict,
             hangs @ Here::Hangs => return hangs,
         };
-        while !matches!(runner.source.report(task, &verdict).await, Ok(Reported::Accepted | Reported::Refused)) {}
+        self.report(runner, task, &verdict).await;
         self.at(task, Moment::Reported).await
+    }
+
+    /// Until there is an answer that counts.
+    async fn report(&self, runner: &TaskRunner, task: &ClaimedTask, verdict: &Verdict) {
+        loop {
+            let asked = self.testimonies();
+            match runner.source.report(task, verdict).await {
+                Ok(Reported::Refused) => return,
+                Ok(Reported::Accepted) => {
+                    let notes = if let Verdict::Ended(outcome) = verdict { vec![ended(task, outcome)] } else { vec![] };
+                    if self.note(asked, notes).is_ok() {
+                        return;
+                    }
+                }
+                Err(_) if self.store.is_known() => {}
+                Err(_) => rest(&self.store, &self.idle).await,
+            }
+        }
+    }
+
+    fn testimonies(&self) -> u64 {
+        self.notes.as_ref().map_or(0, Witness::testimonies)
+    }
+
+    fn note(&self, asked: u64, notes: Vec<Note>) -> Result<(), NotNoted> {
+        self.notes.as_ref().map_or(Ok(()), |of| if notes.is_empty() { Ok(()) } else { of.note(asked, &notes) })
     }
 
     async fn at(&self, task: &ClaimedTask, moment: Moment) -> Here {
@@ -222,7 +259,7 @@ enum Here {
 }
 
 /// Lets others run until the store changes or time passes.
-async fn rest(store: &MemoryStore, idle: &Mutex<Idle>) {
+pub(super) async fn rest(store: &MemoryStore, idle: &Mutex<Idle>) {
     let mut rested = false;
     poll_fn(move |_| {
         if rested {

@@ -23,6 +23,8 @@ pub struct Chaos {
     pub late_per_mille: u64,
     /// Moves of the store's clock, back or far ahead, for each time that it moves.
     pub jump_per_mille: u64,
+    /// Failovers of the store itself, to a copy that lacks its last commits, for each hundred thousand polls; needs witnesses.
+    pub tails_per_100_000: u64,
     /// Most faults of all these together; `None`: no limit.
     pub at_most: Option<u64>,
 }

@@ -1,0 +1,210 @@
+//! What witnesses have seen, against what the store in memory holds; and what becomes of the difference.
+
+use sdk::{Command, Event, EventBody, Message, Outcome, Parent, RunId, Seq};
+
+use super::{Became, Lack, State};
+use crate::{
+    RunState, StartRun, Started, TaskRow,
+    witness::{EffectNote, MessageNote, RunNote, input_sha256},
+};
+
+impl State {
+    fn is_open(&self, run: RunId) -> bool {
+        self.runs.get(&run).is_some_and(|run| matches!(run.state, RunState::Open | RunState::Suspended))
+    }
+
+    /// Nobody's until it is settled.
+    fn hold(&mut self, run: RunId) {
+        if !self.is_open(run) {
+            return;
+        }
+        self.tail.held.insert(run);
+        if let Some(run) = self.runs.get_mut(&run)
+            && let Some(owner) = run.owner.take()
+        {
+            self.leases.remove(&owner);
+            self.builds_of.remove(&owner);
+        }
+    }
+
+    /// Notes a loss; false if it is known.
+    fn find_lost(&mut self, run: RunId, lack: Lack, seq: i32, mark: String, became: Became) {
+        self.tail.losses.entry((run, lack, seq, mark)).or_insert((became, false));
+    }
+
+    fn held_or_ended(&self, run: RunId) -> Became {
+        if self.is_open(run) { Became::Held } else { Became::Ended }
+    }
+
+    pub(super) fn compare_runs(&mut self, notes: &[RunNote]) -> usize {
+        let mut notes: Vec<&RunNote> = notes.iter().collect();
+        notes.sort_by_key(|note| note.run);
+        let mut found = 0;
+        for note in notes {
+            let mark = note.hash.clone().unwrap_or_default();
+            let at_its_place = usize::try_from(note.seq).ok().map(|place| self.runs.get(&note.run).and_then(|run| run.events.get(place)).map(|(_, hash, _)| hex::encode(hash.0)));
+            let there = self.runs.contains_key(&note.run);
+            let whole = there && at_its_place.as_ref().is_none_or(|hash| hash.as_deref() == Some(mark.as_str()));
+            let heard = [Lack::Run, Lack::Shorter, Lack::Differs].into_iter().any(|lack| self.tail.losses.contains_key(&(note.run, lack, note.seq, mark.clone())));
+            if whole || heard {
+                continue;
+            }
+            let lack = match (there, at_its_place.flatten()) {
+                (false, _) => Lack::Run,
+                (true, Some(_)) => Lack::Differs,
+                (true, None) => Lack::Shorter,
+            };
+            let became = if there { self.held_or_ended(note.run) } else { self.missing(note.run, note.start.as_ref()) };
+            if became == Became::Held {
+                self.hold(note.run);
+            }
+            self.find_lost(note.run, lack, note.seq, mark, became);
+            found += 1;
+        }
+        found
+    }
+
+    /// A child is asked for again by its parent; others are put back as they were asked for.
+    fn missing(&mut self, run: RunId, start: Option<&Message>) -> Became {
+        let Some(Message::Start { parent, .. }) = start else { return Became::Lost };
+        if let Some(Parent { run: parent, seq }) = parent {
+            self.tail.children.insert(run, (*parent, *seq));
+            return Became::Lost;
+        }
+        let start = StartRun { run, start: start.cloned().unwrap_or_else(|| unreachable!("it was looked at")) };
+        if !matches!(self.start_run(start), Started::New) {
+            return Became::Lost;
+        }
+        let shown = self.tail.effects.range((run, Seq(0))..).take_while(|((of, _), _)| *of == run).map(|(_, (effect, _))| effect.run_epoch).max();
+        if let Some(put_back) = self.runs.get_mut(&run) {
+            put_back.epoch = shown.unwrap_or(0);
+        }
+        Became::Held
+    }
+
+    /// A message that was accepted and is neither waiting nor in the history is sent again: it counts once.
+    pub(super) fn compare_messages(&mut self, notes: &[MessageNote]) -> usize {
+        let mut found = 0;
+        for MessageNote { run, key, body } in notes {
+            let there = self.runs.get(run);
+            let heard = there.is_some_and(|run| run.msg_keys.contains(key)) || self.inbox_keys.contains(&(*run, key.clone()));
+            let told = self.tail.losses.contains_key(&(*run, Lack::Message, -1, key.clone()));
+            if there.is_some() && !self.is_open(*run) || heard || told {
+                continue;
+            }
+            let became = if there.is_some() { Became::Adopted } else { Became::Lost };
+            if became == Became::Adopted {
+                self.post(*run, body.clone());
+            }
+            self.find_lost(*run, Lack::Message, -1, key.clone(), became);
+            found += 1;
+        }
+        found
+    }
+
+    /// The claim of the run that asked for this activity with this input at this place.
+    fn asked_by(&self, note: &EffectNote) -> Option<i64> {
+        let (bytes, ..) = self.runs.get(&note.run)?.events.get(usize::try_from(note.seq.0).ok()?)?;
+        let event: Event = serde_json::from_slice(bytes).ok()?;
+        match event.body {
+            EventBody::Command(Command::ActivityScheduled { activity, input, .. }) if activity == note.activity && input_sha256(&input) == note.input_sha256 => {
+                Some(event.run_epoch)
+            }
+            EventBody::Command(_) | EventBody::Inbound(_) => None,
+        }
+    }
+
+    pub(super) fn compare_effects(&mut self, notes: &[EffectNote]) -> usize {
+        let mut notes: Vec<&EffectNote> = notes.iter().collect();
+        notes.sort_by_key(|note| (note.run, note.seq, note.attempt));
+        let mut found = 0;
+        for note in notes {
+            let (by, task) = (self.asked_by(note), self.tasks.get(&(note.run, note.seq)).map(|task| task.attempt));
+            let (ours, mark) = (by == Some(note.run_epoch), note.attempt.to_string());
+            let result = note.outcome.clone().filter(|_| note.accepted);
+            let behind = task.is_some_and(|attempt| attempt < note.attempt);
+            let unheard = behind || task == Some(note.attempt) && result.is_some();
+            if ours && !unheard || self.tail.losses.contains_key(&(note.run, Lack::Effect, note.seq.0, mark.clone())) {
+                continue;
+            }
+            let waits = by.is_some() && task.is_some() && (ours || behind);
+            let became = if waits {
+                self.adopt_attempt((note.run, note.seq), note.attempt, result);
+                Became::Adopted
+            } else {
+                self.lost_effect(note, result)
+            };
+            self.find_lost(note.run, Lack::Effect, note.seq.0, mark, became);
+            found += 1;
+        }
+        found
+    }
+
+    fn lost_effect(&mut self, note: &EffectNote, result: Option<Outcome>) -> Became {
+        let became = if self.runs.contains_key(&note.run) { self.held_or_ended(note.run) } else { Became::Lost };
+        let known = EffectNote { outcome: result, ..note.clone() };
+        let newer = |(before, _): &(EffectNote, bool)| (known.run_epoch, known.attempt) > (before.run_epoch, before.attempt);
+        if self.tail.effects.get(&(note.run, note.seq)).is_none_or(newer) {
+            self.tail.effects.insert((note.run, note.seq), (known, false));
+        }
+        // The next claim's tokens are to be greater than those that were shown.
+        if let Some(run) = self.runs.get_mut(&note.run) {
+            run.epoch = run.epoch.max(note.run_epoch);
+        }
+        if became == Became::Held {
+            self.hold(note.run);
+        }
+        became
+    }
+
+    /// A task of which somebody has made an attempt that is not known here: ended with the result that was accepted once, else in doubt.
+    fn adopt_attempt(&mut self, place: (RunId, Seq), attempt: i32, result: Option<Outcome>) {
+        if let Some(outcome) = result {
+            self.tasks.remove(&place);
+            self.post(place.0, Message::Finished { of: place.1, outcome });
+            return;
+        }
+        let Some(task) = self.tasks.get_mut(&place).filter(|task| task.attempt < attempt && task.dead.is_none()) else { return };
+        let most = &mut task.row.options.retry.max_attempts;
+        *most = (*most).max(attempt + 1);
+        (task.attempt, task.in_doubt, task.holder) = (attempt, true, None);
+        (task.attempt_deadline, task.beat_deadline) = (None, None);
+    }
+
+    /// A task that was just queued, of a run that may have come to a step again.
+    pub(in crate::memory) fn adopt_effect(&mut self, run: RunId, row: &TaskRow) {
+        let input = input_sha256(&row.input);
+        let of_run = self.tail.effects.range((run, Seq(0))..).take_while(|((of, _), _)| *of == run);
+        let same = |effect: &EffectNote| effect.activity == row.activity && effect.input_sha256 == input;
+        let candidates = of_run.filter(|(_, (effect, adopted))| !adopted && effect.activity == row.activity && (effect.input_sha256 == input || effect.seq == row.seq));
+        let known = candidates.min_by_key(|(_, (effect, _))| (effect.input_sha256 != input, effect.seq != row.seq, effect.seq)).map(|(place, (effect, _))| (*place, effect.clone()));
+        if let Some((place, effect)) = known {
+            if let Some((_, adopted)) = self.tail.effects.get_mut(&place) {
+                *adopted = true;
+            }
+            let result = effect.outcome.clone().filter(|_| same(&effect));
+            self.adopt_attempt((run, row.seq), effect.attempt, result);
+        }
+        // Whoever still works on another step that stood here is late: his number is not the task's.
+        let shown = self.tail.effects.get(&(run, row.seq)).filter(|(effect, _)| !same(effect)).map(|(effect, _)| effect.attempt);
+        if let (Some(shown), Some(task)) = (shown, self.tasks.get_mut(&(run, row.seq))) {
+            task.row.options.retry.max_attempts += shown + 1;
+            task.attempt += shown + 1;
+        }
+    }
+
+    /// A child that was asked for at the place where one was that is gone: what was done for that was done for this.
+    pub(in crate::memory) fn follow_lost_child(&mut self, parent: RunId, seq: Seq, child: RunId) {
+        let gone: Vec<RunId> = self.tail.children.iter().filter(|(_, place)| **place == (parent, seq)).map(|(gone, _)| *gone).collect();
+        let places: Vec<(RunId, Seq)> = self.tail.effects.keys().filter(|(run, _)| gone.contains(run)).copied().collect();
+        let mut effects: Vec<EffectNote> = places.iter().filter_map(|place| self.tail.effects.remove(place)).map(|(effect, _)| effect).collect();
+        effects.sort_by_key(|effect| (effect.seq, effect.outcome.is_none(), std::cmp::Reverse(effect.attempt)));
+        for effect in effects {
+            self.tail.effects.entry((child, effect.seq)).or_insert((EffectNote { run: child, ..effect }, false));
+        }
+        for lost in gone {
+            self.tail.losses.iter_mut().filter(|((run, ..), (_, settled))| *run == lost && !settled).for_each(|(_, (became, _))| *became = Became::Adopted);
+            self.tail.children.remove(&lost);
+        }
+    }
+}
