@@ -93,12 +93,12 @@ pub struct Stats {
 
 /// The simulation did not reach its end.
 #[derive(Debug, thiserror::Error)]
-#[error("seed {seed}: stuck after {} polls at {at}; open is:{open}", stats.polls)]
+#[error("seed {seed}: stuck after {polls} polls at {at}; open is:{open}")]
 pub struct Stuck {
     /// To repeat it.
     pub seed: u64,
-    /// What happened until then.
-    pub stats: Stats,
+    /// Polls of actors until then.
+    pub polls: u64,
     /// Virtual time.
     pub at: DateTime<Utc>,
     /// What is open, in words.
@@ -235,7 +235,7 @@ impl Simulation {
                 None => self.advance(),
             }
         }
-        Err(Stuck { seed: self.seed, stats: self.stats(), at: self.store.time(), open: self.store.open_work() })
+        Err(Stuck { seed: self.seed, polls: self.stats.polls, at: self.store.time(), open: self.store.open_work() })
     }
 
     /// An actor that may move, chosen by the seed.

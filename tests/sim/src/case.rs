@@ -47,7 +47,6 @@ impl Kind {
             0 => Self::Plans,
             1..4 => Self::Walk,
             4 => Self::Starts,
-            5..8 => Self::Tails,
             _ => Self::Programs,
         }
     }

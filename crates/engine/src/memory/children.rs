@@ -11,7 +11,9 @@ impl State {
         let answer = match started {
             Started::New => {
                 self.children.insert((parent, row.seq), row.child);
-                self.follow_lost_child(parent, row.seq, row.child);
+                if let Message::Start { workflow_id, .. } = &row.start {
+                    self.follow_lost_child(parent, workflow_id, row.child);
+                }
                 if let Some(run) = self.runs.get_mut(&row.child) {
                     run.parent = Some((Parent { run: parent, seq: row.seq }, row.close));
                 }

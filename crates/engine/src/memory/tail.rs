@@ -82,6 +82,9 @@ struct Heard {
 /// Which run, what of it, at which event, and the hash, key or attempt that was seen there.
 type LossKey = (RunId, Lack, i32, String);
 
+/// The run that an attempt counts for, the one that it was made for, where, which activity, of which input.
+type EffectKey = (RunId, RunId, Seq, String, String);
+
 /// What is known of this server, and of those before it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tail {
@@ -98,10 +101,10 @@ pub(crate) struct Tail {
     losses: BTreeMap<LossKey, (Became, bool)>,
     found_since_asked: bool,
     held: BTreeSet<RunId>,
-    /// Attempts whose tasks are not there, and whether a step has taken them over.
-    effects: BTreeMap<(RunId, Seq), (EffectNote, bool)>,
-    /// Children that are gone with the wish for them.
-    children: BTreeMap<RunId, (RunId, Seq)>,
+    /// Attempts whose tasks are not there, by the run that they count for, and whether a step has taken them over.
+    effects: BTreeMap<EffectKey, (EffectNote, bool)>,
+    /// Children that are gone with the wish for them: of whom, and about what.
+    children: BTreeMap<RunId, (RunId, String)>,
 }
 
 impl MemoryStore {

@@ -159,7 +159,7 @@ impl Agent {
                 rest(&self.store, &self.idle).await;
             }
             // What was given by a server that is gone is not begun, and becomes free with the lease.
-            if self.note(asked, claimed.iter().map(begun).collect()).is_err() {
+            if self.note(asked, &claimed.iter().map(begun).collect::<Vec<_>>()).is_err() {
                 drop(self.store.close_lease(lease).await);
                 return;
             }
@@ -195,7 +195,7 @@ impl Agent {
                 Ok(Reported::Refused) => return,
                 Ok(Reported::Accepted) => {
                     let notes = if let Verdict::Ended(outcome) = verdict { vec![ended(task, outcome)] } else { vec![] };
-                    if self.note(asked, notes).is_ok() {
+                    if self.note(asked, &notes).is_ok() {
                         return;
                     }
                 }
@@ -209,8 +209,8 @@ impl Agent {
         self.notes.as_ref().map_or(0, Witness::testimonies)
     }
 
-    fn note(&self, asked: u64, notes: Vec<Note>) -> Result<(), NotNoted> {
-        self.notes.as_ref().map_or(Ok(()), |of| if notes.is_empty() { Ok(()) } else { of.note(asked, &notes) })
+    fn note(&self, asked: u64, notes: &[Note]) -> Result<(), NotNoted> {
+        self.notes.as_ref().filter(|_| !notes.is_empty()).map_or(Ok(()), |of| of.note(asked, notes))
     }
 
     async fn at(&self, task: &ClaimedTask, moment: Moment) -> Here {

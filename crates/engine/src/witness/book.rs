@@ -18,7 +18,8 @@ const MOST: usize = 100_000;
 enum About {
     Run(RunId),
     Message(RunId, String),
-    Effect(RunId, Seq),
+    /// An attempt at another step that stood at the same place before the store lost it is another thing.
+    Effect(RunId, Seq, String, String),
 }
 
 /// Notes, with the seconds since 1970 at which they were made.
@@ -61,7 +62,8 @@ impl Book {
             // Who accepted a run and took its turns as well knows both.
             (Some((_, Note::Run(before))), Note::Run(now)) => {
                 let start = now.start.clone().or(before.start.clone());
-                let newest = if now.seq >= before.seq { now } else { before };
+                // The last head that was told counts, also if it lies before one that the store has lost since.
+                let newest = if now.seq >= 0 { now } else { before };
                 Note::Run(RunNote { start, ..newest })
             }
             (None, note) => {
@@ -111,7 +113,7 @@ fn about(note: &Note) -> About {
     match note {
         Note::Run(RunNote { run, .. }) => About::Run(*run),
         Note::Message(MessageNote { run, key, .. }) => About::Message(*run, key.clone()),
-        Note::Effect(EffectNote { run, seq, .. }) => About::Effect(*run, *seq),
+        Note::Effect(EffectNote { run, seq, activity, input_sha256, .. }) => About::Effect(*run, *seq, activity.clone(), input_sha256.clone()),
     }
 }
 
@@ -133,6 +135,19 @@ mod tests {
         }
         book.forget(LIFE_S + 1);
         assert_eq!(book.notes().collect::<Vec<_>>(), [(LIFE_S, &head(1, 1))]);
+    }
+
+    #[test]
+    fn of_a_run_the_head_that_was_told_last_is_kept_and_of_a_place_each_step_that_stood_there() {
+        let mut book = Book::default();
+        let effect = |input: &str| {
+            let (run, activity, input_sha256) = (RunId(Uuid::nil()), "a".into(), input.into());
+            Note::Effect(EffectNote { run, seq: Seq(1), activity, input_sha256, attempt: 1, run_epoch: 1, era: 1, outcome: None, accepted: false })
+        };
+        for note in [head(1, 5), head(1, 3), head(1, -1), effect("x"), effect("y")] {
+            book.keep(0, note);
+        }
+        assert_eq!(book.notes().map(|(_, note)| note.clone()).collect::<Vec<_>>(), [head(1, 3), effect("x"), effect("y")]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use sdk::{Command, Event, EventBody, Message, Outcome, Parent, RunId, Seq};
 
-use super::{Became, Lack, State};
+use super::{Became, EffectKey, Lack, State};
 use crate::{
     RunState, StartRun, Started, TaskRow,
     witness::{EffectNote, MessageNote, RunNote, input_sha256},
@@ -66,16 +66,16 @@ impl State {
 
     /// A child is asked for again by its parent; others are put back as they were asked for.
     fn missing(&mut self, run: RunId, start: Option<&Message>) -> Became {
-        let Some(Message::Start { parent, .. }) = start else { return Became::Lost };
-        if let Some(Parent { run: parent, seq }) = parent {
-            self.tail.children.insert(run, (*parent, *seq));
+        let Some(Message::Start { parent, workflow_id, .. }) = start else { return Became::Lost };
+        if let Some(Parent { run: parent, .. }) = parent {
+            self.tail.children.insert(run, (*parent, workflow_id.clone()));
             return Became::Lost;
         }
         let start = StartRun { run, start: start.cloned().unwrap_or_else(|| unreachable!("it was looked at")) };
         if !matches!(self.start_run(start), Started::New) {
             return Became::Lost;
         }
-        let shown = self.tail.effects.range((run, Seq(0))..).take_while(|((of, _), _)| *of == run).map(|(_, (effect, _))| effect.run_epoch).max();
+        let shown = self.tail.effects.values().filter(|(effect, _)| effect.run == run).map(|(effect, _)| effect.run_epoch).max();
         if let Some(put_back) = self.runs.get_mut(&run) {
             put_back.epoch = shown.unwrap_or(0);
         }
@@ -120,7 +120,7 @@ impl State {
         let mut found = 0;
         for note in notes {
             let (by, task) = (self.asked_by(note), self.tasks.get(&(note.run, note.seq)).map(|task| task.attempt));
-            let (ours, mark) = (by == Some(note.run_epoch), note.attempt.to_string());
+            let (ours, mark) = (by == Some(note.run_epoch), format!("{} {} {} {}", note.era, note.run_epoch, note.attempt, note.input_sha256));
             let result = note.outcome.clone().filter(|_| note.accepted);
             let behind = task.is_some_and(|attempt| attempt < note.attempt);
             let unheard = behind || task == Some(note.attempt) && result.is_some();
@@ -144,8 +144,9 @@ impl State {
         let became = if self.runs.contains_key(&note.run) { self.held_or_ended(note.run) } else { Became::Lost };
         let known = EffectNote { outcome: result, ..note.clone() };
         let newer = |(before, _): &(EffectNote, bool)| (known.run_epoch, known.attempt) > (before.run_epoch, before.attempt);
-        if self.tail.effects.get(&(note.run, note.seq)).is_none_or(newer) {
-            self.tail.effects.insert((note.run, note.seq), (known, false));
+        let key = (note.run, note.run, note.seq, note.activity.clone(), note.input_sha256.clone());
+        if self.tail.effects.get(&key).is_none_or(newer) {
+            self.tail.effects.insert(key, (known, false));
         }
         // The next claim's tokens are to be greater than those that were shown.
         if let Some(run) = self.runs.get_mut(&note.run) {
@@ -174,37 +175,47 @@ impl State {
     /// A task that was just queued, of a run that may have come to a step again.
     pub(in crate::memory) fn adopt_effect(&mut self, run: RunId, row: &TaskRow) {
         let input = input_sha256(&row.input);
-        let of_run = self.tail.effects.range((run, Seq(0))..).take_while(|((of, _), _)| *of == run);
         let same = |effect: &EffectNote| effect.activity == row.activity && effect.input_sha256 == input;
-        let candidates = of_run.filter(|(_, (effect, adopted))| !adopted && effect.activity == row.activity && (effect.input_sha256 == input || effect.seq == row.seq));
-        let known = candidates.min_by_key(|(_, (effect, _))| (effect.input_sha256 != input, effect.seq != row.seq, effect.seq)).map(|(place, (effect, _))| (*place, effect.clone()));
-        if let Some((place, effect)) = known {
-            if let Some((_, adopted)) = self.tail.effects.get_mut(&place) {
-                *adopted = true;
-            }
-            let result = effect.outcome.clone().filter(|_| same(&effect));
-            self.adopt_attempt((run, row.seq), effect.attempt, result);
-        }
+        let of_run = || self.tail.effects.iter().filter(|((of, ..), _)| *of == run);
+        // The same thing, at its place if it was asked for there, else the first of them; of each run that it was done for before.
+        let mut again: Vec<(&EffectKey, &EffectNote)> = of_run().filter(|(_, (effect, adopted))| !adopted && same(effect)).map(|(key, (effect, _))| (key, effect)).collect();
+        again.sort_by_key(|((_, origin, seq, ..), _)| (*origin, *seq != row.seq, *seq));
+        again.dedup_by_key(|((_, origin, ..), _)| *origin);
+        let result = again.iter().find_map(|(_, effect)| effect.outcome.clone());
+        let begun = again.iter().map(|(_, effect)| effect.attempt).max();
+        // What is asked for with a time or an id of its own differs each time, and its place must do.
+        let alike = of_run().filter(|(_, (effect, adopted))| !adopted && effect.seq == row.seq && effect.activity == row.activity && !same(effect));
+        let alike = alike.map(|(_, (effect, _))| effect.attempt).max();
         // Whoever still works on another step that stood here is late: his number is not the task's.
-        let shown = self.tail.effects.get(&(run, row.seq)).filter(|(effect, _)| !same(effect)).map(|(effect, _)| effect.attempt);
+        let shown = of_run().filter(|((_, origin, ..), (effect, _))| *origin == run && effect.seq == row.seq && !same(effect));
+        let shown = shown.map(|(_, (effect, _))| effect.attempt).max();
+        let taken: Vec<EffectKey> = again.into_iter().map(|(key, _)| key.clone()).collect();
+        for key in taken {
+            self.tail.effects.entry(key).and_modify(|(_, adopted)| *adopted = true);
+        }
+        if let Some(attempt) = begun.or(alike) {
+            self.adopt_attempt((run, row.seq), attempt, result);
+        }
         if let (Some(shown), Some(task)) = (shown, self.tasks.get_mut(&(run, row.seq))) {
             task.row.options.retry.max_attempts += shown + 1;
             task.attempt += shown + 1;
         }
     }
 
-    /// A child that was asked for at the place where one was that is gone: what was done for that was done for this.
-    pub(in crate::memory) fn follow_lost_child(&mut self, parent: RunId, seq: Seq, child: RunId) {
-        let gone: Vec<RunId> = self.tail.children.iter().filter(|(_, place)| **place == (parent, seq)).map(|(gone, _)| *gone).collect();
-        let places: Vec<(RunId, Seq)> = self.tail.effects.keys().filter(|(run, _)| gone.contains(run)).copied().collect();
-        let mut effects: Vec<EffectNote> = places.iter().filter_map(|place| self.tail.effects.remove(place)).map(|(effect, _)| effect).collect();
-        effects.sort_by_key(|effect| (effect.seq, effect.outcome.is_none(), std::cmp::Reverse(effect.attempt)));
-        for effect in effects {
-            self.tail.effects.entry((child, effect.seq)).or_insert((EffectNote { run: child, ..effect }, false));
-        }
+    /// A child that was asked for where one was that is gone: what was done for that was done for this, and its children are this one's.
+    pub(in crate::memory) fn follow_lost_child(&mut self, parent: RunId, about: &str, child: RunId) {
+        let is_it = |(_, (of, what)): &(&RunId, &(RunId, String))| *of == parent && what == about;
+        let gone: Vec<RunId> = self.tail.children.iter().filter(is_it).map(|(gone, _)| *gone).collect();
         for lost in gone {
-            self.tail.losses.iter_mut().filter(|((run, ..), (_, settled))| *run == lost && !settled).for_each(|(_, (became, _))| *became = Became::Adopted);
             self.tail.children.remove(&lost);
+            self.tail.children.values_mut().filter(|(of, _)| *of == lost).for_each(|(of, _)| *of = child);
+            let keys: Vec<EffectKey> = self.tail.effects.keys().filter(|(run, ..)| *run == lost).cloned().collect();
+            for key in keys {
+                let Some(effect) = self.tail.effects.remove(&key) else { continue };
+                let (_, origin, seq, activity, input) = key;
+                self.tail.effects.insert((child, origin, seq, activity, input), effect);
+            }
+            self.tail.losses.iter_mut().filter(|((run, ..), (_, settled))| *run == lost && !settled).for_each(|(_, (became, _))| *became = Became::Adopted);
         }
     }
 }
