@@ -531,6 +531,55 @@ async fn what_was_done_for_a_child_that_is_gone_was_done_for_the_one_that_is_ask
 }
 
 #[tokio::test]
+async fn what_was_done_for_a_child_of_a_lost_child_counts_wherever_both_are_asked_for_again() {
+    let mut place = Place::new().await;
+    let (worker, agent) = (place.process("a").await, place.process("b").await);
+    worker.start("db9").await;
+    place.copy().await;
+    assert!(!worker.hears().await && agent.hears().await);
+    let child = |of: &Hand, run: RunId, about: &str, seq: i32| {
+        let mut row = child_of(of, run);
+        let Message::Start { workflow_id, parent, .. } = &mut row.start else { unreachable!("a start") };
+        (*workflow_id, *parent, row.seq) = (about.to_owned(), Some(Parent { run: of.run, seq: Seq(seq) }), Seq(seq));
+        row
+    };
+    let (gone, below) = (RunId(Uuid::now_v7()), RunId(Uuid::now_v7()));
+    let mut hand = worker.claimed().await;
+    let mut write = hand.turn(start("db9"));
+    write.children.push(child(&hand, gone, "disk", 0));
+    commit(&worker, &hand, write).await;
+    let mut middle = worker.claimed().await;
+    let mut write = middle.turn(child(&hand, gone, "disk", 0).start);
+    write.children.push(child(&middle, below, "part", 0));
+    commit(&worker, &middle, write).await;
+    let mut last = worker.claimed().await;
+    let write = last.turn_with_task(child(&middle, below, "part", 0).start, "work", json!({"disk": "vda"}));
+    commit(&worker, &last, write).await;
+    let lease = agent.store.open_lease(WorkerId(Uuid::now_v7()), TTL).await.unwrap();
+    agent.notes(&[begun(&agent.task(lease).await)]);
+    place.come_back().await;
+    assert!(!agent.hears().await && worker.hears().await);
+    worker.store.settle(hand.run, "go_on", "ada", "why").await.unwrap();
+    // Each at another place than before.
+    let mut hand = worker.claimed().await;
+    let (again, under) = (RunId(Uuid::now_v7()), RunId(Uuid::now_v7()));
+    let mut write = hand.turn(start("db9"));
+    write.children.push(child(&hand, again, "disk", 7));
+    commit(&worker, &hand, write).await;
+    let mut middle = worker.claimed().await;
+    let mut write = middle.turn(child(&hand, again, "disk", 7).start);
+    write.children.push(child(&middle, under, "part", 9));
+    commit(&worker, &middle, write).await;
+    let mut last = worker.claimed().await;
+    let write = last.turn_with_task(child(&middle, under, "part", 9).start, "work", json!({"disk": "vda"}));
+    commit(&worker, &last, write).await;
+    let lease = agent.store.open_lease(WorkerId(Uuid::now_v7()), TTL).await.unwrap();
+    let task = agent.task(lease).await;
+    assert_eq!((task.run, task.in_doubt), (under, true), "somebody had begun it");
+    place.end();
+}
+
+#[tokio::test]
 async fn a_witness_that_stays_silent_is_named_and_what_it_tells_late_is_held_then() {
     let mut place = Place::new().await;
     let (worker, silent) = (place.process("a").await, place.process("b").await);
