@@ -51,8 +51,8 @@ declare
     v_became text;
 begin
     for v_note in
-        select n.run, n.seq, coalesce(n.hash, '') as hash, n.start, r.run_id is not null as there, r.state, r.workflow_id, e.run_id is not null as other
-        from json_to_recordset(p_runs) as n (run uuid, seq int, hash text, start json)
+        select n.run, n.seq, coalesce(n.hash, '') as hash, n.start, n.child_of, r.run_id is not null as there, r.state, r.workflow_id, e.run_id is not null as other
+        from json_to_recordset(p_runs) as n (run uuid, seq int, hash text, start json, child_of json)
         left join engine.runs r on r.run_id = n.run
         left join engine.events e on e.run_id = n.run and e.seq = n.seq
         where (r.run_id is null or n.seq >= 0 and e.hash is distinct from decode(n.hash, 'hex'))
@@ -61,10 +61,11 @@ begin
         order by n.run
     loop
         v_what := case when not v_note.there then 'run' when v_note.other then 'differs' else 'shorter' end;
-        v_about := coalesce(v_note.workflow_id, v_note.start ->> 'workflow_id');
-        if not v_note.there and v_note.start ->> 'parent' is not null then
+        v_about := coalesce(v_note.workflow_id, v_note.start ->> 'workflow_id', v_note.child_of ->> 'about');
+        if not v_note.there and (v_note.start ->> 'parent' is not null or v_note.child_of is not null) then
             insert into engine.lost_children (child, parent, seq, about)
-            values (v_note.run, (v_note.start #>> '{parent,run}')::uuid, (v_note.start #>> '{parent,seq}')::int, v_about)
+            values (v_note.run, coalesce(v_note.start #>> '{parent,run}', v_note.child_of ->> 'parent')::uuid,
+                    coalesce((v_note.start #>> '{parent,seq}')::int, -1), v_about)
             on conflict do nothing;
             v_became := 'lost';
         elsif not v_note.there then

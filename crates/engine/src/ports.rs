@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::time::Duration;
 use uuid::Uuid;
 
-use crate::schedule::ScheduleStore;
+use crate::{schedule::ScheduleStore, witness::ChildOf};
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -204,6 +204,8 @@ pub struct TurnWrite {
     pub run_epoch: i64,
     /// Nonce: the same at every repetition of this turn, and at no other.
     pub turn: Uuid,
+    /// Of a child: who asked for it, and what it is about; for witnesses.
+    pub child_of: Option<ChildOf>,
     /// Events from the head on. Empty for a turn that only drops messages or suspends.
     pub events: Vec<EventRow>,
     /// Messages to delete; every one must still be there.
@@ -239,6 +241,7 @@ impl TurnWrite {
             run,
             run_epoch,
             turn,
+            child_of: None,
             events: vec![],
             consumed: vec![],
             tasks: vec![],

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sdk::{ChildEnd, Command, EventBody, Failure, History, Inbound, Kin, Message, Parent, Registry, Seq, StoredEvent, replay};
 
-use crate::{ChildRow, ClaimedRun, Close, EventRow, InboxRow, LockRow, ProjectionRow, RunState, TaskRow, TimerRow, Told, TurnWrite};
+use crate::{ChildRow, ClaimedRun, Close, EventRow, InboxRow, LockRow, ProjectionRow, RunState, TaskRow, TimerRow, Told, TurnWrite, witness::ChildOf};
 
 /// Histories longer than this are not replayed a second time before each commit: it would cost more than it finds.
 const SHADOW_LIMIT_EVENTS: usize = 10_000;
@@ -42,6 +42,7 @@ pub fn prepare(registry: &Registry, history: &History, claimed: &ClaimedRun, inb
     }
     let origin = Origin::of(history, inbox);
     let mut write = empty(claimed, stamp);
+    write.child_of.clone_from(&origin.child_of);
     write.consumed = turn.consumed;
     for stored in &turn.events {
         add(&mut write, stored, &origin, inbox);
@@ -68,16 +69,22 @@ pub(crate) struct Origin {
     pub(crate) requested_by: String,
     /// W3C trace parent of the request that started it.
     pub(crate) trace: Option<String>,
+    /// Whose child it is.
+    pub(crate) child_of: Option<ChildOf>,
 }
 
 impl Origin {
     pub(crate) fn of(history: &History, inbox: &[InboxRow]) -> Self {
         let begun = history.events.first().map(|first| &first.event.body);
-        if let Some(EventBody::Inbound(Inbound::RunStarted { trace, requested_by, .. })) = begun {
-            return Self { requested_by: requested_by.clone(), trace: trace.clone() };
+        let child_of = |parent: &Option<Parent>, about: &String| parent.map(|parent| ChildOf { parent: parent.run, about: about.clone() });
+        if let Some(EventBody::Inbound(Inbound::RunStarted { trace, requested_by, parent, workflow_id, .. })) = begun {
+            return Self { requested_by: requested_by.clone(), trace: trace.clone(), child_of: child_of(parent, workflow_id) };
         }
-        let start = inbox.iter().find_map(|row| if let Message::Start { trace, requested_by, .. } = &row.message { Some((requested_by, trace)) } else { None });
-        start.map(|(requested_by, trace)| Self { requested_by: requested_by.clone(), trace: trace.clone() }).unwrap_or_default()
+        let start = inbox.iter().find_map(|row| {
+            let Message::Start { trace, requested_by, parent, workflow_id, .. } = &row.message else { return None };
+            Some(Self { requested_by: requested_by.clone(), trace: trace.clone(), child_of: child_of(parent, workflow_id) })
+        });
+        start.unwrap_or_default()
     }
 }
 

@@ -36,6 +36,18 @@ pub struct RunNote {
     /// `Message::Start`, known to whom it was asked of and who took the first turn: with it the run can be put back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Message>,
+    /// Of a child: its parent asks for it again, and what was done for it counts then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child_of: Option<ChildOf>,
+}
+
+/// By what a child is known that is asked for again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChildOf {
+    /// Who asked for it.
+    pub parent: RunId,
+    /// Its workflow id.
+    pub about: String,
 }
 
 /// A message that was accepted.
@@ -118,7 +130,7 @@ pub fn heads(turns: &[TurnWrite]) -> Vec<Note> {
     let head = |turn: &TurnWrite| {
         let (first, last) = (turn.events.first()?, turn.events.last()?);
         let start = if first.seq == Seq(0) { start_of(&first.bytes) } else { None };
-        Some(Note::Run(RunNote { run: turn.run, seq: last.seq.0, hash: Some(hex::encode(last.hash.0)), start }))
+        Some(Note::Run(RunNote { run: turn.run, seq: last.seq.0, hash: Some(hex::encode(last.hash.0)), start, child_of: turn.child_of.clone() }))
     };
     turns.iter().filter_map(head).collect()
 }

@@ -23,7 +23,7 @@ impl RunStore for PgStore {
         let (query, asked) = (&sql::START_RUN, self.asked());
         let started = self.started(&start).await.map_err(|lost| store_error(query.attempted, lost))?;
         if started == Started::New {
-            self.noted(asked, query.attempted, || vec![Note::Run(RunNote { run: start.run, seq: -1, hash: None, start: Some(start.start.clone()) })]).await?;
+            self.noted(asked, query.attempted, || vec![Note::Run(RunNote { run: start.run, seq: -1, hash: None, start: Some(start.start.clone()), child_of: None })]).await?;
         }
         Ok(started)
     }

@@ -337,7 +337,7 @@ async fn a_run_that_was_accepted_and_is_gone_is_put_back_and_held_or_told_as_los
     commit(&worker, &hand, write).await;
     // Started by the database itself: nobody but the worker has seen it.
     let stranger = RunId(Uuid::now_v7());
-    worker.notes(&[Note::Run(engine::witness::RunNote { run: stranger, seq: 4, hash: Some("00".repeat(32)), start: None })]);
+    worker.notes(&[Note::Run(engine::witness::RunNote { run: stranger, seq: 4, hash: Some("00".repeat(32)), start: None, child_of: None })]);
     place.come_back().await;
     assert!(!worker.hears().await, "the other one is waited for");
     assert!(server.hears().await);

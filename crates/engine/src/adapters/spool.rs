@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     fn head(run: u64, seq: i32) -> Note {
-        Note::Run(RunNote { run: RunId(Uuid::from_u64_pair(1, run)), seq, hash: Some(format!("{seq:02x}")), start: None })
+        Note::Run(RunNote { run: RunId(Uuid::from_u64_pair(1, run)), seq, hash: Some(format!("{seq:02x}")), start: None, child_of: None })
     }
 
     fn place() -> PathBuf {

@@ -17,7 +17,7 @@ impl RunStore for MemoryStore {
         let run = start.run;
         let started = self.atomic("start_run", |s| s.known_server("start_run").map(|()| s.start_run(start))).await?;
         if matches!(started, Started::New) {
-            self.noted(asked, "start_run", || vec![Note::Run(RunNote { run, seq: -1, hash: None, start: Some(noted) })])?;
+            self.noted(asked, "start_run", || vec![Note::Run(RunNote { run, seq: -1, hash: None, start: Some(noted), child_of: None })])?;
         }
         Ok(started)
     }

@@ -61,10 +61,10 @@ impl Book {
         let merged = match (self.kept.remove(&about), note) {
             // Who accepted a run and took its turns as well knows both.
             (Some((_, Note::Run(before))), Note::Run(now)) => {
-                let start = now.start.clone().or(before.start.clone());
+                let (start, child_of) = (now.start.clone().or(before.start.clone()), now.child_of.clone().or(before.child_of.clone()));
                 // The last head that was told counts, also if it lies before one that the store has lost since.
                 let newest = if now.seq >= 0 { now } else { before };
-                Note::Run(RunNote { start, ..newest })
+                Note::Run(RunNote { start, child_of, ..newest })
             }
             (None, note) => {
                 self.order.push_back((at, about.clone()));
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     fn head(run: u64, seq: i32) -> Note {
-        Note::Run(RunNote { run: RunId(Uuid::from_u64_pair(1, run)), seq, hash: Some(format!("{seq:02x}")), start: None })
+        Note::Run(RunNote { run: RunId(Uuid::from_u64_pair(1, run)), seq, hash: Some(format!("{seq:02x}")), start: None, child_of: None })
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl State {
                 (true, Some(_)) => Lack::Differs,
                 (true, None) => Lack::Shorter,
             };
-            let became = if there { self.held_or_ended(note.run) } else { self.missing(note.run, note.start.as_ref()) };
+            let became = if there { self.held_or_ended(note.run) } else { self.missing(note) };
             if became == Became::Held {
                 self.hold(note.run);
             }
@@ -65,14 +65,19 @@ impl State {
     }
 
     /// A child is asked for again by its parent; others are put back as they were asked for.
-    fn missing(&mut self, run: RunId, start: Option<&Message>) -> Became {
-        let Some(Message::Start { parent, workflow_id, .. }) = start else { return Became::Lost };
-        if let Some(Parent { run: parent, .. }) = parent {
-            self.tail.children.insert(run, (*parent, workflow_id.clone()));
+    fn missing(&mut self, RunNote { run, start, child_of, .. }: &RunNote) -> Became {
+        let run = *run;
+        let asked_for = if let Some(Message::Start { parent: Some(Parent { run: parent, .. }), workflow_id, .. }) = start {
+            Some((*parent, workflow_id.clone()))
+        } else {
+            child_of.as_ref().map(|child| (child.parent, child.about.clone()))
+        };
+        if let Some(asked_for) = asked_for {
+            self.tail.children.insert(run, asked_for);
             return Became::Lost;
         }
-        let start = StartRun { run, start: start.cloned().unwrap_or_else(|| unreachable!("it was looked at")) };
-        if !matches!(self.start_run(start), Started::New) {
+        let Some(start) = start.clone() else { return Became::Lost };
+        if !matches!(self.start_run(StartRun { run, start }), Started::New) {
             return Became::Lost;
         }
         let shown = self.tail.effects.values().filter(|(effect, _)| effect.run == run).map(|(effect, _)| effect.run_epoch).max();
