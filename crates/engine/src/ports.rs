@@ -369,6 +369,14 @@ pub trait RunStore: Send + Sync {
     async fn commit_turns(&self, lease: Lease, turns: &[TurnWrite]) -> Result<(), CommitError>;
     /// Who wrote this event, if it is there.
     async fn writer_of(&self, run: RunId, seq: Seq) -> Result<Option<Writer>, StoreError>;
+    /// The same of the first event of a turn that was sent under `lease`: what a commit without an answer came to. A store that notes its answers
+    /// notes this one if it is that turn.
+    async fn writer_of_turn(&self, _lease: Lease, turn: &TurnWrite) -> Result<Option<Writer>, StoreError> {
+        match turn.events.first() {
+            Some(event) => self.writer_of(turn.run, event.seq).await,
+            None => Ok(None),
+        }
+    }
     /// Gives up runs that only wait; they are claimed again when a message arrives. Never with a turn in flight.
     async fn release_runs(&self, lease: Lease, runs: &[RunId]) -> Result<(), StoreError>;
     /// The store's time.

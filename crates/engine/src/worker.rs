@@ -386,7 +386,7 @@ impl<S: Store> Worker<S> {
         };
         match answer {
             Ok(()) => self.stored(turn),
-            Err(CommitError::Taken) => match self.writer_of(&turn).await {
+            Err(CommitError::Taken) => match self.store.writer_of_turn(lease, &turn.write).await {
                 Ok(Some(writer)) if writer == (Writer { lease, turn: turn.write.turn }) => self.stored(turn),
                 Ok(writer) => {
                     tracing::warn!(%run, ?writer, "lost a run: another worker has written its next event");
@@ -403,13 +403,6 @@ impl<S: Store> Worker<S> {
             Err(CommitError::Store(_)) => {}
         }
         Ok(())
-    }
-
-    async fn writer_of(&self, turn: &Prepared) -> Result<Option<Writer>, StoreError> {
-        match turn.write.events.first() {
-            Some(event) => self.store.writer_of(turn.write.run, event.seq).await,
-            None => Ok(None),
-        }
     }
 
     async fn set_aside(&mut self, lease: Lease, turn: &Prepared, why: String) -> Result<(), StoreError> {

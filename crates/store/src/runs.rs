@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use engine::{ClaimedRun, CommitError, InboxRow, RunStore, Sent, StartRun, Started, StoreError, TurnWrite, Writer,
-    witness::{MessageNote, Note, RunNote},
+    witness::{MessageNote, Note, RunNote, heads},
 };
 use sdk::{Hash, History, Lease, Message, RunId, Seq, WorkerId};
 use serde_json::Value;
@@ -84,6 +84,16 @@ impl RunStore for PgStore {
             Ok(Some(Writer { lease, turn: column(&row, "turn")? }))
         };
         asked.await.map_err(|lost| store_error(query.attempted, lost))
+    }
+
+    async fn writer_of_turn(&self, lease: Lease, turn: &TurnWrite) -> Result<Option<Writer>, StoreError> {
+        let Some(first) = turn.events.first() else { return Ok(None) };
+        let asked = self.asked();
+        let writer = self.writer_of(turn.run, first.seq).await?;
+        if writer == Some(Writer { lease, turn: turn.turn }) {
+            self.noted(asked, sql::WRITER_OF.attempted, || heads(std::slice::from_ref(turn))).await?;
+        }
+        Ok(writer)
     }
 
     async fn release_runs(&self, lease: Lease, runs: &[RunId]) -> Result<(), StoreError> {

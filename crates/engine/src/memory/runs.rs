@@ -64,6 +64,15 @@ impl RunStore for MemoryStore {
     async fn writer_of(&self, run: RunId, seq: Seq) -> Result<Option<Writer>, StoreError> {
         self.atomic("writer_of", |s| Ok(s.writer_of(run, seq))).await
     }
+    async fn writer_of_turn(&self, lease: Lease, turn: &TurnWrite) -> Result<Option<Writer>, StoreError> {
+        let Some(first) = turn.events.first() else { return Ok(None) };
+        let asked = self.asked();
+        let writer = self.writer_of(turn.run, first.seq).await?;
+        if writer == Some(Writer { lease, turn: turn.turn }) {
+            self.noted(asked, "writer_of", || heads(std::slice::from_ref(turn)))?;
+        }
+        Ok(writer)
+    }
     async fn release_runs(&self, lease: Lease, runs: &[RunId]) -> Result<(), StoreError> {
         self.atomic("release_runs", |s| s.release_runs(lease, runs)).await
     }
